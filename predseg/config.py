@@ -1,0 +1,351 @@
+"""The project file: one YAML document becomes one frozen `Config`.
+
+Relative paths are relative to the file. Unknown keys, wrong types and words that are not understood are refused
+with file:line:column and the nearest thing that is accepted.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from predseg.errors import ConfigError, nearest
+from predseg.language.conditions import Condition, In, Prediction, Rfv, Score, measures, walk
+from predseg.language.documents import parse_condition, parse_measure, parse_prediction
+from predseg.language.measures import Measure
+from predseg.language.time import DAY, parse_duration
+from predseg.language.yaml import Node, read_documents
+
+DEFAULT_FILE = "predseg.yaml"
+CANONICAL = ("customer_id", "event_time", "event", "received_at", "value", "event_id", "anonymous_id")
+"""The columns that ``columns:`` maps; every other column of a source becomes a property."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where events come from, and how its columns are named."""
+
+    name: str
+    path: tuple[str, ...] = ()
+    table: str | None = None
+    url: str | None = None
+    query: str | None = None
+    columns: tuple[tuple[str, str], ...] = ()
+    timezone: str | None = None
+    place: str = ""
+
+
+@dataclass(frozen=True)
+class Customers:
+    """Where traits come from. ``known_since`` and ``event_time`` name columns that say from when a row is known or true."""
+
+    source: Source
+    customer_id: str = "customer_id"
+    event_time: str | None = None
+    known_since: str | None = None
+    static: bool = False
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What the data must keep: the share of rows that may be bad, and the event names that may occur (none: any)."""
+
+    tolerance: float = 0.01
+    events: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class EventFeatures:
+    """Recency and frequency of one event, and its value and distinct properties when named."""
+
+    value: str | None = None
+    distinct: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Features:
+    """What is known of every customer: windows (microseconds) × events, named measures, traits."""
+
+    windows: tuple[int, ...] = tuple(n * DAY for n in (7, 30, 90, 180, 365))
+    events: tuple[tuple[str, EventFeatures], ...] = ()
+    measures: tuple[tuple[str, Measure], ...] = ()
+    traits: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Model:
+    """What is to be predicted, of whom, and how it is trained."""
+
+    name: str
+    predict: Prediction
+    among: Condition | None = None
+    cutoffs: int | None = None
+    every: int | None = None
+    seed: int = 0
+    allow: tuple[str, ...] = ()
+    tune: int = 0
+    place: str = ""
+
+
+@dataclass(frozen=True)
+class Config:
+    """A project. ``file`` is where it was read from, ``text`` what stood there."""
+
+    project: str
+    file: Path
+    text: str = field(repr=False, default="")
+    timezone: str | None = None
+    store: Path = Path("store")
+    sources: dict[str, Source] = field(default_factory=dict)
+    customers: Customers | None = None
+    contract: Contract = Contract()
+    features: Features = Features()
+    models: dict[str, Model] = field(default_factory=dict)
+    segments: tuple[str, ...] = ()
+    channels: dict[str, Any] = field(default_factory=dict)
+    consent: dict[str, Any] = field(default_factory=dict)
+    engine: str = "duckdb"
+
+    @property
+    def root(self) -> Path:
+        """The folder of the file: relative paths start here."""
+        return self.file.parent
+
+    def resolve(self, path: str) -> Path:
+        """Return a path of the file as an absolute one."""
+        return (self.root / Path(path).expanduser()).absolute()
+
+    def measures(self) -> list[Measure]:
+        """Every measure that features and models read, each once."""
+        found = [m for _, m in self.features.measures]
+        for model in self.models.values():
+            found.append(model.predict.measure)
+            found += measures(model.among) if model.among else []
+        return list(dict.fromkeys(found))
+
+    def numeric_properties(self) -> set[str]:
+        """The properties that are summed, averaged or compared as money: these must be exact numbers."""
+        named = {events.value for _, events in self.features.events if events.value}
+        return named | {m.of for m in self.measures() if m.numeric and m.of} | {"value"}
+
+    def event_names(self) -> dict[str, str]:
+        """Every event name that the file mentions, each with the place to name when it never occurs."""
+        found = {name: "features.events" for name, _ in self.features.events}
+        found |= {name: f"features.measures.{key}" for key, m in self.features.measures for name in m.names()}
+        for model in self.models.values():
+            found |= {name: f"models.{model.name}.predict" for name in model.predict.measure.names()}
+            found |= {name: f"models.{model.name}.among" for m in (measures(model.among) if model.among else []) for name in m.names()}
+        return found
+
+
+def load(path: str | Path) -> Config:
+    """Read a project file.
+
+    Raises:
+        ConfigError: with the place, when anything in it is not accepted.
+    """
+    file = Path(path).absolute()
+    if file.is_dir():
+        file = file / DEFAULT_FILE
+    if not file.is_file():
+        raise ConfigError("E300", str(path), "no such project file", "create one with `predseg init`, or name it with -c FILE")
+    try:
+        text = file.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError("E306", str(path), f"not UTF-8 at byte {error.start}", "save the file as UTF-8") from None
+    return parse(text, file)
+
+
+def parse(text: str, file: Path) -> Config:
+    """Return the project of a YAML text, as if it stood in ``file``."""
+    documents = read_documents(text, file.name)
+    if len(documents) != 1:
+        raise ConfigError("E302", file.name, f"a project is one YAML document, found {len(documents)}", "rules of segments go into their own files")
+    keys = documents[0].mapping("the project file", tuple(_KEYS))
+    if "project" not in keys:
+        raise ConfigError("E309", documents[0].place, "the project has no name", "add `project: my_shop`")
+    read: dict[str, Any] = {name: _KEYS[name](node) for name, node in keys.items()}
+    read["store"] = (file.parent / Path(read.get("store", "store")).expanduser()).absolute()
+    config = Config(file=file, text=text, **read)
+    for source in config.sources.values():
+        _check_source(source)
+    return config
+
+
+def _name(node: Node) -> str:
+    name = node.text("`project`")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", name):
+        raise ConfigError("E309", node.place, f"{name!r} is not a name", "use letters, digits, `_`, `-` and `.`")
+    return name
+
+
+def _timezone(node: Node) -> str:
+    zone = node.text("`timezone`")
+    try:
+        ZoneInfo(zone)
+    except (KeyError, ValueError, OSError):
+        from zoneinfo import available_timezones
+
+        raise ConfigError("E309", node.place, f"unknown time zone {zone!r}", nearest(zone, tuple(available_timezones()))) from None
+    return zone
+
+
+_SOURCE_KEYS = ("path", "table", "url", "query", "columns", "timezone")
+
+
+def _source(name: str, node: Node, keys: dict[str, Node]) -> Source:
+    columns = keys["columns"].mapping("`columns`", CANONICAL) if "columns" in keys else {}
+    return Source(
+        name,
+        keys["path"].texts("`path`") if "path" in keys else (),
+        keys["table"].text("`table`") if "table" in keys else None,
+        keys["url"].text("`url`") if "url" in keys else None,
+        keys["query"].text("`query`") if "query" in keys else None,
+        tuple((column, str(n.text(f"`{column}`"))) for column, n in columns.items()),
+        _timezone(keys["timezone"]) if "timezone" in keys else None,
+        node.place,
+    )
+
+
+def _sources(node: Node) -> dict[str, Source]:
+    return {name: _source(name, n, n.mapping(f"source {name!r}", _SOURCE_KEYS)) for name, n in node.mapping("`sources`").items()}
+
+
+def _check_source(source: Source) -> None:
+    if bool(source.path) == bool(source.table):
+        found = "both" if source.path else "neither"
+        raise ConfigError(
+            "E310",
+            source.place,
+            f"source {source.name!r} needs `path` or `table`, found {found}",
+            "write `path: data/events.csv`, or `table:` with `url:`",
+        )
+    if bool(source.table) != bool(source.url):
+        raise ConfigError(
+            "E310", source.place, f"source {source.name!r} needs `table` and `url` together", "add `url: postgresql://user@host/database`"
+        )
+
+
+def _customers(node: Node) -> Customers:
+    keys = node.mapping("`customers`", (*_SOURCE_KEYS, "customer_id", "event_time", "known_since", "static"))
+    source = _source("customers", node, keys)
+    _check_source(source)
+    names = {key: keys[key].text(f"`{key}`") for key in ("customer_id", "event_time", "known_since") if key in keys}
+    return Customers(source, static=_flag(keys["static"]) if "static" in keys else False, **names)
+
+
+def _flag(node: Node) -> bool:
+    if not isinstance(node.value, bool):
+        raise ConfigError("E303", node.place, f"expected true or false, found {node.show()}")
+    return node.value
+
+
+def _contract(node: Node) -> Contract:
+    keys = node.mapping("`contract`", ("tolerance", "events"))
+    return Contract(_share(keys["tolerance"]) if "tolerance" in keys else 0.01, keys["events"].texts("`events`") if "events" in keys else None)
+
+
+def _share(node: Node) -> float:
+    text = str(node.plain())
+    try:
+        share = Decimal(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ArithmeticError:
+        share = Decimal(-1)
+    if not 0 <= share <= 1:
+        raise ConfigError("E304", node.place, f"expected a share between 0% and 100%, found {node.show()}", "write for example `1%`")
+    return float(share)
+
+
+def _features(node: Node) -> Features:
+    keys = node.mapping("`features`", ("windows", "events", "measures", "traits"))
+    read: dict[str, Any] = {}
+    if "windows" in keys:
+        read["windows"] = tuple(sorted({_duration(n) for n in _items(keys["windows"])}))
+    if "events" in keys:
+        read["events"] = tuple((name, _event_features(name, n)) for name, n in keys["events"].mapping("`events`").items())
+    if "measures" in keys:
+        read["measures"] = tuple((_column(keys["measures"], name), parse_measure(n)) for name, n in keys["measures"].mapping("`measures`").items())
+    if "traits" in keys:
+        read["traits"] = keys["traits"].texts("`traits`") if keys["traits"].value else ()
+    return Features(**read)
+
+
+def _column(node: Node, name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
+        raise ConfigError("E309", node.key_place(name), f"{name!r} cannot be the name of a measure", "use letters, digits and `_`")
+    return name
+
+
+def _event_features(name: str, node: Node) -> EventFeatures:
+    keys = node.mapping(f"features of {name!r}", ("value", "distinct")) if node.value is not None else {}
+    return EventFeatures(
+        keys["value"].text("`value`") if "value" in keys else None, keys["distinct"].texts("`distinct`") if "distinct" in keys else ()
+    )
+
+
+def _items(node: Node) -> list[Node]:
+    return node.value if node.is_list else [node]
+
+
+def _duration(node: Node) -> int:
+    try:
+        return parse_duration(str(node.plain()))
+    except ValueError as error:
+        raise ConfigError("E320", node.place, str(error)) from None
+
+
+def _models(node: Node) -> dict[str, Model]:
+    return {name: _model(_model_name(node, name), n) for name, n in node.mapping("`models`").items()}
+
+
+def _model_name(node: Node, name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,63}", name):
+        raise ConfigError("E309", node.key_place(name), f"{name!r} cannot be the name of a model", "use letters, digits and `_`")
+    return name
+
+
+def _model(name: str, node: Node) -> Model:
+    keys = node.mapping(f"model {name!r}", ("predict", "among", "cutoffs", "every", "seed", "allow", "tune"))
+    if "predict" not in keys:
+        raise ConfigError("E311", node.place, f"model {name!r} predicts nothing", "add `predict: {did: Order Completed, within_next: 30 days}`")
+    among = parse_condition(keys["among"]) if "among" in keys else None
+    if among is not None and any(isinstance(c, Score | In | Rfv) for c in walk(among)):
+        raise ConfigError(
+            "E311", keys["among"].place, "`among` may ask about events and traits only", "scores and segments are made from models, not before them"
+        )
+    whole = {key: _whole(keys[key], lowest) for key, lowest in (("cutoffs", 2), ("seed", 0), ("tune", 0)) if key in keys}
+    every = _duration(keys["every"]) if "every" in keys else None
+    allow = keys["allow"].texts("`allow`") if "allow" in keys else ()
+    return Model(name, parse_prediction(keys["predict"]), among, every=every, allow=allow, place=node.place, **whole)
+
+
+def _whole(node: Node, lowest: int) -> int:
+    if not isinstance(node.value, int) or isinstance(node.value, bool) or node.value < lowest:
+        raise ConfigError("E304", node.place, f"expected a whole number of at least {lowest}, found {node.show()}")
+    return node.value
+
+
+def _engine(node: Node) -> str:
+    if node.value != "duckdb":
+        raise ConfigError("E309", node.place, f"unknown engine {node.show()}", "write `engine: duckdb`")
+    return "duckdb"
+
+
+_KEYS: dict[str, Any] = {
+    "project": _name,
+    "timezone": _timezone,
+    "store": lambda node: node.text("`store`"),
+    "sources": _sources,
+    "customers": _customers,
+    "contract": _contract,
+    "features": _features,
+    "models": _models,
+    "segments": lambda node: node.texts("`segments`"),
+    "channels": lambda node: {name: n.plain() for name, n in node.mapping("`channels`").items()},
+    "consent": lambda node: node.mapping("`consent`") and node.plain(),
+    "engine": _engine,
+}

@@ -1,0 +1,212 @@
+"""A block: some customers' whole histories as columns, sorted by customer and time.
+
+Customers are never split over two blocks, so blocks are evaluated one by one, on as many cores or machines as there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from predseg.language.measures import SCALE
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Array = np.ndarray[Any, Any]
+NEVER = np.iinfo(np.int64).max
+ROWS = 131_072
+"""Rows of a block: small enough for the processor's caches, large enough to pay for the call."""
+
+CORE = ("customer_id", "event", "event_time", "received_at")
+IDENTITY = ("anonymous_id", "linked_at")
+
+
+@dataclass(frozen=True)
+class Words:
+    """A property of text, flags or lists: per row the position in ``values``, -1 where it is missing."""
+
+    codes: Array  # int32 (rows)
+    values: tuple[Any, ...]
+
+    def take(self, rows: Array) -> Words:
+        """The same property of some rows."""
+        return replace(self, codes=self.codes[rows])
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """An exact numeric property: whole multiples of 1/scale."""
+
+    units: Array  # int64 (rows), 0 where missing
+    present: Array  # bool (rows)
+    scale: int = SCALE
+
+    def take(self, rows: Array) -> Numbers:
+        """The same property of some rows."""
+        return replace(self, units=self.units[rows], present=self.present[rows])
+
+
+Property = Words | Numbers
+
+
+@dataclass(frozen=True)
+class Block:
+    """Histories of n customers in r rows.
+
+    A row counts at t from ``received`` (never before ``time``) and until before ``hidden``. A customer past ``merged_from``
+    is an earlier identity of ``owner``: an anonymous id whose events later joined another customer's history.
+    """
+
+    customers: Array  # str (n)
+    offsets: Array  # int64 (n + 1): rows of customer i are offsets[i]:offsets[i + 1]
+    time: Array  # int64 (r) microseconds
+    received: Array  # int64 (r)
+    event: Array  # int32 (r): position in names
+    names: tuple[str, ...]
+    properties: dict[str, Property] = field(default_factory=dict)
+    hidden: Array | None = None  # int64 (r)
+    owner: Array | None = None  # int64 (n)
+
+    @property
+    def customer(self) -> Array:
+        """The customer of each row, as a position."""
+        return np.repeat(np.arange(len(self.customers)), np.diff(self.offsets))
+
+    def keep(self, rows: Array, customers: Array | None = None) -> Block:
+        """Return the block with only the marked rows, and only the given customers (positions), as if all were visible at once."""
+        chosen = np.arange(len(self.customers)) if customers is None else customers
+        counts = np.bincount(self.customer[rows], minlength=len(self.customers))[chosen]
+        wanted = np.flatnonzero(rows)
+        if customers is not None:
+            member = np.zeros(len(self.customers), bool)
+            member[chosen] = True
+            wanted = wanted[member[self.customer[wanted]]]
+        properties = {name: p.take(wanted) for name, p in self.properties.items()}
+        offsets = np.concatenate([[0], np.cumsum(counts)])
+        return Block(self.customers[chosen], offsets, self.time[wanted], self.time[wanted], self.event[wanted], self.names, properties)
+
+
+def from_table(table: pa.Table) -> Block:
+    """Return the block of rows of the events table: whole customers, sorted by customer_id and event_time."""
+    import pyarrow as pa
+
+    table = table.combine_chunks()
+    codes, ids = _codes(table["customer_id"])
+    starts = np.flatnonzero(np.diff(codes, prepend=-1)) if len(codes) else np.zeros(0, np.int64)
+    offsets = np.append(starts, len(codes)).astype(np.int64)
+    event, names = _codes(table["event"])
+    time, received = _instants(table["event_time"]), _instants(table["received_at"])
+    properties = {n: _property(table[n]) for n in table.column_names if n not in CORE and n != "linked_at" and not pa.types.is_null(table[n].type)}
+    customers = np.asarray(ids, dtype=object)[codes[starts]] if len(codes) else np.zeros(0, object)
+    block = Block(customers, offsets, time, np.maximum(time, received), event, tuple(names), properties)
+    return _earlier_identities(block, table) if "linked_at" in table.column_names else block
+
+
+def blocks(files: Iterable[Path], properties: Iterable[str], rows: int = ROWS) -> Iterator[Block]:
+    """Read the events table, in order, as blocks of about ``rows`` rows, with only the named properties.
+
+    Raises:
+        OSError: when a file cannot be read.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    wanted = set(properties)
+    for path in files:
+        reader = pq.ParquetFile(path)
+        present = {f.name: f.type for f in reader.schema_arrow}
+        columns = [*CORE, *sorted(wanted & present.keys() - set(CORE) - set(IDENTITY)), *(c for c in IDENTITY if c in present)]
+        text = [c for c in columns if pa.types.is_string(present[c]) or pa.types.is_large_string(present[c]) or pa.types.is_dictionary(present[c])]
+        table = pq.ParquetFile(path, read_dictionary=text).read(columns).unify_dictionaries().combine_chunks()
+        yield from _cut(table, rows)
+
+
+def _cut(table: pa.Table, rows: int) -> Iterator[Block]:
+    codes, _ = _codes(table["customer_id"])
+    starts = np.append(np.flatnonzero(np.diff(codes, prepend=-1)), len(codes))
+    begin = 0
+    while begin < len(codes):
+        end = int(starts[max(np.searchsorted(starts, begin, "right"), np.searchsorted(starts, begin + rows, "right") - 1)])
+        yield from_table(table.slice(begin, end - begin))
+        begin = end
+
+
+def _codes(column: pa.ChunkedArray) -> tuple[Array, list[Any]]:
+    import pyarrow as pa
+
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if isinstance(array, pa.ChunkedArray):
+        array = array.chunk(0) if array.num_chunks else pa.array([], array.type)
+    if not pa.types.is_dictionary(array.type):
+        array = array.dictionary_encode()
+    indices = array.indices.fill_null(-1) if array.indices.null_count else array.indices
+    return indices.to_numpy(zero_copy_only=False).astype(np.int32, copy=False), array.dictionary.to_pylist()
+
+
+def _instants(column: pa.ChunkedArray) -> Array:
+    import pyarrow as pa
+
+    return column.cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_numpy()
+
+
+def _property(column: pa.ChunkedArray) -> Property:
+    import pyarrow as pa
+
+    kind = column.type
+    if pa.types.is_decimal(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        return _numbers(column)
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return _lists(column)
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind) or pa.types.is_boolean(kind)):
+        column = column.cast(pa.string())
+    codes, values = _codes(column)
+    return Words(codes, tuple(values))
+
+
+def _numbers(column: pa.ChunkedArray) -> Numbers:
+    import pyarrow as pa
+
+    present = column.is_valid().to_numpy()
+    if pa.types.is_integer(column.type):
+        return Numbers(column.fill_null(0).cast(pa.int64()).to_numpy(), present, 1)
+    if column.null_count:
+        column = column.fill_null(0 if pa.types.is_floating(column.type) else Decimal(0))
+    array = column.cast(pa.decimal128(18, 4)).combine_chunks()
+    array = array.chunk(0) if isinstance(array, pa.ChunkedArray) else array
+    low_and_high = np.frombuffer(array.buffers()[1], np.int64)[2 * array.offset : 2 * (array.offset + len(array))]
+    return Numbers(np.ascontiguousarray(low_and_high[::2]), present)
+
+
+def _lists(column: pa.ChunkedArray) -> Words:
+    seen: dict[tuple[Any, ...], int] = {}
+    codes = np.fromiter(
+        (-1 if v is None else seen.setdefault(tuple(e for e in v if e is not None), len(seen)) for v in column.to_pylist()), np.int32, len(column)
+    )
+    return Words(codes, tuple(seen))
+
+
+def _earlier_identities(block: Block, table: pa.Table) -> Block:
+    """Give rows that joined a customer later than they were visible a second life under their anonymous id."""
+    import pyarrow as pa
+
+    linked = table["linked_at"].cast(pa.timestamp("us", "UTC")).cast(pa.int64()).fill_null(0).to_numpy()
+    anonymous, ids = _codes(table["anonymous_id"])
+    earlier = np.flatnonzero((linked > block.received) & (anonymous >= 0))
+    if not len(earlier):
+        return block
+    order = earlier[np.lexsort((np.arange(len(earlier)), block.time[earlier], anonymous[earlier]))]
+    found, first, counts = np.unique(anonymous[order], return_index=True, return_counts=True)
+    rows = np.concatenate([np.arange(len(block.time)), order])
+    offsets = np.concatenate([block.offsets, block.offsets[-1] + np.cumsum(counts)])
+    hidden = np.concatenate([np.full(len(block.time), NEVER), linked[order]])
+    received = np.concatenate([np.maximum(block.received, linked), block.received[order]])
+    owner = np.concatenate([np.arange(len(block.customers)), block.customer[order[first]]])
+    customers = np.concatenate([block.customers, np.asarray(ids, dtype=object)[found]])
+    properties = {name: p.take(rows) for name, p in block.properties.items()}
+    return Block(customers, offsets, block.time[rows], received, block.event[rows], block.names, properties, hidden, owner)

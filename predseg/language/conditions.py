@@ -1,0 +1,125 @@
+"""Declarations of what is true of a customer at a moment: one condition, and conditions layered over each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+
+from predseg.language.measures import Comparison, Events, Filter, Measure, Window
+
+
+@dataclass(frozen=True)
+class Did:
+    """A measure against a threshold. ``did_not: E`` is the count of E being exactly 0."""
+
+    measure: Measure
+    comparison: Comparison
+
+
+@dataclass(frozen=True)
+class Change:
+    """The latest probability against the one in force ``within`` earlier."""
+
+    direction: str  # rises | falls
+    by: Decimal
+    within: int
+
+
+@dataclass(frozen=True)
+class Score:
+    """A score of the last published run: one of a comparison of the probability, a share at the top or bottom, deciles, a change."""
+
+    model: str
+    comparison: Comparison | None = None
+    top: Decimal | None = None
+    bottom: Decimal | None = None
+    deciles: tuple[int, ...] = ()
+    change: Change | None = None
+
+
+@dataclass(frozen=True)
+class In:
+    """Membership of another segment, or its absence."""
+
+    segment: str
+    member: bool = True
+
+
+@dataclass(frozen=True)
+class Trait:
+    """A fact of the customer; unknown when it is missing."""
+
+    filter: Filter
+
+
+@dataclass(frozen=True)
+class Rfv:
+    """Recency, frequency and value scores 1 to 5 (5 is best) over customers with such an event in the window."""
+
+    of: Events
+    window: Window
+    scores: tuple[tuple[str, Comparison | tuple[int, ...]], ...]  # recency | frequency | value
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Belonging to one of the named clusters of a latent segmentation."""
+
+    model: str
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class All:
+    """True when all are true; unknown when none is false and one is unknown."""
+
+    of: tuple[Condition, ...]
+
+
+@dataclass(frozen=True)
+class Any:
+    """True when one is true; unknown when none is true and one is unknown."""
+
+    of: tuple[Condition, ...]
+
+
+@dataclass(frozen=True)
+class NoneOf:
+    """True when all are false; unknown when none is true and one is unknown."""
+
+    of: tuple[Condition, ...]
+
+
+@dataclass(frozen=True)
+class Some:
+    """True when at least n are true; unknown when the unknown ones could still decide it."""
+
+    at_least: int
+    of: tuple[Condition, ...]
+
+
+Condition = Did | Score | In | Trait | Rfv | Cluster | All | Any | NoneOf | Some
+LAYERS = (All, Any, NoneOf, Some)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A statement about the future, seen from a cutoff c: the measure over (c, c + horizon] passes the comparison."""
+
+    measure: Measure  # its window is the horizon, evaluated at c + horizon
+    comparison: Comparison
+    horizon: int
+
+
+def walk(condition: Condition) -> Iterator[Condition]:
+    """Yield the condition and all conditions within it, outermost first."""
+    yield condition
+    if isinstance(condition, LAYERS):
+        for part in condition.of:
+            yield from walk(part)
+
+
+def measures(condition: Condition) -> list[Measure]:
+    """Return the measures that the condition reads, each once, in order."""
+    return list(dict.fromkeys(c.measure for c in walk(condition) if isinstance(c, Did)))
