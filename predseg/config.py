@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 from predseg.errors import ConfigError, nearest
 from predseg.language.conditions import Condition, In, Prediction, Rfv, Score, measures, walk
-from predseg.language.documents import parse_condition, parse_measure, parse_prediction
+from predseg.language.documents import parse_condition, parse_measure, parse_prediction, time_error
 from predseg.language.measures import Measure
 from predseg.language.time import DAY, parse_duration
 from predseg.language.yaml import Node, read_documents
@@ -240,7 +240,7 @@ def _customers(node: Node) -> Customers:
 
 def _flag(node: Node) -> bool:
     if not isinstance(node.value, bool):
-        raise ConfigError("E303", node.place, f"expected true or false, found {node.show()}")
+        raise ConfigError("E303", node.place, f"expected true or false, found {node.show()}", "write `true` or `false`")
     return node.value
 
 
@@ -264,7 +264,7 @@ def _features(node: Node) -> Features:
     keys = node.mapping("`features`", ("windows", "events", "measures", "traits"))
     read: dict[str, Any] = {}
     if "windows" in keys:
-        read["windows"] = tuple(sorted({_duration(n) for n in _items(keys["windows"])}))
+        read["windows"] = tuple(sorted({_duration(n, "windows") for n in _items(keys["windows"])}))
     if "events" in keys:
         read["events"] = tuple((name, _event_features(name, n)) for name, n in keys["events"].mapping("`events`").items())
     if "measures" in keys:
@@ -291,11 +291,11 @@ def _items(node: Node) -> list[Node]:
     return node.value if node.is_list else [node]
 
 
-def _duration(node: Node) -> int:
+def _duration(node: Node, what: str) -> int:
     try:
         return parse_duration(str(node.plain()))
     except ValueError as error:
-        raise ConfigError("E320", node.place, str(error)) from None
+        raise time_error(node, what, error) from None
 
 
 def _models(node: Node) -> dict[str, Model]:
@@ -318,14 +318,14 @@ def _model(name: str, node: Node) -> Model:
             "E311", keys["among"].place, "`among` may ask about events and traits only", "scores and segments are made from models, not before them"
         )
     whole = {key: _whole(keys[key], lowest) for key, lowest in (("cutoffs", 2), ("seed", 0), ("tune", 0)) if key in keys}
-    every = _duration(keys["every"]) if "every" in keys else None
+    every = _duration(keys["every"], "every") if "every" in keys else None
     allow = keys["allow"].texts("`allow`") if "allow" in keys else ()
     return Model(name, parse_prediction(keys["predict"]), among, every=every, allow=allow, place=node.place, **whole)
 
 
 def _whole(node: Node, lowest: int) -> int:
     if not isinstance(node.value, int) or isinstance(node.value, bool) or node.value < lowest:
-        raise ConfigError("E304", node.place, f"expected a whole number of at least {lowest}, found {node.show()}")
+        raise ConfigError("E304", node.place, f"expected a whole number of at least {lowest}, found {node.show()}", f"write for example {max(lowest, 12)}")
     return node.value
 
 

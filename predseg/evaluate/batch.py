@@ -54,8 +54,8 @@ class Truth:
     unknown: Array
 
 
-Facts = Callable[[c.Condition, Block, Sequence[int]], Truth]
-"""Answers what does not follow from events: traits, scores, memberships."""
+Facts = Callable[[c.Condition, Array, Array], Truth]
+"""Answers what does not follow from events (traits, scores, memberships) for k pairs of customer_id and moment: `Truth` of shape (k)."""
 
 
 def evaluate(block: Block, as_of: Sequence[int], measures: Sequence[Measure], *, known: int | None = None) -> list[Values]:
@@ -101,11 +101,15 @@ def decide(condition: c.Condition, answers: dict[Measure, Values], block: Block,
         return layer(condition, [decide(part, answers, block, as_of, facts) for part in condition.of])
     if facts is None:
         raise TypeError(f"{type(condition).__name__} needs facts")
-    return facts(condition, block, as_of)
+    shape = (len(block.customers), len(as_of))
+    found = facts(condition, np.repeat(block.customers, shape[1]), np.tile(np.asarray(as_of, np.int64), shape[0]))
+    return Truth(found.true.reshape(shape), found.unknown.reshape(shape))
 
 
-def layer(condition: c.All | c.Any | c.NoneOf | c.Some, parts: Sequence[Truth]) -> Truth:
+def layer(condition: c.Layer, parts: Sequence[Truth]) -> Truth:
     """Combine the truths of the parts in Kleene's logic."""
+    if isinstance(condition, c.Holds):
+        return Truth(parts[0].true == condition.member, np.zeros_like(parts[0].unknown))
     true = np.sum([p.true for p in parts], axis=0, dtype=np.int64)
     possible = true + np.sum([p.unknown for p in parts], axis=0, dtype=np.int64)
     if isinstance(condition, c.NoneOf):

@@ -83,13 +83,15 @@ def decide(condition: c.Condition, events: Sequence[Event], t: int, *, known: in
     return facts(condition, t)
 
 
-def layer(condition: c.All | c.Any | c.NoneOf | c.Some, parts: Sequence[Truth]) -> Truth:
+def layer(condition: c.Layer, parts: Sequence[Truth]) -> Truth:
     """Combine the truths of the parts in Kleene's logic.
 
     >>> layer(c.All(()), [True, None]), layer(c.Any(()), [True, None]), layer(c.NoneOf(()), [False, None])
     (None, True, None)
     """
     true, unknown = parts.count(True), parts.count(None)
+    if isinstance(condition, c.Holds):
+        return (parts[0] is True) == condition.member
     if isinstance(condition, c.NoneOf):
         return False if true else None if unknown else True
     needed = len(parts) if isinstance(condition, c.All) else 1 if isinstance(condition, c.Any) else condition.at_least

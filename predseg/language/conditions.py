@@ -99,8 +99,17 @@ class Some:
     of: tuple[Condition, ...]
 
 
-Condition = Did | Score | In | Trait | Rfv | Cluster | All | Any | NoneOf | Some
-LAYERS = (All, Any, NoneOf, Some)
+@dataclass(frozen=True)
+class Holds:
+    """Whether one condition is true, with two values: what `In` stands for when the rule of the segment is put in its place."""
+
+    of: tuple[Condition, ...]
+    member: bool = True
+
+
+Layer = All | Any | NoneOf | Some | Holds
+Condition = Did | Score | In | Trait | Rfv | Cluster | Layer
+LAYERS = (All, Any, NoneOf, Some, Holds)
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,7 @@ def _test(op: str, node: Node, name: str) -> Test:
         return Test("not", _operands(node, name))
     if op == "exists":
         if not isinstance(node.value, bool):
-            raise ConfigError("E316", node.place, f"`exists` is true or false, found {node.show()}")
+            raise ConfigError("E316", node.place, f"`exists` is true or false, found {node.show()}", f"write `{name}: {{exists: true}}`")
         return Test("exists", (node.value,))
     if op == "contains":
         return Test("contains", (node.text("`contains`"),))
@@ -210,11 +210,17 @@ def _window(node: Node) -> Window:
     return Window(start, until, _instant(found["since"]) if "since" in found else None)
 
 
+def time_error(node: Node, what: str, error: ValueError) -> ConfigError:
+    """Return the refusal of a duration or an instant; the error's text is "what was found: how to write it"."""
+    found, _, remedy = str(error).partition(": ")
+    return ConfigError("E320", node.place, f"`{what}`: {found}", remedy)
+
+
 def _duration(node: Node, what: str) -> int:
     try:
         return parse_duration(str(node.plain()))
     except ValueError as error:
-        raise ConfigError("E320", node.place, f"`{what}`: {error}") from None
+        raise time_error(node, what, error) from None
 
 
 def _ago(node: Node, what: str) -> int:
@@ -224,14 +230,14 @@ def _ago(node: Node, what: str) -> int:
     try:
         return parse_duration(text.removesuffix(" ago"))
     except ValueError as error:
-        raise ConfigError("E320", node.place, f"`{what}`: {error}") from None
+        raise time_error(node, what, error) from None
 
 
 def _instant(node: Node) -> int:
     try:
         return parse_instant(str(node.plain()))
     except ValueError as error:
-        raise ConfigError("E320", node.place, f"`since`: {error}") from None
+        raise time_error(node, "since", error) from None
 
 
 def _measure(node: Node, verb: Node) -> Measure:
@@ -393,7 +399,7 @@ def _some(node: Node, verb: Node) -> Condition:
         raise ConfigError("E326", verb.place, "`some` needs `at_least` and `of`", "write `some: {at_least: 2, of: [...]}`")
     parts, n = _parts(keys["of"], "of"), keys["at_least"].number("`at_least`")
     if n != int(n) or not 1 <= n <= len(parts):
-        raise ConfigError("E326", keys["at_least"].place, f"`at_least` is a whole number from 1 to {len(parts)}, found {n}")
+        raise ConfigError("E326", keys["at_least"].place, f"`at_least` is a whole number from 1 to {len(parts)}, found {n}", "it counts the conditions under `of`")
     return Some(int(n), parts)
 
 

@@ -64,7 +64,7 @@ class Node:
     def mapping(self, what: str, allowed: tuple[str, ...] | None = None) -> dict[str, Node]:
         """Return the mapping, or refuse: ``what`` names it, ``allowed`` are its keys."""
         if not self.is_mapping:
-            raise ConfigError("E302", self.place, f"{what} must be a mapping of keys to values, found {self.show()}")
+            raise ConfigError("E302", self.place, f"{what} must be a mapping of keys to values, found {self.show()}", "write `key: value`, one a line, or {key: value, ...}")
         for key in self.value:
             if allowed is not None and key not in allowed:
                 raise ConfigError("E301", self.key_place(key), f"unknown key {key!r} in {what}", nearest(key, allowed))
@@ -73,7 +73,7 @@ class Node:
     def text(self, what: str) -> str:
         """Return the text, or refuse."""
         if not isinstance(self.value, str) or not self.value.strip():
-            hint = f'put it in quotes: "{self.value}"' if isinstance(self.value, int | Decimal) else ""
+            hint = f'put it in quotes: "{self.value}"' if isinstance(self.value, int | Decimal) else "write a name or a text"
             raise ConfigError("E303", self.place, f"{what} must be text, found {self.show()}", hint)
         return self.value
 
@@ -87,7 +87,7 @@ class Node:
         """Return one text or a list of them as a tuple, or refuse."""
         if self.is_list:
             if not self.value:
-                raise ConfigError("E303", self.place, f"{what} must name at least one, found an empty list")
+                raise ConfigError("E303", self.place, f"{what} must name at least one, found an empty list", "write a name")
             return tuple(node.text(what) for node in self.value)
         return (self.text(what),)
 
@@ -102,7 +102,7 @@ class Node:
 
 def _number_help(value: object) -> str:
     digits = re.sub(r"[^0-9.\-]", "", value) if isinstance(value, str) else ""
-    return f"write {digits}" if _INTEGER.fullmatch(digits) or _FRACTION.fullmatch(digits) else ""
+    return f"write {digits}" if _INTEGER.fullmatch(digits) or _FRACTION.fullmatch(digits) else "write digits, such as 5000 or 12.50"
 
 
 def read_documents(text: str, file: str = "<text>") -> list[Node]:
@@ -168,7 +168,7 @@ class _Events:
         items = self.items("MappingEndEvent", depth)
         for key in items:
             if key.is_list or key.is_mapping:
-                raise ConfigError("E308", key.place, "a key must be text")
+                raise ConfigError("E308", key.place, "a key must be text", "write `name: value`")
             name = key.value if isinstance(key.value, str) else str(key.plain())
             if name in values:
                 raise ConfigError("E308", key.place, f"the key {name!r} stands twice", "keep one of them")

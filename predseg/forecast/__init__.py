@@ -1,0 +1,1 @@
+"""What will happen: features, labels, training, evaluation, saved models and scores."""

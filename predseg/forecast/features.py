@@ -1,0 +1,153 @@
+"""The features of a customer at a moment: declared once, named by rule, answered by the batch kernel.
+
+Recency, frequency and value of each declared event over each window, the rhythm of its occurrences, shares between
+windows, named measures, and traits. A feature at ``as_of`` sees events visible by then, windows are (as_of - w, as_of].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from predseg import config as declared
+from predseg.evaluate.batch import Values, decide, evaluate
+from predseg.evaluate.block import Array, Block, blocks
+from predseg.language import conditions as c
+from predseg.language.measures import Events, Measure, Window, column_name, slug
+from predseg.language.time import short_duration
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """One column over another; missing where the second is missing or 0."""
+
+    numerator: str
+    denominator: str
+
+
+Feature = Measure | Ratio
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    """The columns of a project's features, in order, each with its declaration."""
+
+    columns: tuple[tuple[str, Feature], ...]
+    traits: tuple[str, ...] = ()
+
+    @property
+    def measures(self) -> list[Measure]:
+        """What the kernel must answer."""
+        return [f for _, f in self.columns if isinstance(f, Measure)]
+
+    @property
+    def names(self) -> list[str]:
+        """All columns, traits last."""
+        return [name for name, _ in self.columns] + [f"trait_{t}" for t in self.traits]
+
+    def properties(self) -> set[str]:
+        """The properties of events that the measures read."""
+        return set().union(*(m.properties() for m in self.measures)) if self.measures else set()
+
+
+def compile_features(features: declared.Features) -> FeatureSet:
+    """Return the columns that a declaration stands for, named by rule.
+
+    >>> names = compile_features(declared.Features(events=(("Order Completed", declared.EventFeatures("value")),))).names
+    >>> names[:3]
+    ['tenure', 'days_since_order_completed', 'days_since_first_order_completed']
+    >>> "sum_value_order_completed_365d" in names
+    True
+    """
+    columns: dict[str, Feature] = {"tenure": Measure(Events(), Window(), "days_since_first")}
+    for name, wanted in features.events:
+        columns |= _of_event(Events((name,)), wanted, features.windows)
+    columns |= dict(features.measures)
+    return FeatureSet(tuple(columns.items()), features.traits)
+
+
+def _of_event(events: Events, wanted: declared.EventFeatures, windows: Sequence[int]) -> dict[str, Feature]:
+    spans = [*(Window(w) for w in windows), Window()]
+    measures = [Measure(events, Window(), a) for a in ("days_since_last", "days_since_first", "gap_mean", "gap_std", "gap_last")]
+    measures += [Measure(events, span) for span in spans]
+    for aggregate in ("sum", "avg", "max") if wanted.value else ():
+        measures += [Measure(events, span, aggregate, wanted.value) for span in spans]
+    measures += [Measure(events, span, "distinct", of) for of in wanted.distinct for span in spans]
+    columns: dict[str, Feature] = {column_name(m): m for m in measures}
+    return columns | _ratios(events, wanted, windows)
+
+
+def _ratios(events: Events, wanted: declared.EventFeatures, windows: Sequence[int]) -> dict[str, Feature]:
+    """Recency in units of the customer's own rhythm, and what share of a window falls into the next shorter one."""
+    event = slug(events.names[0])
+    ratios: dict[str, Feature] = {f"recency_over_gap_{event}": Ratio(f"days_since_{event}", f"gap_mean_{event}")}
+    kinds = [f"count_{event}", *([f"sum_{wanted.value}_{event}"] if wanted.value else [])]
+    for shorter, longer in zip(windows, windows[1:], strict=False):
+        for kind in kinds:
+            short, long = short_duration(shorter), short_duration(longer)
+            ratios[f"share_{kind}_{short}_of_{long}"] = Ratio(f"{kind}_{short}", f"{kind}_{long}")
+    return ratios
+
+
+def block_features(block: Block, as_of: Sequence[int], features: FeatureSet) -> tuple[Array, Array]:
+    """Return who is known, bool (customers, moments), and the features, float64 (columns, customers, moments), traits left out."""
+    seen = Measure(Events())
+    answers = dict(zip([*features.measures, seen], evaluate(block, as_of, [*features.measures, seen]), strict=True))
+    return answers[seen].number > 0, columns_of(features, answers, len(block.customers), len(as_of))
+
+
+def columns_of(features: FeatureSet, answers: dict[Measure, Values], n: int, m: int) -> Array:
+    """Return float64 (columns, n, m) from answered measures."""
+    matrix = np.empty((len(features.columns), n, m))
+    at = {name: i for i, (name, _) in enumerate(features.columns)}
+    for name, feature in features.columns:
+        if isinstance(feature, Measure):
+            matrix[at[name]] = answers[feature].to_float()
+    for name, feature in features.columns:
+        if isinstance(feature, Ratio):
+            below = matrix[at[feature.denominator]]
+            matrix[at[name]] = np.divide(matrix[at[feature.numerator]], below, out=np.full((n, m), np.nan), where=below > 0)
+    return matrix
+
+
+def frames(
+    files: Iterable[Path], as_of: Sequence[int], features: FeatureSet, *, among: c.Condition | None = None, traits: pd.DataFrame | None = None
+) -> Iterator[pd.DataFrame]:
+    """Yield the features block by block: a row per known customer and moment, columns customer_id, as_of, then the features.
+
+    Args:
+        files: The files of the events table.
+        as_of: Moments (microseconds).
+        features: What to compute.
+        among: Who is eligible, seen at each moment; everyone known by default.
+        traits: Facts of customers, see `predseg.forecast.traits`.
+    """
+    wanted = features.properties() | (set().union(*(m.properties() for m in c.measures(among))) if among else set())
+    for block in blocks(files, wanted):
+        yield block_frame(block, as_of, features, among=among, traits=traits)
+
+
+def block_frame(block: Block, as_of: Sequence[int], features: FeatureSet, *, among: c.Condition | None = None, traits: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Return the features of one block, see `frames`."""
+    import pandas as pd
+
+    from predseg.forecast.traits import trait_columns, trait_facts
+
+    needed = [*features.measures, Measure(Events()), *(c.measures(among) if among else [])]
+    answers = dict(zip(needed, evaluate(block, as_of, needed), strict=True))
+    chosen = answers[Measure(Events())].number > 0
+    if among is not None:
+        chosen &= decide(among, answers, block, as_of, trait_facts(traits)).true
+    matrix = columns_of(features, answers, len(block.customers), len(as_of))
+    moment, customer = np.nonzero(chosen.T)
+    found = {"customer_id": block.customers[customer], "as_of": np.asarray(as_of, np.int64)[moment]}
+    found |= {name: matrix[i, customer, moment] for i, (name, _) in enumerate(features.columns)}
+    frame = pd.DataFrame(found, copy=False)
+    return frame.assign(**trait_columns(features.traits, traits, frame)) if features.traits else frame

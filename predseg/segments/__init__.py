@@ -1,0 +1,1 @@
+"""Who belongs: named rules, their memberships over time, and why."""

@@ -1,0 +1,224 @@
+"""Segment files: several YAML documents become checked rules, in an order in which each can use those before it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields, is_dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from predseg.config import Config
+from predseg.errors import ConfigError, nearest
+from predseg.language import conditions as c
+from predseg.language.documents import parse_condition
+from predseg.language.english import say_condition
+from predseg.language.measures import PROPERTY_AGGREGATES
+from predseg.language.yaml import Node, read_documents
+
+REFRESH = ("daily", "live")
+KEYS = ("segment", "about", "owner", "purpose", "refresh", "match", "on_enter", "on_leave", "tags", "tests")
+
+STANDARD_EVENTS = frozenset(
+    "Product Viewed|Product Clicked|Products Searched|Product List Viewed|Product List Filtered|Promotion Viewed|Promotion Clicked|Product Added|Product Removed|"
+    "Cart Viewed|Checkout Started|Checkout Step Viewed|Checkout Step Completed|Payment Info Entered|Order Completed|Order Updated|Order Refunded|Order Cancelled|"
+    "Coupon Entered|Coupon Applied|Coupon Denied|Coupon Removed|Product Added to Wishlist|Product Removed from Wishlist|Wishlist Product Added to Cart|"
+    "Product Shared|Cart Shared|Product Reviewed|Email Delivered|Email Opened|Email Link Clicked|Email Bounced|Email Marked as Spam|Unsubscribed|"
+    "Signed Up|Signed In|Signed Out|Trial Started|Trial Ended|Identify|Page Viewed".split("|")
+)
+"""Event names that a rule may use before they first occur (Segment's e-commerce and e-mail specifications)."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A named rule. ``definition`` is the hash of its meaning and of what it uses: a changed rule starts a new history."""
+
+    name: str
+    match: c.Condition
+    definition: str
+    about: str = ""
+    owner: str = ""
+    purpose: str | None = None
+    refresh: str = "daily"
+    tags: tuple[str, ...] = ()
+    on_enter: tuple[tuple[str, Any], ...] = ()
+    on_leave: tuple[tuple[str, Any], ...] = ()
+    node: Node | None = None
+
+    @property
+    def live(self) -> bool:
+        """Whether it changes the moment its customers do."""
+        return self.refresh == "live"
+
+    def sentence(self) -> str:
+        """The rule as one English sentence."""
+        return f"{self.name}: customers who {say_condition(self.match)}."
+
+    def uses(self) -> list[str]:
+        """The segments that its rule asks about."""
+        return list(dict.fromkeys(p.segment for p in c.walk(self.match) if isinstance(p, c.In)))
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What a rule may name. None means that nothing is known yet, so anything may be named."""
+
+    models: frozenset[str]
+    events: frozenset[str] | None = None
+    occurred: frozenset[str] | None = None
+    properties: frozenset[str] | None = None
+    traits: frozenset[str] | None = None
+    channels: frozenset[str] | None = None
+
+
+def load_segments(config: Config, vocabulary: Vocabulary | None = None) -> dict[str, Segment]:
+    """Read all segment files of a project, in dependency order.
+
+    Raises:
+        ConfigError: with the place, for anything that is not understood, a name that stands twice, or a cycle.
+    """
+    return arrange(_nodes(config), vocabulary or Vocabulary(frozenset(config.models)))
+
+
+def _nodes(config: Config) -> Iterator[Node]:
+    for pattern in config.segments:
+        found = sorted(config.root.glob(pattern)) if not Path(pattern).is_absolute() else [Path(pattern)]
+        if not found and not set("*?[") & set(pattern):
+            raise ConfigError("E330", f"segments: {pattern}", "no such file", "create it, or correct `segments:` in the project file")
+        for path in found:
+            try:
+                text = path.read_text("utf-8")
+            except UnicodeDecodeError as error:
+                raise ConfigError("E306", str(path), f"not UTF-8 at byte {error.start}", "save the file as UTF-8") from None
+            name = path.relative_to(config.root) if path.is_relative_to(config.root) else path
+            yield from read_documents(text, str(name))
+
+
+def arrange(nodes: Iterable[Node], vocabulary: Vocabulary) -> dict[str, Segment]:
+    """Return the segments of some documents, checked, each after those that it uses."""
+    drafts: dict[str, tuple[Node, c.Condition]] = {}
+    for node in nodes:
+        name, match = _draft(node)
+        if name in drafts:
+            raise ConfigError("E331", node.value["segment"].place, f"the segment {name!r} stands twice, first at {drafts[name][0].place}", "rename one of them")
+        drafts[name] = (node, match)
+    for node, _ in drafts.values():
+        check_names(node, vocabulary, frozenset(drafts))
+    done: dict[str, Segment] = {}
+    for name in drafts:
+        _place(name, drafts, done, ())
+    return done
+
+
+def _draft(node: Node) -> tuple[str, c.Condition]:
+    keys = node.mapping("a segment", KEYS)
+    for key in ("segment", "match"):
+        if key not in keys:
+            raise ConfigError("E332", node.place, f"a segment needs `{key}`", "write `segment: NAME` and `match: {did: ...}`")
+    name = keys["segment"].text("`segment`")
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,63}", name):
+        raise ConfigError("E332", keys["segment"].place, f"{name!r} cannot be the name of a segment", "use letters, digits and `_`, beginning with a letter")
+    return name, parse_condition(keys["match"])
+
+
+def _place(name: str, drafts: dict[str, tuple[Node, c.Condition]], done: dict[str, Segment], path: tuple[str, ...]) -> None:
+    if name in done:
+        return
+    if name in path:
+        cycle = " → ".join([*path[path.index(name) :], name])
+        raise ConfigError("E333", drafts[name][0].place, f"segments use each other in a circle: {cycle}", "take one `in:` or `not_in:` away")
+    node, match = drafts[name]
+    used = dict.fromkeys(p.segment for p in c.walk(match) if isinstance(p, c.In))
+    for other in used:
+        _place(other, drafts, done, (*path, name))
+    done[name] = _segment(name, node, match, [done[other].definition for other in used])
+
+
+def _segment(name: str, node: Node, match: c.Condition, used: list[str]) -> Segment:
+    keys = node.value
+    texts = {key: keys[key].text(f"`{key}`") for key in ("about", "owner", "purpose", "refresh") if key in keys}
+    refresh = texts.get("refresh", "daily")
+    if refresh not in REFRESH:
+        raise ConfigError("E332", keys["refresh"].place, f"`refresh` is live or daily, found {refresh!r}", nearest(refresh, REFRESH))
+    actions = {key: tuple(_action(keys[key], key).items()) for key in ("on_enter", "on_leave") if key in keys}
+    tags = keys["tags"].texts("`tags`") if "tags" in keys else ()
+    return Segment(name, match, fingerprint(match, refresh, used), tags=tags, node=node, **texts, **actions)  # type: ignore[arg-type]
+
+
+def _action(node: Node, key: str) -> dict[str, Any]:
+    found = node.mapping(f"`{key}`", ("send", "limit", "quiet", "after"))
+    if "send" not in found:
+        raise ConfigError("E334", node.place, f"`{key}` sends nothing", f"write `{key}: {{send: CHANNEL}}`")
+    return {name: n.text(f"`{name}`") for name, n in found.items()}
+
+
+def fingerprint(match: c.Condition, refresh: str, used: Iterable[str] = ()) -> str:
+    """Return the hash of a rule's meaning: the order in which equals are written does not matter."""
+    text = json.dumps([canonical(match), refresh, sorted(used)], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def canonical(value: Any) -> Any:
+    """Return a declaration as plain JSON values, equal for equal meanings."""
+    if isinstance(value, c.LAYERS):
+        parts = sorted((canonical(p) for p in value.of), key=lambda p: json.dumps(p, sort_keys=True))
+        return [type(value).__name__, getattr(value, "at_least", None), parts]
+    if is_dataclass(value):
+        return [type(value).__name__, *(canonical(getattr(value, f.name)) for f in fields(value))]
+    if isinstance(value, Decimal):
+        return f"{value.normalize():f}"
+    return [canonical(v) for v in value] if isinstance(value, tuple) else value
+
+
+def check_names(node: Node, vocabulary: Vocabulary, segments: frozenset[str]) -> None:
+    """Refuse names that nothing has, with the nearest that something has."""
+    known = {
+        "event": (vocabulary.events, "E335", "it never occurred and is not listed; add it under `contract: {events: [...]}` if it will"),
+        "property": (vocabulary.properties, "E336", ""),
+        "trait": (vocabulary.traits, "E336", ""),
+        "model": (vocabulary.models, "E337", "declare it under `models:`"),
+        "segment": (segments, "E338", ""),
+        "channel": (vocabulary.channels, "E339", "declare it under `channels:`"),
+    }
+    for kind, name, place in references(node):
+        names, code, remedy = known[kind]
+        if names is not None and name not in names:
+            hint = nearest(name, tuple(names))
+            raise ConfigError(code, place, f"unknown {kind} {name!r}", f"{hint}; {remedy}" if remedy else hint)
+
+
+def never_occurred(segments: Iterable[Segment], vocabulary: Vocabulary) -> list[str]:
+    """Return a warning for every event that a rule names and nobody ever did."""
+    if vocabulary.occurred is None:
+        return []
+    wanted = {(name, place) for s in segments if s.node for kind, name, place in references(s.node) if kind == "event" and name not in vocabulary.occurred}
+    did = ", ".join(sorted(vocabulary.occurred)) or "none"
+    return [f"{place}: the event {name!r} never occurred; the events that did: {did}" for name, place in sorted(wanted)]
+
+
+def references(node: Node) -> Iterator[tuple[str, str, str]]:
+    """Yield (kind, name, place) of everything that a segment names, outside its tests."""
+    if node.is_list:
+        for item in node.value:
+            yield from references(item)
+    if not node.is_mapping:
+        return
+    for key, value in node.value.items():
+        if key == "tests":
+            continue
+        if key in _NAMING:
+            for item in value.value if value.is_list else [value]:
+                if isinstance(item.value, str):
+                    yield _NAMING[key], item.value, item.place
+        elif key in ("where", "trait") and value.is_mapping:
+            for name in value.value:
+                yield ("property" if key == "where" else "trait"), name, value.key_place(name)
+        if key not in ("where", "trait"):
+            yield from references(value)
+
+
+_NAMING = {"did": "event", "did_not": "event", "of": "event", "score": "model", "in": "segment", "not_in": "segment", "same": "property", "send": "channel"}
+_NAMING |= dict.fromkeys(PROPERTY_AGGREGATES, "property")
