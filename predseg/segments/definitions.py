@@ -103,7 +103,9 @@ def arrange(nodes: Iterable[Node], vocabulary: Vocabulary) -> dict[str, Segment]
     for node in nodes:
         name, match = _draft(node)
         if name in drafts:
-            raise ConfigError("E331", node.value["segment"].place, f"the segment {name!r} stands twice, first at {drafts[name][0].place}", "rename one of them")
+            raise ConfigError(
+                "E331", node.value["segment"].place, f"the segment {name!r} stands twice, first at {drafts[name][0].place}", "rename one of them"
+            )
         drafts[name] = (node, match)
     for node, _ in drafts.values():
         check_names(node, vocabulary, frozenset(drafts))
@@ -120,7 +122,9 @@ def _draft(node: Node) -> tuple[str, c.Condition]:
             raise ConfigError("E332", node.place, f"a segment needs `{key}`", "write `segment: NAME` and `match: {did: ...}`")
     name = keys["segment"].text("`segment`")
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,63}", name):
-        raise ConfigError("E332", keys["segment"].place, f"{name!r} cannot be the name of a segment", "use letters, digits and `_`, beginning with a letter")
+        raise ConfigError(
+            "E332", keys["segment"].place, f"{name!r} cannot be the name of a segment", "use letters, digits and `_`, beginning with a letter"
+        )
     return name, parse_condition(keys["match"])
 
 
@@ -194,7 +198,9 @@ def never_occurred(segments: Iterable[Segment], vocabulary: Vocabulary) -> list[
     """Return a warning for every event that a rule names and nobody ever did."""
     if vocabulary.occurred is None:
         return []
-    wanted = {(name, place) for s in segments if s.node for kind, name, place in references(s.node) if kind == "event" and name not in vocabulary.occurred}
+    wanted = {
+        (name, place) for s in segments if s.node for kind, name, place in references(s.node) if kind == "event" and name not in vocabulary.occurred
+    }
     did = ", ".join(sorted(vocabulary.occurred)) or "none"
     return [f"{place}: the event {name!r} never occurred; the events that did: {did}" for name, place in sorted(wanted)]
 
@@ -220,5 +226,14 @@ def references(node: Node) -> Iterator[tuple[str, str, str]]:
             yield from references(value)
 
 
-_NAMING = {"did": "event", "did_not": "event", "of": "event", "score": "model", "in": "segment", "not_in": "segment", "same": "property", "send": "channel"}
+_NAMING = {
+    "did": "event",
+    "did_not": "event",
+    "of": "event",
+    "score": "model",
+    "in": "segment",
+    "not_in": "segment",
+    "same": "property",
+    "send": "channel",
+}
 _NAMING |= dict.fromkeys(PROPERTY_AGGREGATES, "property")

@@ -73,7 +73,9 @@ def random_filter(r: random.Random) -> Filter:
             Filter("tags", (Test("is", ("x",)),)),
             Filter("tags", (Test("not", ("x",)),)),
             Filter("flag", (Test("is", (True,)),)),
-            Filter("value", (Test(r.choice(["more_than", "at_least", "less_than", "at_most", "exactly"]), (Decimal(r.choice(["0", "0.0001", "2"])),)),)),
+            Filter(
+                "value", (Test(r.choice(["more_than", "at_least", "less_than", "at_most", "exactly"]), (Decimal(r.choice(["0", "0.0001", "2"])),)),)
+            ),
             Filter("value", (Test("between", (Decimal(0), Decimal(2))),)),
             Filter("value", (Test("is", (Decimal(2),)),)),
             Filter("nowhere", (Test("exists", (r.random() < 0.5,)),)),
@@ -109,7 +111,13 @@ def random_step(r: random.Random, depth: int = 2) -> Step:
 
 def random_measure(r: random.Random) -> Measure:
     aggregate = r.choice(AGGREGATES)
-    of = r.choice(["word", "tags", "value", "flag", "nowhere"]) if aggregate == "distinct" else "value" if aggregate in ("sum", "avg", "min", "max") else None
+    of = (
+        r.choice(["word", "tags", "value", "flag", "nowhere"])
+        if aggregate == "distinct"
+        else "value"
+        if aggregate in ("sum", "avg", "min", "max")
+        else None
+    )
     return Measure(random_events(r), random_window(r), aggregate, of, random_step(r) if r.random() < 0.35 else None)  # type: ignore[arg-type]
 
 

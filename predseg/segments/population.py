@@ -1,0 +1,174 @@
+"""All segments of all customers at one moment: one pass over the events, equal measures and conditions answered once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from predseg.evaluate.batch import Truth, Values, compare, evaluate, layer
+from predseg.evaluate.block import NEVER, Array, Block, blocks
+from predseg.evaluate.moments import Known, transitions
+from predseg.language import conditions as c
+from predseg.language.measures import Events, Measure
+from predseg.segments.definitions import Segment
+from predseg.segments.facts import DIMENSIONS, Facts, Run, rfv_scores, run_key
+
+SEEN = Measure(Events())
+BEGINNING = -(2**61)
+"""Before all of history, with room to add and subtract."""
+
+
+@dataclass
+class Decider:
+    """Decides conditions about one block at one moment, each only once.
+
+    ``members`` holds the segments decided so far in this block, bool (customers).
+    """
+
+    block: Block
+    as_of: int
+    answers: dict[Measure, Values]
+    facts: Facts
+    members: dict[str, Array] = field(default_factory=dict)
+    decided: dict[c.Condition, Truth] = field(default_factory=dict)
+
+    def __call__(self, condition: c.Condition) -> Truth:
+        """Return the truth of each customer, (customers)."""
+        if condition not in self.decided:
+            self.decided[condition] = self._decide(condition)
+        return self.decided[condition]
+
+    def _decide(self, condition: c.Condition) -> Truth:
+        n = len(self.block.customers)
+        if isinstance(condition, c.Did):
+            truth = compare(self.answers[condition.measure], condition.comparison)
+            return Truth(truth.true[:, 0], truth.unknown[:, 0])
+        if isinstance(condition, c.LAYERS):
+            return layer(condition, [self(part) for part in condition.of])
+        if isinstance(condition, c.In) and condition.segment in self.members:
+            return Truth(self.members[condition.segment] == condition.member, np.zeros(n, bool))
+        return self.facts(condition, self.block.customers, np.full(n, self.as_of))
+
+
+@dataclass(frozen=True)
+class Listed:
+    """Customers who are known without an event: ids of the customers file, each from an instant on."""
+
+    customers: Array  # str (k)
+    since: Array  # int64 (k); the smallest integer is always
+
+    def known_since(self, customers: Array) -> Array:
+        """Return int64 (n): from when each is known, the largest integer for who is not listed."""
+        import pandas as pd
+
+        rows = np.asarray(pd.Index(self.customers, dtype=object).get_indexer(customers)) if len(self.customers) else np.full(len(customers), -1)
+        return np.where(rows >= 0, np.append(self.since, NEVER)[rows], NEVER)
+
+
+NOBODY = Listed(np.zeros(0, object), np.zeros(0, np.int64))
+
+
+def deciders(
+    files: Sequence[Path], segments: Iterable[Segment], as_of: int, facts: Facts, listed: Listed = NOBODY
+) -> Iterator[tuple[Decider, Array]]:
+    """Yield, block by block, a decider of the segments' conditions and who is known, bool (customers)."""
+    segments = list(segments)
+    measures = list(dict.fromkeys(m for s in segments for m in c.measures(s.match)))
+    properties = set().union(*(m.properties() for m in measures)) if measures else set()
+    for block, since in population(files, properties, as_of, listed):
+        answers = dict(zip([*measures, SEEN], evaluate(block, [as_of], [*measures, SEEN]), strict=True))
+        yield Decider(block, as_of, answers, facts), (answers[SEEN].number[:, 0] > 0) | (since <= as_of)
+
+
+def population(files: Sequence[Path], properties: Iterable[str], as_of: int, listed: Listed) -> Iterator[tuple[Block, Array]]:
+    """Yield the blocks of events, then the listed customers without any, with int64 (customers): known without an event since."""
+    import pandas as pd
+
+    seen: list[Array] = []
+    for block in blocks(files, properties):
+        seen.append(block.customers)
+        yield block, listed.known_since(block.customers)
+    rest = listed.since <= as_of
+    if seen and rest.any():
+        rest &= ~pd.Index(listed.customers, dtype=object).isin(np.concatenate(seen))
+    if rest.any():
+        empty = np.zeros(0, np.int64)
+        yield Block(listed.customers[rest], np.zeros(int(rest.sum()) + 1, np.int64), empty, empty, empty.astype(np.int32), ()), listed.since[rest]
+
+
+def members_at(files: Sequence[Path], segments: dict[str, Segment], as_of: int, facts: Facts, listed: Listed = NOBODY) -> dict[str, Array]:
+    """Return the customer ids, sorted, of each segment at one moment. ``segments`` stand in dependency order."""
+    found: dict[str, list[Array]] = {name: [] for name in segments}
+    for decider, present in deciders(files, segments.values(), as_of, facts, listed):
+        for name, segment in segments.items():
+            decider.members[name] = decider(segment.match).true & present
+            found[name].append(decider.block.customers[decider.members[name]])
+    return {name: np.sort(np.concatenate(parts)) if parts else np.zeros(0, object) for name, parts in found.items()}
+
+
+def publish_rfv(files: Sequence[Path], segments: Iterable[Segment], as_of: int) -> dict[str, Run]:
+    """Score recency, frequency and value, 1 to 5, of everyone with such an event, for each `rfv` that the rules use."""
+    wanted = {run_key(p): p for s in segments for p in c.walk(s.match) if isinstance(p, c.Rfv)}
+    measures = {key: _rfv_measures(rfv) for key, rfv in wanted.items()}
+    ids: dict[str, list[Array]] = {key: [] for key in wanted}
+    columns: dict[str, list[Array]] = {key: [] for key in wanted}
+    if not wanted:
+        return {}
+    flat = [m for three in measures.values() for m in three]
+    for block in blocks(files, set().union(*(m.properties() for m in flat))):
+        answers = dict(zip(flat, evaluate(block, [as_of], flat), strict=True))
+        for key, (recency, frequency, value) in measures.items():
+            some = answers[frequency].number[:, 0] > 0
+            ids[key].append(block.customers[some])
+            columns[key].append(np.stack([-answers[recency].number[some, 0], answers[frequency].number[some, 0], answers[value].number[some, 0]]))
+    return {key: _score_rfv(np.concatenate(ids[key]), np.concatenate(columns[key], axis=1)) for key in wanted if ids[key]}
+
+
+def _rfv_measures(rfv: c.Rfv) -> tuple[Measure, Measure, Measure]:
+    return Measure(rfv.of, rfv.window, "days_since_last"), Measure(rfv.of, rfv.window), Measure(rfv.of, rfv.window, "sum", "value")
+
+
+def _score_rfv(customers: Array, values: Array) -> Run:
+    return Run(customers, {name: rfv_scores(column) for name, column in zip(DIMENSIONS, values, strict=True)})
+
+
+def live_spells(
+    files: Sequence[Path], segment: Segment, after: int | None, as_of: int, facts: Facts, listed: Listed = NOBODY, members: Array | None = None
+) -> tuple[Array, Array, Array]:
+    """Return (customer id, instant, member from then on) for each change of a live segment in (after, as_of], in order.
+
+    Args:
+        files: The events table.
+        segment: Its rule, with the rules of live segments in the place of `in:` (see `inline`).
+        after: The last run; None is the beginning of history.
+        as_of: The moment of this run.
+        facts: What is published.
+        listed: Customers known without an event.
+        members: Only these customers, when given.
+    """
+    import pandas as pd
+
+    start = BEGINNING if after is None else after
+    instants = facts.instants(segment.match)
+    found: list[tuple[Array, Array, Array]] = []
+    wanted = None if members is None else pd.Index(members, dtype=object)
+    for block, since in population(files, set().union(*(m.properties() for m in c.measures(segment.match))), as_of, listed):
+        known = Known(instants, facts.trait_instants(segment.match, block.customers), since)
+        only = None if wanted is None else np.asarray(wanted.get_indexer(block.customers)) >= 0
+        customer, t, member = transitions(block, segment.match, start, as_of, facts=facts, known=known, only=only)
+        found.append((block.customers[customer], t, member))
+    if not found:
+        return np.zeros(0, object), np.zeros(0, np.int64), np.zeros(0, bool)
+    who, when, inside = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return who, when, inside
+
+
+def inline(condition: c.Condition, segments: dict[str, Segment]) -> c.Condition:
+    """Return the condition with the rules of live segments in the place of `in:`; daily ones stay published facts."""
+    if isinstance(condition, c.In):
+        used = segments.get(condition.segment)
+        return c.Holds((inline(used.match, segments),), condition.member) if used is not None and used.live else condition
+    return replace(condition, of=tuple(inline(p, segments) for p in condition.of)) if isinstance(condition, c.LAYERS) else condition
