@@ -6,14 +6,13 @@ its own. Running again at the same moment changes nothing; running at an earlier
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from predseg.evaluate.block import Array
-from predseg.language.time import say_instant
 from predseg.segments.definitions import Segment
 
 if TYPE_CHECKING:
@@ -47,46 +46,83 @@ class Change:
     left: int
 
 
-def empty() -> pd.DataFrame:
-    """Return a history without rows; instants are microseconds, an open left_at is the largest integer."""
-    import pandas as pd
-
-    kinds = {"segment": object, "customer_id": object, "entered_at": np.int64, "left_at": np.int64, "definition": object, "as_of": np.int64}
-    return pd.DataFrame({name: np.zeros(0, kind) for name, kind in kinds.items()})
+LOG = ("segment", "definition", "as_of", "members", "entered", "left")
 
 
-def last_run(history: pd.DataFrame) -> int | None:
-    """Return the as_of of the last recorded run, None when there is none."""
-    return int(history["as_of"].max()) if len(history) else None
+@dataclass(frozen=True)
+class Ledger:
+    """What is recorded of segments; instants are microseconds, an open left_at is the largest integer.
+
+    Attributes:
+        history: A row per membership: segment, customer_id, entered_at, left_at, definition, as_of (the run that last touched it).
+        log: A row per segment and run: segment, definition, as_of, members, entered, left.
+    """
+
+    history: pd.DataFrame
+    log: pd.DataFrame
+
+    @classmethod
+    def empty(cls) -> Ledger:
+        """Return a ledger in which nothing is recorded."""
+        import pandas as pd
+
+        text = ("segment", "customer_id", "definition")
+        return cls(*(pd.DataFrame({n: np.zeros(0, object if n in text else np.int64) for n in names}) for names in (COLUMNS, LOG)))
+
+    def until(self, as_of: int) -> Ledger:
+        """Return the ledger as it stood after the runs up to as_of."""
+        history = self.history[self.history["entered_at"] <= as_of].copy()
+        history.loc[history["left_at"] > as_of, "left_at"] = OPEN
+        return Ledger(history, self.log[self.log["as_of"] <= as_of])
+
+    def last_run(self, segment: str, definition: str | None = None, before: int = OPEN) -> int | None:
+        """Return the as_of of a segment's last run before an instant, None when there is none."""
+        runs = self.log[(self.log["segment"] == segment) & (self.log["as_of"] < before)]
+        runs = runs if definition is None else runs[runs["definition"] == definition]
+        return int(runs["as_of"].max()) if len(runs) else None
+
+    def spells(self, segment: str, definition: str | None = None) -> Spells:
+        """Return the recorded spells of a segment, of one definition or of all."""
+        rows = self.history[self.history["segment"] == segment]
+        rows = rows if definition is None else rows[rows["definition"] == definition]
+        return Spells(rows["customer_id"].to_numpy(object), rows["entered_at"].to_numpy(np.int64), rows["left_at"].to_numpy(np.int64))
 
 
-def record(history: pd.DataFrame, segment: Segment, spells: Spells, as_of: int) -> tuple[pd.DataFrame, Change]:
-    """Bring the history of one segment up to as_of.
+def record(ledger: Ledger, segment: Segment, spells: Spells, as_of: int) -> tuple[Ledger, Change]:
+    """Bring one segment up to as_of.
 
     Args:
-        history: All rows of this segment.
-        segment: Its rule.
-        spells: For a daily segment the members at as_of, entered_at = as_of; for a live one its spells since the last run,
-            those already open with the entered_at that is recorded.
-        as_of: The moment of the run, not before the last recorded one.
-
-    Returns:
-        The new rows of this segment and what changed.
+        ledger: What is recorded so far, nothing of it after as_of.
+        segment: The rule.
+        spells: For a daily segment the members at as_of; for a live one its spells since the last run, those already open
+            then with the entered_at that is recorded.
+        as_of: The moment of the run.
     """
     import pandas as pd
 
-    before = set(history.loc[(history["entered_at"] < as_of) & (history["left_at"] >= as_of) & (history["as_of"] < as_of), "customer_id"])
-    current = history[history["definition"] == segment.definition]
-    other = history[history["definition"] != segment.definition].copy()
-    closing = other["left_at"] == OPEN
-    other.loc[closing, ["left_at", "as_of"]] = as_of
-    rows = _live_rows(current, spells) if segment.live else _daily_rows(current, spells.at(as_of), as_of)
-    rows = rows.assign(segment=segment.name, definition=segment.definition)
-    found = pd.concat([other, rows], ignore_index=True)[list(COLUMNS)]
+    history, mine = ledger.history, ledger.history["segment"] == segment.name
+    last = ledger.last_run(segment.name, before=as_of)
+    before = set() if last is None else set(ledger.spells(segment.name).at(last))
+    other = history[mine & (history["definition"] != segment.definition)].copy()
+    other.loc[other["left_at"] == OPEN, ["left_at", "as_of"]] = as_of
+    current = history[mine & (history["definition"] == segment.definition)]
+    since = ledger.last_run(segment.name, segment.definition, before=as_of)
+    rows = _live_rows(current, spells, since, as_of) if segment.live else _daily_rows(current, spells.at(as_of), as_of)
+    found = pd.concat([other, rows.assign(segment=segment.name, definition=segment.definition)], ignore_index=True)[list(COLUMNS)]
     found = found[found["entered_at"] < found["left_at"]]
     found.loc[found["left_at"] == OPEN, "as_of"] = as_of
     members = set(found.loc[found["left_at"] == OPEN, "customer_id"])
-    return found, Change(segment.name, segment.definition, len(members), len(members - before), len(before - members))
+    change = Change(segment.name, segment.definition, len(members), len(members - before), len(before - members))
+    log = ledger.log[(ledger.log["segment"] != segment.name) | (ledger.log["as_of"] != as_of)]
+    line = pd.DataFrame([{**vars(change), "as_of": as_of}])[list(LOG)]
+    return Ledger(pd.concat([history[~mine], found], ignore_index=True), pd.concat([log, line], ignore_index=True)), change
+
+
+def retire(ledger: Ledger, segments: Collection[str], as_of: int) -> Ledger:
+    """Let the members of segments that no longer exist leave at as_of."""
+    history = ledger.history.copy()
+    history.loc[~history["segment"].isin(list(segments)) & (history["left_at"] == OPEN), ["left_at", "as_of"]] = as_of
+    return Ledger(history, ledger.log)
 
 
 def _daily_rows(current: pd.DataFrame, members: Array, as_of: int) -> pd.DataFrame:
@@ -103,30 +139,13 @@ def _daily_rows(current: pd.DataFrame, members: Array, as_of: int) -> pd.DataFra
     return pd.concat([rows, added.astype({"entered_at": np.int64, "left_at": np.int64})], ignore_index=True)
 
 
-def _live_rows(current: pd.DataFrame, spells: Spells) -> pd.DataFrame:
-    """The spells are the truth since the last run; rows that had ended before it stay."""
+def _live_rows(current: pd.DataFrame, spells: Spells, last: int | None, as_of: int) -> pd.DataFrame:
+    """Rows that had ended by the last run stay; the spells are the truth since then."""
     import pandas as pd
 
-    start = int(spells.entered.min()) if len(spells.entered) else OPEN
-    kept = current[(current["left_at"] != OPEN) & (current["left_at"] <= start)]
-    keys = set(zip(spells.customers, spells.entered, strict=True))
-    old = kept[[key not in keys for key in zip(kept["customer_id"], kept["entered_at"], strict=True)]]
-    found = pd.DataFrame({"customer_id": spells.customers, "entered_at": spells.entered, "left_at": spells.left})
-    found["as_of"] = np.where(found["left_at"] == OPEN, 0, found["left_at"])
-    return pd.concat([old, found], ignore_index=True)
-
-
-def spells_of(history: pd.DataFrame, segment: str, definition: str | None = None) -> Spells:
-    """Return the recorded spells of a segment, of one definition or of all."""
-    rows = history[history["segment"] == segment]
-    rows = rows if definition is None else rows[rows["definition"] == definition]
-    return Spells(rows["customer_id"].to_numpy(object), rows["entered_at"].to_numpy(np.int64), rows["left_at"].to_numpy(np.int64))
-
-
-def daily_members(history: pd.DataFrame, segments: Mapping[str, Segment]) -> dict[str, tuple[Array, Array, Array]]:
-    """Return what `predseg.segments.facts.Facts` needs to answer `in:` of daily segments."""
-    found = {name: spells_of(history, name, s.definition) for name, s in segments.items() if not s.live}
-    return {name: (s.customers, s.entered, s.left) for name, s in found.items()}
+    ended = current.iloc[:0] if last is None else current[current["left_at"] <= last]
+    found = pd.DataFrame({"customer_id": spells.customers, "entered_at": spells.entered, "left_at": spells.left, "as_of": as_of})
+    return pd.concat([ended, found], ignore_index=True)
 
 
 def to_table(history: pd.DataFrame) -> Any:
@@ -157,8 +176,3 @@ def from_table(table: Any) -> pd.DataFrame:
     columns = {name: np.asarray(table[name].to_pylist(), object) for name in ("segment", "customer_id", "definition")}
     columns |= {name: column.fill_null(OPEN).to_numpy() for name, column in instants.items()}
     return pd.DataFrame(columns)[list(COLUMNS)]
-
-
-def say_change(change: Change, as_of: int) -> str:
-    """Return a line for people."""
-    return f"{change.segment}: {change.members:,} members at {say_instant(as_of)}, {change.entered:,} entered, {change.left:,} left"
