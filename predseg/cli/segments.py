@@ -1,0 +1,215 @@
+"""The commands about segments: who belongs, how many each condition removes, what a rule would have done."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from predseg.cli.frame import Answer, Run, command
+
+if TYPE_CHECKING:
+    from predseg.project import Project
+    from predseg.segments.preview import Preview
+    from predseg.segments.replay import Replay
+    from predseg.segments.review import Review
+    from predseg.segments.workspace import Workspace
+
+Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Segments; all of them when none is named.")]
+OneName = Annotated[str, typer.Argument(metavar="NAME", help="A segment.")]
+
+
+@command("segment", "predseg segment", "predseg segment --as-of 2011-12-09T13:00 --out members.csv", "predseg segment --describe")
+def segment(
+    run: Run,
+    names: Names = None,
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Also write the members: .parquet, .csv or .jsonl.")] = None,
+    describe: Annotated[bool, typer.Option("--describe", help="Only say each rule as one English sentence.")] = False,
+    on: Annotated[str | None, typer.Option("--on", metavar="INSTANT", help="Only read who was recorded as a member then; nothing is run.")] = None,
+) -> Answer:
+    """Bring segments up to one moment: members, entered, left."""
+    from predseg.store import write_file
+
+    project, workspace = _open(run)
+    if describe:
+        return _described(workspace, names)
+    if on is not None:
+        return _recorded(workspace, names, on)
+    as_of = project.moment(run.as_of)
+    result = workspace.run(as_of, names or (), write=not run.dry_run)
+    table, removed = workspace.members_table(result, names or ())
+    if out is not None and not run.dry_run:
+        write_file(out, table)
+    notes = workspace.warnings(as_of, names or ())
+    if not result.recorded:
+        notes.append(f"a later run is recorded already, so this one at {_say(as_of)} was computed but not recorded")
+    for note in notes:
+        run.note(f"warning: {note}")
+    return _ran(result, removed, out, notes, table.num_rows)
+
+
+@command("preview", "predseg preview champions", "predseg preview abandoned_cart --json")
+def preview(
+    run: Run, name: OneName, exact: Annotated[bool, typer.Option("--exact", help="Never sample, however large the history.")] = False
+) -> Answer:
+    """Count what each condition of a rule removes, and who can be contacted."""
+    project, workspace = _open(run)
+    as_of = project.moment(run.as_of)
+    found = workspace.preview(name, as_of, exact=exact)
+    notes = workspace.warnings(as_of, [name])
+    for note in (*notes, *found.warnings):
+        run.note(f"warning: {note}")
+    return Answer({**_plain(found), "notes": notes}, lambda console: _show_preview(console, found))
+
+
+@command("replay", "predseg replay champions --from 2011-06-01 --to 2011-12-01 --every 7d")
+def replay(
+    run: Run,
+    name: OneName,
+    start: Annotated[str, typer.Option("--from", metavar="INSTANT", help="The first moment.")],
+    end: Annotated[str, typer.Option("--to", metavar="INSTANT", help="The last moment.")],
+    every: Annotated[str, typer.Option("--every", metavar="DURATION", help="The time between two moments.")] = "1d",
+) -> Answer:
+    """Say what a rule would have done on history, and what its members did next."""
+    from predseg.errors import UsageError
+    from predseg.language.time import parse_duration
+    from predseg.project import instant
+
+    _, workspace = _open(run)
+    try:
+        step = parse_duration(every)
+    except ValueError as error:
+        found, _, remedy = str(error).partition(": ")
+        raise UsageError("E203", "--every", found, remedy) from None
+    result = workspace.replay(name, instant(start), instant(end), step)
+    return Answer(_plain(result), lambda console: _show_replay(console, result))
+
+
+@command("review", "predseg review", "predseg review --small 500", "predseg review --write")
+def review(
+    run: Run,
+    small: Annotated[int, typer.Option("--small", metavar="N", help="Fewer members than this are too few.")] = 100,
+    write: Annotated[bool, typer.Option("--write", help="Make the proposed edits in the rule files.")] = False,
+) -> Answer:
+    """Say which segments are alike, too small, empty or still, and propose edits of the rule files."""
+    project, workspace = _open(run)
+    as_of = project.moment(run.as_of)
+    found = workspace.review(as_of, small=small)
+    written = [str(path) for path in workspace.write_rules(found.proposals)] if write and not run.dry_run else []
+    return Answer({"as_of": _say(as_of), **_plain(found), "written": written}, lambda console: _show_review(console, found, written))
+
+
+def _open(run: Run) -> tuple[Project, Workspace]:
+    project = run.project()
+    return project, project.segments()
+
+
+def _described(workspace: Workspace, names: list[str] | None) -> Answer:
+    chosen = [workspace.segment(n) for n in names] if names else list(workspace.segments.values())
+    sentences = {s.name: s.sentence() for s in chosen}
+    return Answer({"segments": sentences}, lambda console: console.print("\n\n".join(sentences.values()), soft_wrap=True))
+
+
+def _recorded(workspace: Workspace, names: list[str] | None, on: str) -> Answer:
+    from predseg.project import instant
+
+    at, ledger = instant(on), workspace.ledger()
+    chosen = [workspace.segment(n).name for n in names] if names else list(workspace.segments)
+    members = {name: ledger.spells(name).at(at).tolist() for name in chosen}
+
+    def show(console: Any) -> None:
+        from predseg.cli.views import table
+
+        console.print(table(("segment", f"members at {_say(at)}"), [(n, f"{len(m):,}") for n, m in members.items()], ("members",)))
+        for name in chosen if names else ():
+            console.print(f"\n{name}: {', '.join(members[name]) or 'nobody'}", soft_wrap=True)
+
+    return Answer({"at": _say(at), "members": members}, show)
+
+
+def _ran(result: Any, removed: int, out: Path | None, notes: list[str], rows: int) -> Answer:
+    changes = [{"segment": c.segment, "members": c.members, "entered": c.entered, "left": c.left, "definition": c.definition} for c in result.changes]
+
+    def show(console: Any) -> None:
+        from predseg.cli.views import table
+
+        lines = [(c["segment"], f"{c['members']:,}", f"{c['entered']:,}", f"{c['left']:,}") for c in changes]
+        console.print(table(("segment", "members", "entered", "left"), lines, ("members", "entered", "left")))
+        console.print(f"\nat {_say(result.as_of)}; entered and left are counted since the run before")
+        if out is not None:
+            console.print(f"{rows:,} rows written to {out}, {removed:,} opted-out left away")
+        console.print("next: predseg preview NAME, predseg explain NAME CUSTOMER")
+
+    return Answer({"as_of": _say(result.as_of), "recorded": result.recorded, "segments": changes, "opted_out": removed, "notes": notes}, show)
+
+
+def _show_preview(console: Any, found: Preview) -> None:
+    from predseg.cli.views import table
+
+    about = "" if found.sampled == 1 else f" (estimated from {found.sampled:.0%} of the customers, ± {found.error:,})"
+    console.print(f"{found.sentence}\n", soft_wrap=True)
+    lines = [("known customers", "", "", f"{found.known:,}")]
+    lines += [(s.condition, f"{s.alone:,}", f"-{s.removes:,}", f"{s.remains:,}") for s in found.steps]
+    lines += [("opted out", "", f"-{found.opted_out:,}", f"{found.contactable:,}")]
+    console.print(table(("condition", "true of", "removes", "remain"), lines, ("true of", "removes", "remain")))
+    unknown = [f"{s.condition}: unknown of {s.unknown:,}" for s in found.steps if s.unknown]
+    console.print(f"\n{found.members:,} members{about}, {found.contactable:,} of them contactable, at {_say(found.as_of)}")
+    for line in unknown:
+        console.print(line, soft_wrap=True)
+    if found.before is not None and found.entered is not None:
+        console.print(f"the run before had {found.before:,}: {found.entered:,} would enter, {found.left:,} leave")
+    for o in found.overlaps:
+        console.print(f"{o.share:.0%} are also in {o.segment} ({o.both:,} customers)")
+
+
+def _show_replay(console: Any, found: Replay) -> None:
+    from predseg.cli.views import table
+
+    console.print(f"{found.sentence}\n", soft_wrap=True)
+    lines = [(_say(d.at), f"{d.members:,}", f"{d.entered:,}", f"{d.left:,}", f"{d.sent:,}") for d in found.days]
+    console.print(table(("moment", "members", "entered", "left", "sent"), lines, ("members", "entered", "left", "sent")))
+    console.print(f"\n{found.unique:,} customers were members at one of these moments")
+    for overlap in found.overlaps:
+        console.print(f"at the end {overlap.share:.0%} are also in {overlap.segment} ({overlap.both:,} customers)")
+    after = found.outcome
+    if after is not None and after.members and after.others:
+        rates = f"{after.members_did / after.members:.1%} of members and {after.others_did / after.others:.1%} of the others"
+        console.print(f"{after.model} came true for {rates} ({after.moments} moments with a complete horizon)")
+
+
+def _show_review(console: Any, found: Review, written: list[str]) -> None:
+    from predseg.cli.views import table
+
+    console.print(table(("segment", "members"), [(name, f"{size:,}") for name, size in found.sizes.items()], ("members",)))
+    lines = [(p.first, p.second, f"{p.both:,}", f"{p.jaccard:.0%}", f"{p.first_in_second:.0%}", f"{p.second_in_first:.0%}") for p in found.pairs[:10]]
+    if lines:
+        console.print(
+            table(("\nfirst", "\nsecond", "\nboth", "of either", "of first", "of second"), lines, ("\nboth", "of either", "of first", "of second"))
+        )
+    for finding in found.findings:
+        console.print(f"{finding.kind}: {finding.message}", soft_wrap=True)
+    for p in found.proposals:
+        console.print(f"\nproposal: {p.kind} {' and '.join(p.segments)}: {p.reason}; {p.before:,} members become {p.after:,}", soft_wrap=True)
+        console.print(p.diff, soft_wrap=True)
+    if not found.findings and not found.proposals:
+        console.print("\nnothing to point out")
+    if found.proposals:
+        console.print(f"\nwritten: {', '.join(written)}" if written else "\nnothing was changed; predseg review --write makes these edits")
+
+
+def _plain(value: Any) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    found = asdict(value)
+    if "as_of" in found:
+        found["as_of"] = _say(found["as_of"])
+    for day in found.get("days", ()):
+        day["at"] = _say(day["at"])
+    return found
+
+
+def _say(instant: int) -> str:
+    from predseg.language.time import say_instant
+
+    return say_instant(instant)

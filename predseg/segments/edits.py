@@ -1,0 +1,97 @@
+"""Changes to rule files as text: what stays, stays to the letter, comments included."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from predseg.language.yaml import Node
+
+_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_ .%-]*")
+
+
+@dataclass(frozen=True)
+class Edit:
+    """Lines first to last (from 1, both included) of a file, and what stands there instead."""
+
+    file: str
+    first: int
+    last: int
+    lines: tuple[str, ...] = ()
+
+
+def apply(text: str, edits: Iterable[Edit]) -> str:
+    """Return the text with the edits made, the last one first; of two that touch the same lines the first is made."""
+    lines = text.splitlines()
+    done: list[Edit] = []
+    for edit in edits:
+        if all(edit.last < other.first or edit.first > other.last for other in done):
+            done.append(edit)
+    for edit in sorted(done, key=lambda e: -e.first):
+        lines[edit.first - 1 : edit.last] = edit.lines
+    return "\n".join(lines) + "\n" if lines else ""
+
+
+def diff(texts: Mapping[str, str], edits: Iterable[Edit]) -> str:
+    """Return a unified diff of all files that the edits touch."""
+    edits = list(edits)
+    found = []
+    for file in dict.fromkeys(e.file for e in edits):
+        after = apply(texts[file], [e for e in edits if e.file == file])
+        found += difflib.unified_diff(texts[file].splitlines(), after.splitlines(), f"a/{file}", f"b/{file}", lineterm="")
+    return "\n".join(found)
+
+
+def without_document(text: str, node: Node) -> Edit:
+    """Return the edit that takes a document out of its file, with the separator after it, else the one before it."""
+    lines = text.splitlines()
+    separators = [i + 1 for i, line in enumerate(lines) if line.startswith("---")]
+    first = max((s + 1 for s in separators if s < node.line), default=1)
+    after = next((s for s in separators if s >= node.line), None)
+    if after is not None:
+        return Edit(node.file, first, after)
+    return Edit(node.file, first - 1 if first > 1 else 1, len(lines))
+
+
+def with_match(text: str, node: Node, match: Any) -> Edit:
+    """Return the edit that gives a document another rule."""
+    lines = text.splitlines()
+    first = node.keys["match"][0]
+    later = [line for key, (line, _) in node.keys.items() if line > first]
+    separators = [i + 1 for i, line in enumerate(lines) if line.startswith("---") and i + 1 > first]
+    last = min([*later, *separators, len(lines) + 1]) - 1
+    while last > first and not lines[last - 1].strip():
+        last -= 1
+    return Edit(node.file, first, last, (f"match: {flow(match)}",))
+
+
+def with_scalar(text: str, node: Node, value: str) -> Edit:
+    """Return the edit that writes another value in the place of a plain scalar."""
+    line = text.splitlines()[node.line - 1]
+    start = node.column - 1
+    rest = line[start:]
+    end = re.search(r"\s*(?:[,}\]]|\s#|$)", rest)
+    assert end is not None
+    return Edit(node.file, node.line, node.line, (line[:start] + value + rest[end.start() :],))
+
+
+def flow(value: Any) -> str:
+    """Return plain values as one line of YAML.
+
+    >>> flow({"any": [{"did": "A", "where": {"x": Decimal("1.50")}}, {"in": "b"}]})
+    '{any: [{did: A, where: {x: 1.50}}, {in: b}]}'
+    """
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{flow(k)}: {flow(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(flow(v) for v in value) + "]"
+    if isinstance(value, bool) or value is None:
+        return json.dumps(value)
+    if isinstance(value, int | Decimal):
+        return str(value)
+    return value if _PLAIN.fullmatch(value) and value == value.strip() and value.lower() not in ("true", "false", "null") else json.dumps(value)

@@ -1,0 +1,179 @@
+"""What a rule, new or changed, would have done on history: who would have entered, left, been written to, and what they did next."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from predseg.errors import ConfigError
+from predseg.evaluate.batch import decide, evaluate
+from predseg.evaluate.block import Array, Block
+from predseg.evaluate.moments import Known, transitions
+from predseg.forecast.labels import block_labels
+from predseg.language import conditions as c
+from predseg.language.time import parse_duration
+from predseg.segments.definitions import Segment
+from predseg.segments.facts import Facts
+from predseg.segments.population import NOBODY, SEEN, Listed, population
+from predseg.segments.preview import Overlap
+
+
+@dataclass(frozen=True)
+class Day:
+    """One moment of a replay: members then, and how many entered, left and would have been written to since the moment before."""
+
+    at: int
+    members: int
+    entered: int
+    left: int
+    sent: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Of members and of all other known customers, how many did it within the horizon; moments whose horizon is complete."""
+
+    model: str
+    moments: int
+    members: int
+    members_did: int
+    others: int
+    others_did: int
+
+    @property
+    def ratio(self) -> float | None:
+        """The rate of members over the rate of the others; None when either is unknown."""
+        if not self.members or not self.others or not self.others_did:
+            return None
+        return (self.members_did / self.members) / (self.others_did / self.others)
+
+
+@dataclass(frozen=True)
+class Replay:
+    """A rule over history."""
+
+    segment: str
+    sentence: str
+    days: tuple[Day, ...]
+    unique: int
+    outcome: Outcome | None
+    overlaps: tuple[Overlap, ...] = ()
+
+
+def replay(
+    files: Sequence[Path],
+    segments: Mapping[str, Segment],
+    name: str,
+    moments: Sequence[int],
+    facts: Facts,
+    *,
+    listed: Listed = NOBODY,
+    model: tuple[str, c.Prediction] | None = None,
+    last_event: int = 0,
+) -> Replay:
+    """Run a rule at every moment of history, the segments it uses with their present rules.
+
+    Args:
+        files: The events table.
+        segments: All rules.
+        name: The rule.
+        moments: Ascending; who is a member at the first one has not entered.
+        facts: What was published: scores and ranks answer as they stood at each moment.
+        listed: Customers known without an event.
+        model: What to look for after each moment: a name and a prediction.
+        last_event: The end of the data; a horizon beyond it is not complete.
+    """
+    segment = segments[name]
+    rule = replace(segment, match=inline_all(segment.match, segments))
+    complete = [t for t in moments if model is not None and t + model[1].horizon <= last_event]
+    tally = _Tally(rule, moments, complete, model, facts, _limit(segment))
+    properties = set().union(*(m.properties() for m in c.measures(rule.match)))
+    properties |= model[1].measure.properties() if model else set()
+    for block, since in population(files, properties, moments[-1], listed):
+        tally.add(block, since)
+    return tally.result()
+
+
+def inline_all(condition: c.Condition, segments: Mapping[str, Segment]) -> c.Condition:
+    """Return the condition with the rules of all segments it uses in their place."""
+    if isinstance(condition, c.In) and condition.segment in segments:
+        return c.Holds((inline_all(segments[condition.segment].match, segments),), condition.member)
+    return replace(condition, of=tuple(inline_all(p, segments) for p in condition.of)) if isinstance(condition, c.LAYERS) else condition
+
+
+def _limit(segment: Segment) -> int | None:
+    """Return the shortest time between two messages of `on_enter` (microseconds), None when nothing is sent."""
+    action = dict(segment.on_enter)
+    if not action:
+        return None
+    match = re.fullmatch(r"once per (.+)", str(action.get("limit", "once per 1 minute")))
+    try:
+        return parse_duration(match[1]) if match else 0
+    except ValueError:
+        assert segment.node is not None
+        place = segment.node.value["on_enter"].place
+        raise ConfigError("E334", place, f"`limit` is a time, found {action['limit']!r}", "write `limit: once per 7 days`") from None
+
+
+class _Tally:
+    """Adds up blocks."""
+
+    def __init__(
+        self, rule: Segment, moments: Sequence[int], complete: Sequence[int], model: tuple[str, c.Prediction] | None, facts: Facts, limit: int | None
+    ) -> None:
+        self.rule, self.moments, self.complete, self.model, self.facts, self.limit = rule, list(moments), list(complete), model, facts, limit
+        self.counts = np.zeros((4, len(moments)), np.int64)  # members, entered, left, sent
+        self.did = np.zeros((2, 2), np.int64)  # others, members × all, who did it
+        self.unique = 0
+
+    def add(self, block: Block, since: Array) -> None:
+        inside, known = self._members(block, since)
+        self.counts[0] += inside.sum(axis=0)
+        self.unique += int(inside.any(axis=1).sum())
+        customer, at, now = self._changes(block, since, inside)
+        step = np.searchsorted(self.moments, at)
+        np.add.at(self.counts[1], step[now], 1)
+        np.add.at(self.counts[2], step[~now], 1)
+        if self.limit is not None:
+            np.add.at(self.counts[3], step[now][_allowed(customer[now], at[now], self.limit)], 1)
+        if self.complete and self.model is not None:
+            done = block_labels(block, self.complete, self.model[1], known=2**61) > 0
+            for member in (0, 1):
+                asked = known[:, : len(self.complete)] & (inside[:, : len(self.complete)] == bool(member))
+                self.did[member] += (int(asked.sum()), int((asked & done).sum()))
+
+    def _members(self, block: Block, since: Array) -> tuple[Array, Array]:
+        needed = [*c.measures(self.rule.match), SEEN]
+        answers = dict(zip(needed, evaluate(block, self.moments, needed), strict=True))
+        known = (answers[SEEN].number > 0) | (since[:, None] <= np.asarray(self.moments))
+        return decide(self.rule.match, answers, block, self.moments, self.facts).true & known, known
+
+    def _changes(self, block: Block, since: Array, inside: Array) -> tuple[Array, Array, Array]:
+        if not self.rule.live:
+            customer, step = np.nonzero(inside[:, 1:] != inside[:, :-1])
+            return customer, np.asarray(self.moments)[step + 1], inside[customer, step + 1]
+        known = Known(self.facts.instants(self.rule.match), self.facts.trait_instants(self.rule.match, block.customers), since)
+        return transitions(block, self.rule.match, self.moments[0], self.moments[-1], facts=self.facts, known=known)
+
+    def result(self) -> Replay:
+        days = tuple(Day(t, *(int(n) for n in column)) for t, column in zip(self.moments, self.counts.T, strict=True))
+        outcome = None
+        if self.model is not None and self.complete:
+            (others, others_did), (members, members_did) = self.did.tolist()
+            outcome = Outcome(self.model[0], len(self.complete), members, members_did, others, others_did)
+        return Replay(self.rule.name, self.rule.sentence(), days, self.unique, outcome)
+
+
+def _allowed(customer: Array, at: Array, limit: int) -> Array:
+    """Return which entries would have been written to: none within ``limit`` after one that was."""
+    allowed = np.zeros(len(at), bool)
+    last: dict[int, int] = {}
+    for i in np.lexsort((at, customer)):
+        who, t = int(customer[i]), int(at[i])
+        if who not in last or t - last[who] >= limit:
+            allowed[i], last[who] = True, t
+    return allowed

@@ -1,0 +1,278 @@
+"""What working with segments needs of a project: its rules, the events, what is published, what is recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from predseg.config import Config
+from predseg.errors import UsageError, nearest
+from predseg.evaluate.block import CORE, IDENTITY, Array
+from predseg.history.privacy import opted_out
+from predseg.language import conditions as c
+from predseg.language.documents import NEVER
+from predseg.language.time import say_instant
+from predseg.segments.definitions import STANDARD_EVENTS, Segment, Vocabulary, load_segments, never_occurred
+from predseg.segments.facts import DIMENSIONS, Facts
+from predseg.segments.memberships import LOG, Ledger, from_table, to_table
+from predseg.segments.population import BEGINNING, NOBODY, Listed, members_at, publish_rfv
+from predseg.segments.preview import Preview, preview
+from predseg.segments.edits import apply
+from predseg.segments.replay import Replay, replay
+from predseg.segments.review import SMALL, Proposal, Review, review
+from predseg.segments.runs import Run, run_segments
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+    from predseg.store import Store
+
+MEMBERSHIPS, RUNS, RFV, CUSTOMERS = "memberships", "segment_runs", "rfv", "customers"
+_NO_PROPERTY = {*CORE, *IDENTITY, "event_id"}
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The segments of a project over its store."""
+
+    config: Config
+    store: Store
+    segments: dict[str, Segment]
+    vocabulary: Vocabulary
+
+    @classmethod
+    def open(cls, config: Config, store: Store, occurred: Sequence[str] | None = None) -> Workspace:
+        """Read the rules and check every name against the data.
+
+        Args:
+            config: The project file.
+            store: Its store.
+            occurred: The events that occurred; None when nothing was ingested yet, so that any name may be used.
+        """
+        known = vocabulary(config, store, occurred)
+        return cls(config, store, load_segments(config, known), known)
+
+    @property
+    def files(self) -> list[Path]:
+        """The files of the events table."""
+        return self.store.files("events") if self.store.exists("events") else []
+
+    def segment(self, name: str) -> Segment:
+        """Return a segment, or refuse with the nearest name."""
+        if name not in self.segments:
+            raise UsageError("E220", name, "no such segment", nearest(name, tuple(self.segments)))
+        return self.segments[name]
+
+    def ledger(self) -> Ledger:
+        """Return what is recorded."""
+        if not self.store.exists(RUNS):
+            return Ledger.empty()
+        log = self.store.read(RUNS).to_pandas()
+        history = from_table(self.store.read(MEMBERSHIPS)) if self.store.exists(MEMBERSHIPS) else Ledger.empty().history
+        return Ledger(history, log.assign(as_of=log["as_of"].astype("datetime64[us, UTC]").astype(np.int64))[list(LOG)])
+
+    def facts(self, ledger: Ledger) -> Facts:
+        """Return what is published: scores, rfv scores, clusters, daily memberships, traits."""
+        daily = {name: ledger.spells(name, s.definition) for name, s in self.segments.items() if not s.live}
+        return Facts(self.store, self.traits(), {name: (s.customers, s.entered, s.left) for name, s in daily.items()})
+
+    def traits(self) -> pd.DataFrame | None:
+        """Return the customers table with event_time in microseconds, None when the project has none."""
+        return trait_frame(self.store.read(CUSTOMERS)) if self.store.exists(CUSTOMERS) else None
+
+    def listed(self) -> Listed:
+        """Return the customers who are known without an event."""
+        if not self.store.exists(CUSTOMERS):
+            return NOBODY
+        table = self.store.read(CUSTOMERS)
+        since = _instants(table, "known_since" if "known_since" in table.column_names else "event_time", BEGINNING)
+        ids = np.asarray(table["customer_id"].to_pylist(), object)
+        order = np.lexsort((since, ids.astype(str)))
+        first = np.append(True, ids[order][1:] != ids[order][:-1]) if len(ids) else np.zeros(0, bool)
+        return Listed(ids[order][first], since[order][first])
+
+    def opted_out(self, purpose: str | None) -> frozenset[str]:
+        """Return the ids that must not be written to for a purpose."""
+        path = self.config.consent.get("path")
+        return opted_out(self.config.resolve(path) if path else None, purpose)
+
+    def run(self, as_of: int, names: Sequence[str] = (), *, write: bool = True) -> Run:
+        """Bring segments up to as_of and record it."""
+        for name in names:
+            self.segment(name)
+        ledger = self.ledger()
+        self.publish_rfv(as_of)
+        run = run_segments(self.files, self.segments, as_of, self.facts(ledger), ledger, listed=self.listed(), chosen=names)
+        if write and run.recorded:
+            self.store.write(MEMBERSHIPS, to_table(run.ledger.history))
+            self.store.write(RUNS, log_table(run.ledger.log))
+        return run
+
+    def publish_rfv(self, as_of: int) -> None:
+        """Score recency, frequency and value for the rules that ask for them."""
+        import pyarrow as pa
+
+        runs = publish_rfv(self.files, self.segments.values(), as_of)
+        tables = [
+            pa.table(
+                {"customer_id": pa.array(run.customers, pa.string()), "rfv": [key] * len(run.customers), **{n: run.columns[n] for n in DIMENSIONS}}
+            )
+            for key, run in runs.items()
+        ]
+        if tables:
+            self.store.write(RFV, pa.concat_tables(tables), as_of)
+
+    def preview(self, name: str, as_of: int, *, exact: bool = False) -> Preview:
+        """Count what each condition of a rule removes."""
+        segment, ledger = self.segment(name), self.ledger()
+        last = ledger.last_run(name)
+        self.publish_rfv(as_of)
+        return preview(
+            self.files,
+            self.segments,
+            name,
+            as_of,
+            self.facts(ledger),
+            listed=self.listed(),
+            opted_out=self.opted_out(segment.purpose),
+            before=None if last is None else ledger.spells(name).at(last),
+            rows=self._rows(),
+            exact=exact,
+        )
+
+    def _last(self) -> int:
+        import pyarrow.parquet as pq
+
+        columns = [pq.read_table(path, columns=["event_time"])["event_time"] for path in self.files]
+        return max((int(_greatest(column)) for column in columns), default=BEGINNING)
+
+    def _rows(self) -> int:
+        import pyarrow.parquet as pq
+
+        return sum(pq.read_metadata(path).num_rows for path in self.files)
+
+    def replay(self, name: str, start: int, end: int, every: int) -> Replay:
+        """Say what a rule would have done from ``start`` to ``end``, both included."""
+        self.segment(name)
+        if end < start or (end - start) // every > 10_000:
+            raise UsageError("E221", "--from, --to, --every", f"there are {max((end - start) // every + 1, 0):,} moments", "ask for 1 to 10,000")
+        model = next(((m.name, m.predict) for m in self.config.models.values() if m.predict.comparison != NEVER), None)
+        moments = range(start, end + 1, every)
+        found = replay(
+            self.files, self.segments, name, moments, self.facts(self.ledger()), listed=self.listed(), model=model, last_event=self._last()
+        )
+        return replace(found, overlaps=self.preview(name, moments[-1]).overlaps)
+
+    def review(self, as_of: int, *, small: int = SMALL) -> Review:
+        """Compare all segments and propose what to merge, retire or widen."""
+        ledger = self.ledger()
+        self.publish_rfv(as_of)
+        facts, listed = self.facts(ledger), self.listed()
+        members = members_at(self.files, self.segments, as_of, facts, listed)
+        return review(
+            self.segments, members, ledger.log, self.texts(), lambda rules: members_at(self.files, rules, as_of, facts, listed), small=small
+        )
+
+    def texts(self) -> dict[str, str]:
+        """Return the rule files by the name that their places carry."""
+        files = {s.node.file for s in self.segments.values() if s.node is not None}
+        return {name: (self.config.root / name).read_text("utf-8") for name in sorted(files)}
+
+    def write_rules(self, proposals: Sequence[Proposal]) -> list[Path]:
+        """Make the edits of some proposals in the rule files, each file whole or not at all."""
+        texts = self.texts()
+        every = [edit for proposal in proposals for edit in proposal.edits]
+        written = []
+        for name in dict.fromkeys(edit.file for edit in every):
+            path = self.config.root / name
+            aside = path.with_name(f".{path.name}.new")
+            aside.write_text(apply(texts[name], [e for e in every if e.file == name]), "utf-8")
+            written.append(aside.replace(path))
+        return written
+
+    def warnings(self, as_of: int, names: Sequence[str] = ()) -> list[str]:
+        """Return what a reader of the figures must know: events that never occurred, models without scores."""
+        chosen = [self.segments[n] for n in names] or list(self.segments.values())
+        found = never_occurred(chosen, self.vocabulary)
+        used = {p.model for s in chosen for p in c.walk(s.match) if isinstance(p, c.Score)}
+        facts = Facts(self.store)
+        published = [t for t in (self.store.partitions("scores") if self.store.exists("scores") else []) if t <= as_of]
+        for model in sorted(used):
+            if facts.last_run(c.Score(model), published) is None:
+                found.append(f"{model} has no scores at or before {say_instant(as_of)}: what asks for them is unknown; run `predseg score {model}`")
+        return found
+
+    def members_table(self, run: Run, names: Sequence[str] = ()) -> tuple[pa.Table, int]:
+        """Return one row per member (segment, customer_id, entered_at, as_of) without the opted-out, and how many those are."""
+        import pyarrow as pa
+
+        stamp = pa.timestamp("us", "UTC")
+        parts, removed = [], 0
+        for name in names or run.spells:
+            spells = run.spells[name]
+            out = self.opted_out(self.segments[name].purpose)
+            kept = np.array([c not in out for c in spells.customers], bool)
+            removed += int((~kept).sum())
+            ids, entered = spells.customers[kept], spells.entered[kept]
+            parts.append(
+                pa.table(
+                    {
+                        "segment": pa.array([name] * len(ids), pa.string()),
+                        "customer_id": pa.array(ids, pa.string()),
+                        "entered_at": pa.array(entered, pa.int64()).cast(stamp),
+                        "as_of": pa.array([run.as_of] * len(ids), pa.int64()).cast(stamp),
+                    }
+                )
+            )
+        return pa.concat_tables(parts), removed
+
+
+def _greatest(column: pa.ChunkedArray) -> int:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    return pc.max(column.cast(pa.timestamp("us", "UTC")).cast(pa.int64())).as_py() or BEGINNING
+
+
+def vocabulary(config: Config, store: Store, occurred: Sequence[str] | None) -> Vocabulary:
+    """Return what the rules of a project may name."""
+    import pyarrow.parquet as pq
+
+    channels = frozenset(config.channels)
+    if occurred is None or not store.exists("events"):
+        return Vocabulary(frozenset(config.models), channels=channels)
+    declared = {*(config.contract.events or ()), *config.event_names()}
+    columns = {n for path in store.files("events")[:1] for n in pq.read_schema(path).names} - _NO_PROPERTY
+    traits = frozenset(store.read(CUSTOMERS).column_names) - {"customer_id", "event_time", "known_since"} if store.exists(CUSTOMERS) else None
+    return Vocabulary(
+        frozenset(config.models), STANDARD_EVENTS | declared | set(occurred), frozenset(occurred), frozenset(columns | {"value"}), traits, channels
+    )
+
+
+def trait_frame(table: pa.Table) -> pd.DataFrame:
+    """Return the customers table as facts are read from it: event_time, when there is one, in microseconds."""
+    frame = table.drop_columns([c for c in ("event_time", "known_since") if c in table.column_names]).to_pandas()
+    timed = "event_time" in table.column_names and table["event_time"].null_count < table.num_rows
+    return frame.assign(event_time=_instants(table, "event_time", BEGINNING)) if timed else frame
+
+
+def log_table(log: pd.DataFrame) -> pa.Table:
+    """Return the log of runs as it is stored."""
+    import pyarrow as pa
+
+    rows = log.sort_values(["as_of", "segment"], kind="stable")
+    columns = {name: pa.array(rows[name].to_numpy(object if name in ("segment", "definition") else np.int64)) for name in LOG}
+    return pa.table({**columns, "as_of": columns["as_of"].cast(pa.timestamp("us", "UTC"))})
+
+
+def _instants(table: pa.Table, name: str, missing: int) -> Array:
+    import pyarrow as pa
+
+    if name not in table.column_names:
+        return np.full(table.num_rows, missing)
+    return table[name].cast(pa.timestamp("us", "UTC")).cast(pa.int64()).fill_null(missing).to_numpy()
