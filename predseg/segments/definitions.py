@@ -173,7 +173,7 @@ def canonical(value: Any) -> Any:
     if is_dataclass(value):
         return [type(value).__name__, *(canonical(getattr(value, f.name)) for f in fields(value))]
     if isinstance(value, Decimal):
-        return f"{value.normalize():f}"
+        return ["number", f"{value.normalize():f}"]
     return [canonical(v) for v in value] if isinstance(value, tuple) else value
 
 

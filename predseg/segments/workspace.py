@@ -17,11 +17,11 @@ from predseg.language import conditions as c
 from predseg.language.documents import NEVER
 from predseg.language.time import say_instant
 from predseg.segments.definitions import STANDARD_EVENTS, Segment, Vocabulary, load_segments, never_occurred
+from predseg.segments.edits import apply
 from predseg.segments.facts import DIMENSIONS, Facts
 from predseg.segments.memberships import LOG, Ledger, from_table, to_table
 from predseg.segments.population import BEGINNING, NOBODY, Listed, members_at, publish_rfv
 from predseg.segments.preview import Preview, preview
-from predseg.segments.edits import apply
 from predseg.segments.replay import Replay, replay
 from predseg.segments.review import SMALL, Proposal, Review, review
 from predseg.segments.runs import Run, run_segments
