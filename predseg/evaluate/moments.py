@@ -55,7 +55,7 @@ def changes(block: Block, condition: c.Condition, after: int, until: int, known:
     ``only`` restricts them to some customers, bool (n).
     """
     names = set().union(*(m.names() for m in c.measures(condition)))
-    every = any(not m.events.names for m in c.measures(condition))
+    every = any(not m.names() for m in c.measures(condition))
     named = np.array([every or name in names for name in block.names], bool)
     rows = np.flatnonzero(named[block.event]) if len(named) else np.zeros(0, np.int64)
     customer, time = block.customer[rows], block.time[rows]
