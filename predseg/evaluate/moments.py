@@ -34,6 +34,16 @@ def truth_at(block: Block, customers: Array, moments: Array, condition: c.Condit
     return Truth(true, unknown)
 
 
+def _merged(block: Block) -> Array:
+    """When each earlier identity joined another customer, and so is gone; the largest integer for the others."""
+    gone = np.full(len(block.customers), NEVER)
+    if block.hidden is not None:
+        last = np.full(len(block.customers), -NEVER)
+        np.maximum.at(last, block.customer, block.hidden)
+        gone = np.where(last > -NEVER, last, NEVER)
+    return gone
+
+
 @dataclass(frozen=True)
 class Known:
     """What changes a condition beside events, for the customers of one block.
@@ -61,7 +71,7 @@ def changes(block: Block, condition: c.Condition, after: int, until: int, known:
     customer, time = block.customer[rows], block.time[rows]
     everyone = np.arange(len(block.customers))
     found = [(customer, block.received[rows]), *((customer, time + o) for o in (0, *offsets(condition)))]
-    found += [(customer, block.hidden[rows])] if block.hidden is not None else []
+    found.append((everyone, _merged(block)))
     found += [(everyone, np.full(len(everyone), f)) for f in known.facts]
     found += [known.own] if known.own is not None else []
     found.append((everyone, _first_known(block, known)))
@@ -140,11 +150,11 @@ def transitions(
     customer, t = changes(block, condition, after, until, known, only)
     if not len(customer):
         return customer, t, np.zeros(0, bool)
-    first = _first_known(block, known)
-    now = truth_at(block, customer, t, condition, facts).true & (t >= first[customer])
+    first, gone = _first_known(block, known), _merged(block)
+    now = truth_at(block, customer, t, condition, facts).true & (t >= first[customer]) & (t < gone[customer])
     heads = np.flatnonzero(np.diff(customer, prepend=-1))
     before = np.roll(now, 1)
-    started = first[customer[heads]] <= after
+    started = (first[customer[heads]] <= after) & (after < gone[customer[heads]])
     before[heads] = truth_at(block, customer[heads], np.full(len(heads), after), condition, facts).true & started
     changed = now != before
     return customer[changed], t[changed], now[changed]

@@ -18,7 +18,7 @@ import numpy as np
 
 from predseg.evaluate.batch import Truth
 from predseg.evaluate.block import Array
-from predseg.forecast.traits import trait_facts
+from predseg.forecast.traits import ALWAYS, instants_of, trait_facts
 from predseg.language import conditions as c
 from predseg.language.measures import Comparison
 from predseg.segments.definitions import canonical
@@ -122,12 +122,12 @@ class Facts:
         """Return (position in customers, instant) at which a trait that the condition reads may change; None when none does."""
         import pandas as pd
 
-        reads = any(isinstance(part, c.Trait) for part in c.walk(condition))
-        if not reads or self.traits is None or "event_time" not in self.traits:
+        if self.traits is None or not any(isinstance(part, c.Trait) for part in c.walk(condition)):
             return None
-        rows = self.traits[self.traits["event_time"].notna()]
-        at = np.asarray(pd.Index(customers, dtype=object).get_indexer(rows["customer_id"].astype(object)))
-        return at[at >= 0], rows["event_time"].to_numpy(np.int64)[at >= 0]
+        visible = np.maximum(*(instants_of(self.traits, name) for name in ("event_time", "known_since")))
+        at = np.asarray(pd.Index(customers, dtype=object).get_indexer(self.traits["customer_id"].astype(object)))
+        timed = (at >= 0) & (visible > ALWAYS)
+        return at[timed], visible[timed]
 
     def _published(self, condition: c.Condition) -> list[int]:
         name = "scores" if isinstance(condition, c.Score) else "rfv" if isinstance(condition, c.Rfv) else "clusters"

@@ -12,6 +12,7 @@ import numpy as np
 from predseg.config import Config
 from predseg.errors import UsageError, nearest
 from predseg.evaluate.block import CORE, IDENTITY, Array
+from predseg.forecast.traits import trait_frame
 from predseg.history.privacy import opted_out
 from predseg.language import conditions as c
 from predseg.language.documents import NEVER
@@ -82,7 +83,7 @@ class Workspace:
         return Facts(self.store, self.traits(), {name: (s.customers, s.entered, s.left) for name, s in daily.items()})
 
     def traits(self) -> pd.DataFrame | None:
-        """Return the customers table with event_time in microseconds, None when the project has none."""
+        """Return the traits, None when the project has none."""
         return trait_frame(self.store.read(CUSTOMERS)) if self.store.exists(CUSTOMERS) else None
 
     def listed(self) -> Listed:
@@ -252,13 +253,6 @@ def vocabulary(config: Config, store: Store, occurred: Sequence[str] | None) -> 
     return Vocabulary(
         frozenset(config.models), STANDARD_EVENTS | declared | set(occurred), frozenset(occurred), frozenset(columns | {"value"}), traits, channels
     )
-
-
-def trait_frame(table: pa.Table) -> pd.DataFrame:
-    """Return the customers table as facts are read from it: event_time, when there is one, in microseconds."""
-    frame = table.drop_columns([c for c in ("event_time", "known_since") if c in table.column_names]).to_pandas()
-    timed = "event_time" in table.column_names and table["event_time"].null_count < table.num_rows
-    return frame.assign(event_time=_instants(table, "event_time", BEGINNING)) if timed else frame
 
 
 def log_table(log: pd.DataFrame) -> pa.Table:
