@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 SAMPLED_ROWS = 3_000_000
 """Histories with more events than this are sampled, unless exact figures are asked for."""
+LEAST_OVERLAP = 0.01
+"""Overlaps with a smaller share of the previewed segment are not worth a line."""
 SMALLEST_TEST = 1_000
 """Two halves of 500 show a rise from 4 % to 8.3 % with 80 % power, and hardly anything smaller."""
 
@@ -211,7 +213,7 @@ class _Counts:
         mine = self.others.get(self.name, 0)
         found = []
         for name, both in self.both.items():
-            if name != self.name and both:
+            if name != self.name and both and both >= mine * LEAST_OVERLAP:
                 union = mine + self.others[name] - both
                 found.append(Overlap(name, round(both * scale), both / mine, both / union))
         return tuple(sorted(found, key=lambda o: (-o.share, -o.jaccard, o.segment))[:5])

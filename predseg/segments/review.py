@@ -100,13 +100,15 @@ def review(
         texts: The rule files, by the name that their nodes carry.
         measure: Evaluates edited rules.
         small: Fewer members are too few.
+        undecided: Segments that ask for scores which do not exist yet: nothing is said of their size.
     """
     sizes = {name: len(members[name]) for name in segments}
     found = tuple(pairs(segments, members))
-    findings = (*_sizes(sizes, small), *_alike(found), *_moving(segments, log))
-    proposals = [*_merges(found, segments, members, texts), *_retired(sizes, segments, texts)]
+    decided = {name: size for name, size in sizes.items() if name not in undecided}
+    findings = (*_sizes(decided, small), *_alike(found), *_moving(segments, log))
+    proposals = [*_merges(found, segments, members, texts), *_retired(decided, segments, texts)]
     touched = {name for p in proposals for name in p.segments}
-    proposals += _widened([n for n, size in sizes.items() if 0 < size < small and n not in touched], segments, sizes, texts, measure, small)
+    proposals += _widened([n for n, size in decided.items() if 0 < size < small and n not in touched], segments, sizes, texts, measure, small)
     return Review(sizes, found, findings, tuple(proposals))
 
 

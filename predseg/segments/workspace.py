@@ -24,7 +24,7 @@ from predseg.segments.memberships import LOG, Ledger, from_table, to_table
 from predseg.segments.population import BEGINNING, NOBODY, Listed, members_at, publish_rfv
 from predseg.segments.preview import Preview, preview
 from predseg.segments.replay import Replay, replay
-from predseg.segments.review import SMALL, Proposal, Review, review
+from predseg.segments.review import SMALL, Members, Proposal, Review, review
 from predseg.segments.runs import Run, run_segments
 
 if TYPE_CHECKING:
@@ -200,13 +200,16 @@ class Workspace:
         """Return what a reader of the figures must know: events that never occurred, models without scores."""
         chosen = [self.segments[n] for n in names] or list(self.segments.values())
         found = never_occurred(chosen, self.vocabulary)
-        used = {p.model for s in chosen for p in c.walk(s.match) if isinstance(p, c.Score)}
+        for model in self.unscored(chosen, as_of):
+            found.append(f"{model} has no scores at or before {say_instant(as_of)}: what asks for them is unknown; run `predseg score {model}`")
+        return found
+
+    def unscored(self, segments: Sequence[Segment], as_of: int) -> list[str]:
+        """Return the models that the rules ask for and that have no scores yet."""
         facts = Facts(self.store)
         published = [t for t in (self.store.partitions("scores") if self.store.exists("scores") else []) if t <= as_of]
-        for model in sorted(used):
-            if facts.last_run(c.Score(model), published) is None:
-                found.append(f"{model} has no scores at or before {say_instant(as_of)}: what asks for them is unknown; run `predseg score {model}`")
-        return found
+        used = {p.model for s in segments for p in c.walk(s.match) if isinstance(p, c.Score)}
+        return [model for model in sorted(used) if facts.last_run(c.Score(model), published) is None]
 
     def members_table(self, run: Run, names: Sequence[str] = ()) -> tuple[pa.Table, int]:
         """Return one row per member (segment, customer_id, entered_at, as_of) without the opted-out, and how many those are."""
