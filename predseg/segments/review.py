@@ -89,7 +89,14 @@ Measure = Callable[[dict[str, Segment]], Members]
 
 
 def review(
-    segments: dict[str, Segment], members: Members, log: pd.DataFrame, texts: Mapping[str, str], measure: Measure, *, small: int = SMALL
+    segments: dict[str, Segment],
+    members: Members,
+    log: pd.DataFrame,
+    texts: Mapping[str, str],
+    measure: Measure,
+    *,
+    small: int = SMALL,
+    undecided: frozenset[str] = frozenset(),
 ) -> Review:
     """Compare all segments and propose what to merge, retire or widen.
 
