@@ -175,9 +175,12 @@ class Workspace:
         self.publish_rfv(as_of)
         facts, listed = self.facts(ledger), self.listed()
         members = members_at(self.files, self.segments, as_of, facts, listed)
-        return review(
-            self.segments, members, ledger.log, self.texts(), lambda rules: members_at(self.files, rules, as_of, facts, listed), small=small
-        )
+        undecided = frozenset(name for name, s in self.segments.items() if self.unscored([s], as_of))
+
+        def measure(rules: dict[str, Segment]) -> Members:
+            return members_at(self.files, rules, as_of, facts, listed)
+
+        return review(self.segments, members, ledger.log, self.texts(), measure, small=small, undecided=undecided)
 
     def texts(self) -> dict[str, str]:
         """Return the rule files by the name that their places carry."""
