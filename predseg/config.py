@@ -6,6 +6,7 @@ with file:line:column and the nearest thing that is accepted.
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -14,10 +15,10 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from predseg.errors import ConfigError, nearest
-from predseg.language.conditions import Condition, In, Prediction, Rfv, Score, measures, walk
-from predseg.language.documents import parse_condition, parse_measure, parse_prediction, time_error
+from predseg.language.conditions import Cluster, Condition, In, Prediction, Rfv, Score, measures, walk
+from predseg.language.documents import parse_condition, parse_measure, parse_prediction, read_duration
 from predseg.language.measures import Measure
-from predseg.language.time import DAY, parse_duration
+from predseg.language.time import DAY
 from predseg.language.yaml import Node, read_documents
 
 DEFAULT_FILE = "predseg.yaml"
@@ -117,7 +118,7 @@ class Config:
 
     def resolve(self, path: str) -> Path:
         """Return a path of the file as an absolute one."""
-        return (self.root / Path(path).expanduser()).absolute()
+        return _absolute(self.root, path)
 
     def measures(self) -> list[Measure]:
         """Every measure that features and models read, each once."""
@@ -157,6 +158,8 @@ def load(path: str | Path) -> Config:
         text = file.read_text("utf-8")
     except UnicodeDecodeError as error:
         raise ConfigError("E306", str(path), f"not UTF-8 at byte {error.start}", "save the file as UTF-8") from None
+    except OSError as error:
+        raise ConfigError("E300", str(path), f"cannot be read: {error.strerror}", "check its permissions") from None
     return parse(text, file)
 
 
@@ -164,16 +167,21 @@ def parse(text: str, file: Path) -> Config:
     """Return the project of a YAML text, as if it stood in ``file``."""
     documents = read_documents(text, file.name)
     if len(documents) != 1:
-        raise ConfigError("E302", file.name, f"a project is one YAML document, found {len(documents)}", "rules of segments go into their own files")
+        remedy = "rules of segments go into their own files" if documents else "begin with `project: my_shop`"
+        raise ConfigError("E302", file.name, f"a project is one YAML document, found {len(documents)}", remedy)
     keys = documents[0].mapping("the project file", tuple(_KEYS))
     if "project" not in keys:
         raise ConfigError("E309", documents[0].place, "the project has no name", "add `project: my_shop`")
     read: dict[str, Any] = {name: _KEYS[name](node) for name, node in keys.items()}
-    read["store"] = (file.parent / Path(read.get("store", "store")).expanduser()).absolute()
+    read["store"] = _absolute(file.parent, read.get("store", "store"))
     config = Config(file=file, text=text, **read)
     for source in config.sources.values():
         _check_source(source)
     return config
+
+
+def _absolute(root: Path, path: str) -> Path:
+    return (root / os.path.expanduser(path)).absolute()  # noqa: PTH111 (a home that nobody has is a name like any other)
 
 
 def _name(node: Node) -> str:
@@ -190,7 +198,9 @@ def _timezone(node: Node) -> str:
     except (KeyError, ValueError, OSError):
         from zoneinfo import available_timezones
 
-        raise ConfigError("E309", node.place, f"unknown time zone {zone!r}", nearest(zone, tuple(available_timezones()))) from None
+        hint = nearest(zone, tuple(available_timezones()))
+        hint = hint if hint.startswith("did") else "write a name of the IANA list, such as Europe/London"
+        raise ConfigError("E309", node.place, f"unknown time zone {zone!r}", hint) from None
     return zone
 
 
@@ -250,12 +260,9 @@ def _contract(node: Node) -> Contract:
 
 
 def _share(node: Node) -> float:
-    text = str(node.plain())
-    try:
-        share = Decimal(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-    except ArithmeticError:
-        share = Decimal(-1)
-    if not 0 <= share <= 1:
+    match = re.fullmatch(r"([0-9]{1,3}(?:\.[0-9]{1,15})?)(%?)", f"{node.value:f}" if isinstance(node.value, Decimal) else str(node.value), re.ASCII)
+    share = Decimal(match[1]) / (100 if match[2] else 1) if match else None
+    if share is None or share > 1:
         raise ConfigError("E304", node.place, f"expected a share between 0% and 100%, found {node.show()}", "write for example `1%`")
     return float(share)
 
@@ -264,7 +271,7 @@ def _features(node: Node) -> Features:
     keys = node.mapping("`features`", ("windows", "events", "measures", "traits"))
     read: dict[str, Any] = {}
     if "windows" in keys:
-        read["windows"] = tuple(sorted({_duration(n, "windows") for n in _items(keys["windows"])}))
+        read["windows"] = tuple(sorted({read_duration(n, "windows") for n in _items(keys["windows"])}))
     if "events" in keys:
         read["events"] = tuple((name, _event_features(name, n)) for name, n in keys["events"].mapping("`events`").items())
     if "measures" in keys:
@@ -291,13 +298,6 @@ def _items(node: Node) -> list[Node]:
     return node.value if node.is_list else [node]
 
 
-def _duration(node: Node, what: str) -> int:
-    try:
-        return parse_duration(str(node.plain()))
-    except ValueError as error:
-        raise time_error(node, what, error) from None
-
-
 def _models(node: Node) -> dict[str, Model]:
     return {name: _model(_model_name(node, name), n) for name, n in node.mapping("`models`").items()}
 
@@ -313,19 +313,21 @@ def _model(name: str, node: Node) -> Model:
     if "predict" not in keys:
         raise ConfigError("E311", node.place, f"model {name!r} predicts nothing", "add `predict: {did: Order Completed, within_next: 30 days}`")
     among = parse_condition(keys["among"]) if "among" in keys else None
-    if among is not None and any(isinstance(c, Score | In | Rfv) for c in walk(among)):
+    if among is not None and any(isinstance(c, Score | In | Rfv | Cluster) for c in walk(among)):
         raise ConfigError(
             "E311", keys["among"].place, "`among` may ask about events and traits only", "scores and segments are made from models, not before them"
         )
     whole = {key: _whole(keys[key], lowest) for key, lowest in (("cutoffs", 2), ("seed", 0), ("tune", 0)) if key in keys}
-    every = _duration(keys["every"], "every") if "every" in keys else None
+    every = read_duration(keys["every"], "every") if "every" in keys else None
     allow = keys["allow"].texts("`allow`") if "allow" in keys else ()
     return Model(name, parse_prediction(keys["predict"]), among, every=every, allow=allow, place=node.place, **whole)
 
 
 def _whole(node: Node, lowest: int) -> int:
     if not isinstance(node.value, int) or isinstance(node.value, bool) or node.value < lowest:
-        raise ConfigError("E304", node.place, f"expected a whole number of at least {lowest}, found {node.show()}", f"write for example {max(lowest, 12)}")
+        raise ConfigError(
+            "E304", node.place, f"expected a whole number of at least {lowest}, found {node.show()}", f"write for example {max(lowest, 12)}"
+        )
     return node.value
 
 

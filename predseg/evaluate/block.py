@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,12 +29,12 @@ IDENTITY = ("anonymous_id", "linked_at")
 
 @dataclass(frozen=True)
 class Words:
-    """A property of text, flags or lists: per row the position in ``values``, -1 where it is missing."""
+    """A property of text, flags or lists (all its values are tuples then): per row the position in ``values``, -1 where it is missing."""
 
     codes: Array  # int32 (rows)
     values: tuple[Any, ...]
 
-    def take(self, rows: Array) -> Words:
+    def take(self, rows: Array | slice) -> Words:
         """The same property of some rows."""
         return replace(self, codes=self.codes[rows])
 
@@ -47,7 +47,7 @@ class Numbers:
     present: Array  # bool (rows)
     scale: int = SCALE
 
-    def take(self, rows: Array) -> Numbers:
+    def take(self, rows: Array | slice) -> Numbers:
         """The same property of some rows."""
         return replace(self, units=self.units[rows], present=self.present[rows])
 
@@ -96,63 +96,93 @@ def from_table(table: pa.Table) -> Block:
     """Return the block of rows of the events table: whole customers, sorted by customer_id and event_time."""
     import pyarrow as pa
 
-    table = table.combine_chunks()
+    table = _whole(table)
     codes, ids = _codes(table["customer_id"])
-    starts = np.flatnonzero(np.diff(codes, prepend=-1)) if len(codes) else np.zeros(0, np.int64)
-    offsets = np.append(starts, len(codes)).astype(np.int64)
+    starts = _starts(codes)
     event, names = _codes(table["event"])
     time, received = _instants(table["event_time"]), _instants(table["received_at"])
     properties = {n: _property(table[n]) for n in table.column_names if n not in CORE and n != "linked_at" and not pa.types.is_null(table[n].type)}
-    customers = np.asarray(ids, dtype=object)[codes[starts]] if len(codes) else np.zeros(0, object)
-    block = Block(customers, offsets, time, np.maximum(time, received), event, tuple(names), properties)
+    customers = np.asarray(ids.take(pa.array(codes[starts])).to_pylist(), dtype=object)
+    block = Block(customers, np.append(starts, len(codes)), time, np.maximum(time, received), event, tuple(names.to_pylist()), properties)
     return _earlier_identities(block, table) if "linked_at" in table.column_names else block
 
 
 def blocks(files: Iterable[Path], properties: Iterable[str], rows: int = ROWS) -> Iterator[Block]:
     """Read the events table, in order, as blocks of about ``rows`` rows, with only the named properties.
 
+    No more than one block's row groups are read at a time, so memory does not grow with the files.
+
     Raises:
         OSError: when a file cannot be read.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     wanted = set(properties)
     for path in files:
-        reader = pq.ParquetFile(path)
+        waiting: list[pa.Table] = []  # rows of a customer whose end has not been read
+        for read, complete in _row_groups(path, wanted, rows):
+            table = _whole(pa.concat_tables([*waiting, read]))
+            end = table.num_rows if complete else int(_starts(_codes(table["customer_id"])[0])[-1])
+            yield from _cut(table.slice(0, end), rows)
+            waiting = [table.slice(end)]
+
+
+def _row_groups(path: Path, wanted: set[str], rows: int) -> Iterator[tuple[pa.Table, bool]]:
+    """Yield the wanted columns of so many row groups at a time that they have ``rows`` rows, text as dictionaries; and if the file ends there."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as reader:
         present = {f.name: f.type for f in reader.schema_arrow}
-        columns = [*CORE, *sorted(wanted & present.keys() - set(CORE) - set(IDENTITY)), *(c for c in IDENTITY if c in present)]
-        text = [c for c in columns if pa.types.is_string(present[c]) or pa.types.is_large_string(present[c]) or pa.types.is_dictionary(present[c])]
-        table = pq.ParquetFile(path, read_dictionary=text).read(columns).unify_dictionaries().combine_chunks()
-        yield from _cut(table, rows)
+        groups = [reader.metadata.row_group(i).num_rows for i in range(reader.metadata.num_row_groups)]
+    columns = [*CORE, *sorted(wanted & present.keys() - set(CORE) - set(IDENTITY)), *(c for c in IDENTITY if c in present)]
+    text = [c for c in columns if pa.types.is_string(present[c]) or pa.types.is_large_string(present[c]) or pa.types.is_dictionary(present[c])]
+    with pq.ParquetFile(path, read_dictionary=text) as reader:
+        portion = (np.cumsum(groups) - 1) // rows
+        for number in np.unique(portion):
+            yield reader.read_row_groups(np.flatnonzero(portion == number).tolist(), columns), bool(number == portion[-1])
 
 
 def _cut(table: pa.Table, rows: int) -> Iterator[Block]:
-    codes, _ = _codes(table["customer_id"])
-    starts = np.append(np.flatnonzero(np.diff(codes, prepend=-1)), len(codes))
-    begin = 0
-    while begin < len(codes):
-        end = int(starts[max(np.searchsorted(starts, begin, "right"), np.searchsorted(starts, begin + rows, "right") - 1)])
+    """Yield the rows as blocks of much the same size, cut between customers."""
+    starts = np.append(_starts(_codes(table["customer_id"])[0]), table.num_rows)
+    wanted = np.linspace(0, table.num_rows, max(1, round(table.num_rows / rows)) + 1)
+    cuts = np.unique(starts[np.searchsorted(starts, wanted)]).tolist()
+    for begin, end in pairwise(cuts):
         yield from_table(table.slice(begin, end - begin))
-        begin = end
 
 
-def _codes(column: pa.ChunkedArray) -> tuple[Array, list[Any]]:
+def _whole(table: pa.Table) -> pa.Table:
+    """Return the table with one chunk, and one dictionary, a column."""
+    return table.unify_dictionaries().combine_chunks() if max((column.num_chunks for column in table.columns), default=0) > 1 else table
+
+
+def _starts(codes: Array) -> Array:
+    """Return int64: the rows at which a customer starts."""
+    return np.append(0, np.flatnonzero(codes[1:] != codes[:-1]) + 1) if len(codes) else np.zeros(0, np.int64)
+
+
+def _codes(column: pa.ChunkedArray) -> tuple[Array, pa.Array]:
+    """Return int32 (rows), -1 where missing, and the values that they stand for."""
     import pyarrow as pa
 
-    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    if isinstance(array, pa.ChunkedArray):
-        array = array.chunk(0) if array.num_chunks else pa.array([], array.type)
+    array = _single(column)
     if not pa.types.is_dictionary(array.type):
         array = array.dictionary_encode()
     indices = array.indices.fill_null(-1) if array.indices.null_count else array.indices
-    return indices.to_numpy(zero_copy_only=False).astype(np.int32, copy=False), array.dictionary.to_pylist()
+    return indices.to_numpy(zero_copy_only=False).astype(np.int32, copy=False), array.dictionary
+
+
+def _single(column: pa.ChunkedArray) -> pa.Array:
+    import pyarrow as pa
+
+    return column.chunk(0) if column.num_chunks == 1 else pa.array([], column.type) if not column.num_chunks else pa.concat_arrays(column.chunks)
 
 
 def _instants(column: pa.ChunkedArray) -> Array:
     import pyarrow as pa
 
-    return column.cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_numpy()
+    return _single(column).cast(pa.timestamp("us", "UTC")).view(pa.int64()).to_numpy(zero_copy_only=False)
 
 
 def _property(column: pa.ChunkedArray) -> Property:
@@ -166,21 +196,20 @@ def _property(column: pa.ChunkedArray) -> Property:
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind) or pa.types.is_boolean(kind)):
         column = column.cast(pa.string())
     codes, values = _codes(column)
-    return Words(codes, tuple(values))
+    return Words(codes, tuple(values.to_pylist()))
 
 
 def _numbers(column: pa.ChunkedArray) -> Numbers:
+    """Whole numbers stay whole; others become ten-thousandths, which is what the lower half of a decimal of four digits holds."""
     import pyarrow as pa
 
-    present = column.is_valid().to_numpy()
-    if pa.types.is_integer(column.type):
-        return Numbers(column.fill_null(0).cast(pa.int64()).to_numpy(), present, 1)
-    if column.null_count:
-        column = column.fill_null(0 if pa.types.is_floating(column.type) else Decimal(0))
-    array = column.cast(pa.decimal128(18, 4)).combine_chunks()
-    array = array.chunk(0) if isinstance(array, pa.ChunkedArray) else array
-    low_and_high = np.frombuffer(array.buffers()[1], np.int64)[2 * array.offset : 2 * (array.offset + len(array))]
-    return Numbers(np.ascontiguousarray(low_and_high[::2]), present)
+    array = _single(column)
+    present = array.is_valid().to_numpy(zero_copy_only=False)
+    if pa.types.is_integer(array.type):
+        return Numbers(array.fill_null(0).cast(pa.int64()).to_numpy(), present, 1)
+    array = array.cast(pa.decimal128(18, 4))
+    halves = np.frombuffer(array.buffers()[1], np.int64)[2 * array.offset : 2 * (array.offset + len(array))]
+    return Numbers(np.where(present, halves[::2], 0), present)
 
 
 def _lists(column: pa.ChunkedArray) -> Words:
@@ -196,7 +225,7 @@ def _earlier_identities(block: Block, table: pa.Table) -> Block:
     import pyarrow as pa
 
     linked = table["linked_at"].cast(pa.timestamp("us", "UTC")).cast(pa.int64()).fill_null(0).to_numpy()
-    anonymous, ids = _codes(table["anonymous_id"])
+    anonymous, values = _codes(table["anonymous_id"])
     earlier = np.flatnonzero((linked > block.received) & (anonymous >= 0))
     if not len(earlier):
         return block
@@ -207,6 +236,6 @@ def _earlier_identities(block: Block, table: pa.Table) -> Block:
     hidden = np.concatenate([np.full(len(block.time), NEVER), linked[order]])
     received = np.concatenate([np.maximum(block.received, linked), block.received[order]])
     owner = np.concatenate([np.arange(len(block.customers)), block.customer[order[first]]])
-    customers = np.concatenate([block.customers, np.asarray(ids, dtype=object)[found]])
+    customers = np.concatenate([block.customers, np.asarray(values.to_pylist(), dtype=object)[found]])
     properties = {name: p.take(rows) for name, p in block.properties.items()}
     return Block(customers, offsets, block.time[rows], received, block.event[rows], block.names, properties, hidden, owner)

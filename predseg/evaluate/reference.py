@@ -12,7 +12,7 @@ from fractions import Fraction
 from typing import Any
 
 from predseg.language import conditions as c
-from predseg.language.measures import SCALE, Aggregate, Comparison, Events, Measure, Step, Value, as_float
+from predseg.language.measures import SCALE, Aggregate, Comparison, Events, Measure, Step, Value, as_float, kind_of
 from predseg.language.time import SECOND
 
 
@@ -133,11 +133,15 @@ def _followed(event: Event, step: Step, seen: list[Event], t: int) -> bool:
     if step.same and tie is None:
         return False
     last = t if step.within is None else event.time + step.within
-    after = [e for e in _matching(seen, step.events) if event.time < e.time <= last and (not step.same or e.properties.get(step.same) == tie)]
+    after = [e for e in _matching(seen, step.events) if event.time < e.time <= last and (not step.same or _tied(e.properties.get(step.same), tie))]
     if not step.did:
         return not after and (step.within is None or event.time + step.within <= t)
     deeper = step.then
     return len(after if deeper is None else [e for e in after if _followed(e, deeper, seen, t)]) >= step.at_least
+
+
+def _tied(value: Value, tie: Value) -> bool:
+    return kind_of(value) == kind_of(tie) and value == tie  # Python holds True == 1
 
 
 def _aggregate(measure: Measure, chosen: list[Event], t: int) -> Answer:

@@ -11,19 +11,19 @@ from collections.abc import Callable
 import numpy as np
 
 from predseg.evaluate.block import Array, Block, Numbers
-from predseg.language.measures import Events, Step
+from predseg.evaluate.matching import matching
+from predseg.language.measures import Step
 
-Matching = Callable[[Block, Events], Array]
 At = Callable[[int], Array]
 
 
-def following(block: Block, customer: Array, rows: Array, step: Step, matching: Matching) -> At:
+def following(block: Block, customer: Array, rows: Array, step: Step) -> At:
     """Return a function that says of each row, at a moment, whether the step holds for it: bool (rows)."""
     later = matching(block, step.events)
     counts = _After(block, customer, rows, later, step)
     if not step.did:
         return _absence(block, rows, later, step, counts)
-    deeper = following(block, customer, later, step.then, matching) if step.then is not None else None
+    deeper = following(block, customer, later, step.then) if step.then is not None else None
 
     def happened(t: int) -> Array:
         counting = block.time[later] <= t

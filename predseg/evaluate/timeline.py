@@ -38,7 +38,13 @@ def instants(condition: c.Condition, events: Iterable[Event], facts: Iterable[in
 
 
 def transitions(
-    condition: c.Condition, events: Sequence[Event], *, after: int | None = None, until: int | None = None, facts: Facts | None = None, changes: Iterable[int] = ()
+    condition: c.Condition,
+    events: Sequence[Event],
+    *,
+    after: int | None = None,
+    until: int | None = None,
+    facts: Facts | None = None,
+    changes: Iterable[int] = (),
 ) -> list[tuple[int, bool]]:
     """Return (instant, member from then on) for each change of membership in (after, until].
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from predseg import config as declared
+import predseg.config as declared
+from predseg.errors import ConfigError
 from predseg.evaluate.batch import Values, decide, evaluate
 from predseg.evaluate.block import Array, Block, blocks
 from predseg.language import conditions as c
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Ratio:
-    """One column over another; missing where the second is missing or 0."""
+    """One column over another; missing where the second is missing, 0 or (refunds) negative."""
 
     numerator: str
     denominator: str
@@ -65,12 +66,24 @@ def compile_features(features: declared.Features) -> FeatureSet:
     ['tenure', 'days_since_order_completed', 'days_since_first_order_completed']
     >>> "sum_value_order_completed_365d" in names
     True
+
+    Raises:
+        ConfigError: E309 when two declarations make a column of the same name.
     """
     columns: dict[str, Feature] = {"tenure": Measure(Events(), Window(), "days_since_first")}
     for name, wanted in features.events:
-        columns |= _of_event(Events((name,)), wanted, features.windows)
-    columns |= dict(features.measures)
+        _add(columns, _of_event(Events((name,)), wanted, features.windows), features, f"features.events.{name}")
+    for name, measure in features.measures:
+        _add(columns, {name: measure}, features, f"features.measures.{name}")
     return FeatureSet(tuple(columns.items()), features.traits)
+
+
+def _add(columns: dict[str, Feature], more: dict[str, Feature], features: declared.Features, place: str) -> None:
+    """Add columns, refusing a name that stands for something else already."""
+    taken = {*columns, "customer_id", "as_of", *(f"trait_{t}" for t in features.traits)}
+    if again := sorted(taken & more.keys()):
+        raise ConfigError("E309", place, f"the column {again[0]!r} stands for something else already", "choose another name")
+    columns |= more
 
 
 def _of_event(events: Events, wanted: declared.EventFeatures, windows: Sequence[int]) -> dict[str, Feature]:
@@ -134,7 +147,9 @@ def frames(
         yield block_frame(block, as_of, features, among=among, traits=traits)
 
 
-def block_frame(block: Block, as_of: Sequence[int], features: FeatureSet, *, among: c.Condition | None = None, traits: pd.DataFrame | None = None) -> pd.DataFrame:
+def block_frame(
+    block: Block, as_of: Sequence[int], features: FeatureSet, *, among: c.Condition | None = None, traits: pd.DataFrame | None = None
+) -> pd.DataFrame:
     """Return the features of one block, see `frames`."""
     import pandas as pd
 
@@ -147,7 +162,7 @@ def block_frame(block: Block, as_of: Sequence[int], features: FeatureSet, *, amo
         chosen &= decide(among, answers, block, as_of, trait_facts(traits)).true
     matrix = columns_of(features, answers, len(block.customers), len(as_of))
     moment, customer = np.nonzero(chosen.T)
-    found = {"customer_id": block.customers[customer], "as_of": np.asarray(as_of, np.int64)[moment]}
+    found = {"customer_id": pd.Series(block.customers[customer], dtype="str"), "as_of": np.asarray(as_of, np.int64)[moment]}
     found |= {name: matrix[i, customer, moment] for i, (name, _) in enumerate(features.columns)}
     frame = pd.DataFrame(found, copy=False)
     return frame.assign(**trait_columns(features.traits, traits, frame)) if features.traits else frame

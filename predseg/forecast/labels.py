@@ -20,10 +20,16 @@ def block_labels(block: Block, cutoffs: Sequence[int], prediction: Prediction, k
         prediction: What is predicted.
         known: The moment of training: events received by then count, later ones do not exist yet.
 
-    An earlier, anonymous identity is labelled with what the customer did whom it turned out to be.
+    An earlier, anonymous identity is labelled with what the customer did whom it turned out to be by ``known``.
     A missing number (an average over nothing) is 0: it did not come true.
     """
     ends = [c + prediction.horizon for c in cutoffs]
     [values] = evaluate(block, ends, [prediction.measure], known=known)
     label = compare(values, prediction.comparison).true.astype(np.int8)
-    return label if block.owner is None else label[block.owner]
+    return label if block.owner is None or block.hidden is None else label[_owners(block, block.owner, block.hidden, known)]
+
+
+def _owners(block: Block, owner: Array, hidden: Array, known: int) -> Array:
+    """Return int64 (customers): whose label each has. A link learned of after ``known`` joins nobody yet."""
+    joined = hidden[block.offsets[:-1]] <= known  # the rows of an earlier identity all end with its link
+    return np.where(joined, owner, np.arange(len(owner)))

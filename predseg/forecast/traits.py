@@ -14,25 +14,52 @@ from predseg.language import conditions as c
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
+
+ALWAYS = int(np.iinfo(np.int64).min)
 
 
 def at_moments(traits: pd.DataFrame, name: str, customers: Array, moments: Array) -> Array:
     """Return the trait of each customer at each moment, object (k), None where missing.
 
-    ``traits`` has customer_id, optionally event_time (microseconds), and the trait columns. At t the visible row with the
-    greatest event_time counts; of equal times the greatest value.
+    ``traits`` has customer_id, the trait columns, and optionally event_time and known_since (microseconds): from when a row
+    is true, and from when we know of it. At t, of the rows visible by t (both have passed), the one with the greatest
+    event_time counts; of equal times the greatest value.
     """
     import pandas as pd
 
-    rows = traits[["customer_id", *(["event_time"] if "event_time" in traits else []), name]].dropna(subset=[name])
-    if "event_time" not in rows:
-        rows = rows.assign(event_time=np.iinfo(np.int64).min)
-    rows = rows.assign(event_time=rows["event_time"].fillna(np.iinfo(np.int64).min).astype(np.int64), order=rows[name].astype(str))
-    rows = rows.sort_values(["event_time", "order"], kind="stable").drop(columns="order")
-    asked = pd.DataFrame({"customer_id": customers, "event_time": np.asarray(moments, np.int64), "row": np.arange(len(customers))}).sort_values("event_time", kind="stable")
-    asked["customer_id"], rows["customer_id"] = asked["customer_id"].astype(object), rows["customer_id"].astype(object)
-    found = pd.merge_asof(asked, rows, on="event_time", by="customer_id").sort_values("row")[name]
-    return found.astype(object).where(found.notna(), None).to_numpy()
+    rows = traits[traits["customer_id"].isin(pd.unique(np.asarray(customers, object)))]
+    true_from, known_from = (instants_of(rows, column) for column in ("event_time", "known_since"))
+    values: Array = np.array([*rows[name].astype(object).where(rows[name].notna(), None), None], object)
+    rank = np.lexsort((np.array(["" if v is None else str(v) for v in values[:-1]], str), true_from))  # the order in which rows count
+    ids = np.asarray(rows["customer_id"], object)[rank]
+    found = pd.DataFrame(
+        {"customer_id": pd.Series(ids, dtype=object), "visible": np.maximum(true_from, known_from)[rank], "best": np.arange(len(rank))}
+    )
+    found = found.sort_values("visible", kind="stable")
+    found["best"] = found.groupby("customer_id", sort=False)["best"].cummax()
+    ids = pd.Series(np.asarray(customers, object), dtype=object)
+    asked = pd.DataFrame({"customer_id": ids, "visible": np.asarray(moments, np.int64), "row": np.arange(len(customers))})
+    best = pd.merge_asof(asked.sort_values("visible", kind="stable"), found, on="visible", by="customer_id").sort_values("row")["best"]
+    at: Array = values[np.append(rank, -1)[best.fillna(-1).to_numpy(np.int64)]]
+    return at
+
+
+def trait_frame(table: pa.Table) -> pd.DataFrame:
+    """Return the customers table as a frame with ``event_time`` and ``known_since``, where it has them, in microseconds; always is the smallest."""
+    import pyarrow as pa
+
+    timed = [name for name in ("event_time", "known_since") if name in table.column_names]
+    times = {name: table[name].cast(pa.timestamp("us", "UTC")).cast(pa.int64()).fill_null(ALWAYS).to_numpy() for name in timed}
+    return table.drop_columns(timed).to_pandas().assign(**times)
+
+
+def instants_of(rows: pd.DataFrame, column: str) -> Array:
+    """Return int64; without a time a row is from the beginning."""
+    if column not in rows:
+        return np.full(len(rows), ALWAYS)
+    times: Array = rows[column].fillna(ALWAYS).to_numpy(np.int64)
+    return times
 
 
 def trait_columns(names: Sequence[str], traits: pd.DataFrame | None, frame: pd.DataFrame) -> dict[str, Any]:
@@ -42,13 +69,27 @@ def trait_columns(names: Sequence[str], traits: pd.DataFrame | None, frame: pd.D
     found = {}
     for name in names:
         known = traits is not None and name in traits
-        values = at_moments(traits, name, frame["customer_id"].to_numpy(), frame["as_of"].to_numpy()) if known and traits is not None else [None] * len(frame)
-        found[f"trait_{name}"] = pd.Series([None if v is None else str(v) for v in values], dtype=object, index=frame.index)
+        values = (
+            at_moments(traits, name, frame["customer_id"].to_numpy(), frame["as_of"].to_numpy())
+            if known and traits is not None
+            else [None] * len(frame)
+        )
+        found[f"trait_{name}"] = pd.Series([_text(v) for v in values], dtype=object, index=frame.index)
     return found
 
 
+def _text(value: Any) -> str | None:
+    """Write a value the same way whatever the column was stored as: 3, 3.0 and 3.0000 are one category."""
+    number = _exact(value)
+    return None if value is None else f"{number.normalize():f}" if isinstance(number, Decimal) and number.is_finite() else str(value)
+
+
+def _exact(value: Any) -> Any:
+    return Decimal(str(value)) if isinstance(value, int | float | Decimal) and not isinstance(value, bool) else value
+
+
 def trait_facts(traits: pd.DataFrame | None) -> Facts:
-    """Return the facts of conditions on traits: unknown where the trait is missing."""
+    """Return the facts of conditions on traits: unknown where the trait is missing, unless it is asked whether it exists."""
 
     def facts(condition: c.Condition, customers: Array, moments: Array) -> Truth:
         if not isinstance(condition, c.Trait):
@@ -56,8 +97,9 @@ def trait_facts(traits: pd.DataFrame | None) -> Facts:
         name = condition.filter.property
         known = traits is not None and name in traits
         values = at_moments(traits, name, customers, moments) if known and traits is not None else np.full(len(customers), None, object)
-        exact = [Decimal(str(v)) if isinstance(v, int | float) and not isinstance(v, bool) else v for v in values]
+        exact = [_exact(v) for v in values]
         true = np.array([condition.filter.accepts(v) for v in exact], bool)
-        return Truth(true, np.array([v is None for v in exact], bool) & ~true)
+        present = any(test.op == "exists" and test.operands[0] for test in condition.filter.tests)
+        return Truth(true, np.array([v is None for v in exact], bool) & ~true & (not present))
 
     return facts

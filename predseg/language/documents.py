@@ -6,12 +6,14 @@ understood is refused with its place, what was expected and the nearest thing th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from decimal import Decimal
+from typing import Any as Anything
 
 from predseg.errors import ConfigError, nearest
 from predseg.language.conditions import All, Any, Change, Cluster, Condition, Did, In, NoneOf, Prediction, Rfv, Score, Some, Trait
-from predseg.language.measures import COMPARISONS, PROPERTY_AGGREGATES, Aggregate, Comparison, Events, Filter, Measure, Step, Test, Window
+from predseg.language.measures import COMPARISONS, PROPERTY_AGGREGATES, Aggregate, Comparison, Events, Filter, Measure, Step, Test, Window, kind_of
 from predseg.language.time import parse_duration, parse_instant
 from predseg.language.yaml import Node
 
@@ -37,8 +39,11 @@ ADVERBS: dict[str, tuple[str, ...]] = {
 """The verbs of a condition, each with the adverbs it takes."""
 
 _MEASURE_ONLY = ("days_since", "gap")
+_WORDS = {*_MEASURE_ONLY, *(adverb for adverbs in ADVERBS.values() for adverb in adverbs)}
 _STEP = ("did", "did_not", "where", "within", "at_least", "same", "then")
 _TESTS = (*COMPARISONS, "not", "contains", "exists")
+_MISSPELLED_NUMBER = re.compile(r"[^\w\s]*\s*[-+]?\d[\d.,_' ]*\s*[^\w\s]*", re.ASCII)
+_SHARE = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,15})?)\s*%", re.ASCII)
 
 
 def parse_condition(node: Node) -> Condition:
@@ -62,7 +67,7 @@ def parse_prediction(node: Node) -> Prediction:
     _allowed(node, verb, adverbs)
     if "within_next" not in node.value:
         raise ConfigError("E311", node.place, "a prediction needs its horizon", "add `within_next: 30 days`")
-    horizon = _duration(node.value["within_next"], "within_next")
+    horizon = read_duration(node.value["within_next"], "within_next")
     aggregate, of = _aggregate(node)
     measure = Measure(_events(node, node.value[verb]), Window(horizon), aggregate, of)
     comparison = NEVER if verb == "did_not" else _comparison(node)
@@ -93,7 +98,15 @@ def _allowed(node: Node, verb: str, adverbs: tuple[str, ...]) -> None:
             place = node.key_place(key)
             if key in ("days_since", "gap"):
                 raise ConfigError("E315", place, f"`{key}` belongs to measures, not to conditions", "write `did: ..., within: ...` instead")
-            raise ConfigError("E315", place, f"`{verb}` takes no {key!r}", nearest(key, adverbs) if adverbs else f"`{verb}` stands alone")
+            if key == "same" and "then" in adverbs:
+                raise ConfigError("E315", place, "`same` ties a step to the one before", "write it inside the `then`")
+            raise ConfigError("E315", place, f"`{verb}` takes no {key!r}", _adverb_help(key, adverbs) if adverbs else f"`{verb}` stands alone")
+
+
+def _adverb_help(key: str, adverbs: tuple[str, ...]) -> str:
+    """Name the nearest adverb, but none for a word that has a meaning elsewhere."""
+    hint = nearest(key, adverbs)
+    return f"it takes only {', '.join(adverbs)}" if key in _WORDS and key not in hint else hint
 
 
 def _events(node: Node, verb: Node) -> Events:
@@ -124,23 +137,20 @@ def _test(op: str, node: Node, name: str) -> Test:
         return Test("exists", (node.value,))
     if op == "contains":
         return Test("contains", (node.text("`contains`"),))
-    if op == "between":
-        return Test(op, _pair(node))
-    if isinstance(node.value, str) and _looks_like_number(node.value):
-        node.number(f"`{op}`")
-    operand = node.value if isinstance(node.value, str) else node.number(f"`{op}`")
-    return Test(op, (operand,))
+    return Test(op, _pair(node, _threshold) if op == "between" else (_threshold(node, f"`{op}`"),))
 
 
-def _looks_like_number(text: str) -> bool:
-    return any(c.isdigit() for c in text) and not any(c.isalpha() for c in text)
+def _threshold(node: Node, what: str) -> str | Decimal:
+    """Return what a property is compared with: a number, or text that is no misspelled number (`> 5000`, `5,000`)."""
+    return node.value if isinstance(node.value, str) and not _MISSPELLED_NUMBER.fullmatch(node.value) else node.number(what)
 
 
 def _operands(node: Node, name: str) -> tuple[str | bool | Decimal, ...]:
     nodes = node.value if node.is_list else [node]
     if not nodes:
         raise ConfigError("E316", node.place, f"no value for {name!r}", "write one value or a list of them")
-    return tuple(sorted((_operand(n, name) for n in nodes), key=lambda o: (str(type(o)), str(o))))
+    found = dict.fromkeys((kind_of(o), o) for o in (_operand(n, name) for n in nodes))
+    return tuple(operand for _, operand in sorted(found))
 
 
 def _operand(node: Node, name: str) -> str | bool | Decimal:
@@ -154,12 +164,14 @@ def _operand(node: Node, name: str) -> str | bool | Decimal:
     return node.value if isinstance(node.value, str | bool) else Decimal(node.value)
 
 
-def _pair(node: Node) -> tuple[Decimal, Decimal]:
+def _pair(node: Node, read: Callable[[Node, str], Anything] = Node.number) -> tuple[Anything, Anything]:
     if not node.is_list or len(node.value) != 2:
         raise ConfigError(
             "E317", node.place, f"`between` takes two numbers, found {node.show()}", "write `between: [10, 20]`; both ends are included"
         )
-    low, high = (n.number("`between`") for n in node.value)
+    low, high = (read(n, "`between`") for n in node.value)
+    if kind_of(low) != kind_of(high):
+        raise ConfigError("E317", node.place, "`between` has a number and a text", "write two of one kind")
     if low > high:
         raise ConfigError("E317", node.place, f"`between` has {low} before {high}", f"write `between: [{high}, {low}]`")
     return low, high
@@ -185,7 +197,7 @@ def _aggregate(node: Node) -> tuple[Aggregate, str | None]:
         return "count", None
     name, operand = found[0], node.value[found[0]].text(f"`{found[0]}`")
     if name in PROPERTY_AGGREGATES:
-        return name, operand  # type: ignore[return-value]
+        return name, operand
     choices = {"days_since": ("first", "last"), "gap": ("mean", "std", "last")}[name]
     if operand not in choices:
         raise ConfigError("E318", node.value[name].place, f"`{name}` is one of {', '.join(choices)}, found {operand!r}", nearest(operand, choices))
@@ -200,7 +212,7 @@ def _window(node: Node) -> Window:
                 raise ConfigError(
                     "E319", node.key_place(other), f"`within` and `{other}` exclude each other", "use `from: 12 months ago` with `until: 90 days ago`"
                 )
-        return Window(_duration(found["within"], "within"))
+        return Window(read_duration(found["within"], "within"))
     if "from" in found and "since" in found:
         raise ConfigError("E319", node.key_place("since"), "`from` and `since` exclude each other", "keep one start")
     start = _ago(found["from"], "from") if "from" in found else None
@@ -216,9 +228,10 @@ def time_error(node: Node, what: str, error: ValueError) -> ConfigError:
     return ConfigError("E320", node.place, f"`{what}`: {found}", remedy)
 
 
-def _duration(node: Node, what: str) -> int:
+def read_duration(node: Node, what: str) -> int:
+    """Return the microseconds of a duration, or refuse: ``what`` names the key."""
     try:
-        return parse_duration(str(node.plain()))
+        return parse_duration(node.value if isinstance(node.value, str) else node.show())
     except ValueError as error:
         raise time_error(node, what, error) from None
 
@@ -254,7 +267,7 @@ def _then(node: Node, tied: str | None) -> Step:
     same = node.value["same"].text("`same`") if "same" in node.value else None
     if tied and same and same != tied:
         raise ConfigError("E321", node.value["same"].place, f"one property ties a chain, found {tied!r} and {same!r}", f"write `same: {tied}`")
-    within = _duration(node.value["within"], "within") if "within" in node.value else None
+    within = read_duration(node.value["within"], "within") if "within" in node.value else None
     if verb == "did_not":
         for key in ("then", "at_least"):
             if key in node.value:
@@ -271,7 +284,7 @@ def _check_absence(node: Node, window: Window, then: Step | None) -> None:
     """Refuse an absence that outlasts the window of what it follows: nobody could ever match."""
     step = then
     while step is not None:
-        if not step.did and step.within is not None and window.start is not None and step.within >= window.start - window.until:
+        if not step.did and step.within is not None and window.start is not None and step.within >= window.start:
             found, needed = (
                 node.value["then"].place,
                 "the absence is known only when its time has passed, and by then the first event has left its window",
@@ -313,22 +326,19 @@ def _score(node: Node, verb: Node) -> Condition:
         case "rises" | "falls" as direction:
             if "within" not in node.value:
                 raise ConfigError("E323", node.place, f"`{direction}` needs its time", "add `within: 14 days`")
-            return Score(model, change=Change(direction, node.value[direction].number(f"`{direction}`"), _duration(node.value["within"], "within")))
+            return Score(
+                model, change=Change(direction, node.value[direction].number(f"`{direction}`"), read_duration(node.value["within"], "within"))
+            )
     return Score(model, comparison)
 
 
 def _percent(node: Node, what: str) -> Decimal:
-    text = node.value
-    if not isinstance(text, str) or not text.endswith("%"):
-        shown = node.show().strip("'")
-        raise ConfigError("E324", node.place, f"`{what}` is a share, found {shown}", f"did you mean {shown}%?")
-    try:
-        share = Decimal(text[:-1].strip())
-    except ArithmeticError:
-        share = Decimal(-1)
-    if not 0 < share <= 100:
-        raise ConfigError("E324", node.place, f"`{what}` is a share over 0% and up to 100%, found {text!r}", f"write `{what}: 10%`")
-    return share
+    if isinstance(node.value, int | Decimal) and not isinstance(node.value, bool) and 0 < node.value <= 100:
+        raise ConfigError("E324", node.place, f"`{what}` is a share, found {node.show()}", f"did you mean {node.show()}%?")
+    match = _SHARE.fullmatch(node.value) if isinstance(node.value, str) else None
+    if match is None or not 0 < Decimal(match[1]) <= 100:
+        raise ConfigError("E324", node.place, f"`{what}` is a share over 0% and up to 100%, found {node.show()}", f"write `{what}: 10%`")
+    return Decimal(match[1])
 
 
 def _ranks(node: Node, what: str, highest: int) -> tuple[int, ...]:
@@ -399,7 +409,9 @@ def _some(node: Node, verb: Node) -> Condition:
         raise ConfigError("E326", verb.place, "`some` needs `at_least` and `of`", "write `some: {at_least: 2, of: [...]}`")
     parts, n = _parts(keys["of"], "of"), keys["at_least"].number("`at_least`")
     if n != int(n) or not 1 <= n <= len(parts):
-        raise ConfigError("E326", keys["at_least"].place, f"`at_least` is a whole number from 1 to {len(parts)}, found {n}", "it counts the conditions under `of`")
+        raise ConfigError(
+            "E326", keys["at_least"].place, f"`at_least` is a whole number from 1 to {len(parts)}, found {n}", "it counts the conditions under `of`"
+        )
     return Some(int(n), parts)
 
 

@@ -11,6 +11,7 @@ from predseg.language.measures import Comparison, Events, Filter, Measure, Step,
 from predseg.language.time import say_duration, say_instant
 
 _OPS = {"more_than": "more than", "at_least": "at least", "less_than": "less than", "at_most": "at most", "exactly": "exactly"}
+_ONCE_OR_NEVER = {Comparison("at_least", Decimal(1)): "did", Comparison("exactly", Decimal(0)): "did not do"}
 _AGGREGATES = {"sum": "total", "avg": "average", "min": "smallest", "max": "largest"}
 
 
@@ -33,7 +34,9 @@ def say_measure(measure: Measure) -> str:
         case "days_since_first" | "days_since_last":
             phrase = f"days since the {measure.aggregate.rsplit('_', 1)[1]} {events}"
         case "gap_mean" | "gap_std" | "gap_last":
-            phrase = {"gap_mean": "mean gap between", "gap_std": "spread of the gaps between", "gap_last": "last gap between"}[measure.aggregate] + f" {events}, in days"
+            phrase = {"gap_mean": "mean gap between", "gap_std": "spread of the gaps between", "gap_last": "last gap between"}[
+                measure.aggregate
+            ] + f" {events}, in days"
         case _:
             phrase = f"{_AGGREGATES[measure.aggregate]} {measure.of} of {events}"
     return phrase + when
@@ -77,7 +80,7 @@ def say_filter(test: Filter) -> str:
 
 def _say_test(name: str, test: Test) -> str:
     if test.op == "exists":
-        return f"a {name}" if test.operands[0] else f"no {name}"
+        return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}" if test.operands[0] else f"no {name}"
     if test.op == "contains":
         return f"{name} containing {test.operands[0]!r}"
     if test.op in ("is", "not"):
@@ -141,14 +144,14 @@ def say_list(parts: Sequence[str], word: str = "and") -> str:
 
 def _say_did(condition: c.Did) -> str:
     measure, comparison = condition.measure, condition.comparison
-    events, when = say_events(measure.events) + say_then(measure.then), say_window(measure.window)
+    events, then, when = say_events(measure.events), say_then(measure.then), say_window(measure.window)
     if measure.aggregate == "count":
-        if comparison == Comparison("exactly", Decimal(0)):
-            return f"did not do {events}{when}"
-        if comparison == Comparison("at_least", Decimal(1)):
-            return f"did {events}{when}"
-        return f"did {events} {say_comparison(comparison)} time{'' if comparison.low == 1 else 's'}{when}"
-    return f"have a {say_measure(Measure(measure.events, Window(), measure.aggregate, measure.of, measure.then))} of {say_comparison(comparison)}{when}"
+        if comparison in _ONCE_OR_NEVER:
+            return f"{_ONCE_OR_NEVER[comparison]} {events}{when}{',' if when and then else ''}{then}"
+        once = comparison.low == 1 and comparison.high is None
+        return f"did {events}{then} {say_comparison(comparison)} time{'' if once else 's'}{when}"
+    article = "an" if measure.aggregate == "avg" else "a"
+    return f"have {article} {say_measure(Measure(measure.events, Window(), measure.aggregate, measure.of, measure.then))} of {say_comparison(comparison)}{when}"
 
 
 def _say_score(condition: c.Score) -> str:
@@ -173,9 +176,13 @@ def _say_ranks(wanted: Comparison | tuple[int, ...]) -> str:
 def _say_layer(condition: c.Layer) -> str:
     parts = [f"({say_condition(p)})" if isinstance(p, c.LAYERS) and len(p.of) > 1 else say_condition(p) for p in condition.of]
     if isinstance(condition, c.Holds):
-        return parts[0] if condition.member else f"for whom this is not true: {parts[0]}"
+        return parts[0] if condition.member else f"do not match this: {parts[0]}"
     if isinstance(condition, c.NoneOf):
-        return "for whom none of this is true: " + "; ".join(parts)
+        return f"{'match none of these' if len(parts) > 1 else 'do not match this'}: " + "; ".join(parts)
     if isinstance(condition, c.Some):
-        return f"for whom at least {condition.at_least} of these are true: " + "; ".join(parts)
-    return say_list(parts, "and" if isinstance(condition, c.All) else "or") if len(parts) < 3 else f", {'and' if isinstance(condition, c.All) else 'or'} ".join(parts)
+        return f"match at least {condition.at_least} of these: " + "; ".join(parts)
+    return (
+        say_list(parts, "and" if isinstance(condition, c.All) else "or")
+        if len(parts) < 3
+        else f", {'and' if isinstance(condition, c.All) else 'or'} ".join(parts)
+    )

@@ -7,7 +7,10 @@ so whoever evaluates them does it once.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from decimal import Decimal
+from fractions import Fraction
+from functools import cached_property
+from math import ceil, floor
 from typing import Any, Literal
 
 from predseg.language.time import DAY, SECOND, short_duration
@@ -54,31 +57,44 @@ class Comparison:
         >>> Comparison("exactly", Decimal("0.5")).bounds()
         (1, 0)
         """
-        floor, ceiling = _whole(self.low * scale, ROUND_FLOOR), _whole(self.low * scale, ROUND_CEILING)
+        low = Fraction(self.low) * scale  # decimals would round a threshold of many digits
         match self.op:
             case "more_than":
-                return floor + 1, None
+                return floor(low) + 1, None
             case "at_least":
-                return ceiling, None
+                return ceil(low), None
             case "less_than":
-                return None, ceiling - 1
+                return None, ceil(low) - 1
             case "at_most":
-                return None, floor
+                return None, floor(low)
             case "exactly":
-                return ceiling, floor
-        return ceiling, _whole((self.high or Decimal(0)) * scale, ROUND_FLOOR)
+                return ceil(low), floor(low)
+        return ceil(low), floor(Fraction(self.high or 0) * scale)
 
 
-def _whole(number: Decimal, rounding: str) -> int:
-    return int(number.to_integral_value(rounding=rounding))
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Test:
-    """One test of a property: ``is`` (any of the operands), ``not`` (none of them), ``contains``, ``exists``, or a comparison."""
+    """One test of a property: ``is`` (any of the operands), ``not`` (none of them), ``contains``, ``exists``, or a comparison.
+
+    Python holds ``True == 1``; the language does not, so equality looks at the kinds of the operands too.
+    """
 
     op: str
     operands: tuple[Any, ...]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Test) and self._meaning == other._meaning
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _meaning(self) -> tuple[Any, ...]:
+        return self.op, self.operands, tuple(map(kind_of, self.operands))
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash(self._meaning)
 
     def accepts(self, value: Value) -> bool:
         """Whether the value passes. A missing or wrong-typed value fails every test but ``exists: false``.
@@ -94,22 +110,31 @@ class Test:
             return False
         return self._single(value)
 
+    @cached_property
+    def _operands(self) -> dict[str, frozenset[Any]]:
+        """The operands of each kind."""
+        return {kind: frozenset(o for o in self.operands if kind_of(o) == kind) for kind in set(map(kind_of, self.operands))}
+
     def _single(self, value: Any) -> bool:
-        kinds = {_kind(operand) for operand in self.operands}
-        if _kind(value) not in kinds:
+        operands = self._operands.get(kind_of(value))
+        if operands is None:
             return False
-        same_kind = [operand for operand in self.operands if _kind(operand) == _kind(value)]
         match self.op:
             case "is":
-                return value in same_kind
+                return value in operands
             case "not":
-                return value not in same_kind
+                return value not in operands
             case "contains":
                 return self.operands[0] in value
         return Comparison(self.op, *self.operands).accepts(value)  # type: ignore[arg-type]
 
 
-def _kind(value: object) -> str:
+def kind_of(value: object) -> str:
+    """Return flag, number or text: values of different kinds are never equal.
+
+    >>> kind_of(True), kind_of(1), kind_of("1")
+    ('flag', 'number', 'text')
+    """
     return "flag" if isinstance(value, bool) else "number" if isinstance(value, int | Decimal) else "text"
 
 
@@ -182,12 +207,12 @@ class Measure:
         return found
 
     def names(self) -> set[str]:
-        """The names of all events that it reads; empty when it reads any event."""
-        found, step = set(self.events.names), self.then
+        """The names of all events that it reads; empty when it, or a step, reads any event."""
+        parts, step = [self.events], self.then
         while step is not None:
-            found |= set(step.events.names)
+            parts.append(step.events)
             step = step.then
-        return found
+        return {name for part in parts for name in part.names} if all(part.names for part in parts) else set()
 
     @property
     def numeric(self) -> bool:
@@ -223,8 +248,15 @@ def as_float(aggregate: Aggregate, number: Any, count: Any, squares: Any) -> Any
             return number / count / DAY
         case "gap_std":
             variance = (count * squares - number * number) / (count * count)
-            return abs(variance * (variance > 0)) ** 0.5 * SECOND / DAY
+            return _root(abs(variance * (variance > 0))) * SECOND / DAY
     return number / DAY
+
+
+def _root(number: Any) -> Any:
+    """The correctly rounded root: ``** 0.5`` of a float and of an array may differ in the last bit."""
+    import numpy as np
+
+    return np.sqrt(number)
 
 
 def slug(text: str) -> str:

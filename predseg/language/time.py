@@ -18,21 +18,10 @@ WEEK = 7 * DAY
 MONTH = 30 * DAY
 YEAR = 365 * DAY
 
-_UNITS = {
-    "m": MINUTE,
-    "min": MINUTE,
-    "minute": MINUTE,
-    "h": HOUR,
-    "hour": HOUR,
-    "d": DAY,
-    "day": DAY,
-    "w": WEEK,
-    "week": WEEK,
-    "month": MONTH,
-    "y": YEAR,
-    "year": YEAR,
-}
-_DURATION = re.compile(r"(\d{1,9})\s*([a-z]+?)s?", re.ASCII)
+_LETTERS = {"m": MINUTE, "h": HOUR, "d": DAY, "w": WEEK, "y": YEAR}
+_WORDS = {"min": MINUTE, "minute": MINUTE, "hour": HOUR, "day": DAY, "week": WEEK, "month": MONTH, "year": YEAR}
+_UNITS = _LETTERS | _WORDS | {f"{word}s": unit for word, unit in _WORDS.items()}
+_DURATION = re.compile(r"(\d{1,9})\s*([a-z]+)", re.ASCII)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NAMES = ((DAY, "day", "d"), (HOUR, "hour", "h"), (MINUTE, "minute", "m"))
 

@@ -1,6 +1,6 @@
 """A YAML reader that knows where every value stands and has no traps.
 
-Only ``true`` and ``false`` are booleans; ``on``, ``off``, ``yes``, ``no`` and ``NO`` are text. There are no sexagesimal
+Only ``true`` and ``false`` (or ``True``, ``TRUE``) are booleans; ``on``, ``off``, ``yes``, ``no`` and ``NO`` are text. There are no sexagesimal
 numbers, no dates, no anchors, aliases or tags. Fractions stay exact (`decimal.Decimal`). A document has at most
 256 KB and 20 levels, and a key stands once.
 """
@@ -21,8 +21,10 @@ Scalar = str | int | Decimal | bool | None
 
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})", re.ASCII)
 _FRACTION = re.compile(r"[-+]?([0-9]{1,18}\.[0-9]{0,18}|\.[0-9]{1,18})", re.ASCII)
-_CONSTANTS: dict[str, Scalar] = {"true": True, "false": False, "null": None, "~": None, "": None}
+_CONSTANTS: dict[str, Scalar] = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
+_CONSTANTS |= dict.fromkeys(("null", "Null", "NULL", "~", ""), None)
 _SWITCHES = {"on", "off", "yes", "no"}
+_SIGN = re.compile(r"(\w+): *[<>=]+ *(-?[0-9][0-9.]*)", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Node:
     column: int
     value: Any
     keys: Any = None  # of a mapping: key -> (line, column)
+    first: tuple[int, int] | None = None  # of a block text (`|`): line and column where its first line begins
 
     @property
     def place(self) -> str:
@@ -64,7 +67,12 @@ class Node:
     def mapping(self, what: str, allowed: tuple[str, ...] | None = None) -> dict[str, Node]:
         """Return the mapping, or refuse: ``what`` names it, ``allowed`` are its keys."""
         if not self.is_mapping:
-            raise ConfigError("E302", self.place, f"{what} must be a mapping of keys to values, found {self.show()}", "write `key: value`, one a line, or {key: value, ...}")
+            raise ConfigError(
+                "E302",
+                self.place,
+                f"{what} must be a mapping of keys to values, found {self.show()}",
+                "write `key: value`, one a line, or {key: value, ...}",
+            )
         for key in self.value:
             if allowed is not None and key not in allowed:
                 raise ConfigError("E301", self.key_place(key), f"unknown key {key!r} in {what}", nearest(key, allowed))
@@ -94,9 +102,9 @@ class Node:
     def show(self) -> str:
         """The value as an error message shows it."""
         if self.is_mapping:
-            return "a mapping"
+            return "a mapping" if self.value else "an empty mapping"
         if self.is_list:
-            return "a list"
+            return "a list" if self.value else "an empty list"
         return "nothing" if self.value is None else repr(self.value) if isinstance(self.value, str) else str(self.plain()).lower()
 
 
@@ -117,17 +125,23 @@ def read_documents(text: str, file: str = "<text>") -> list[Node]:
     from ruamel.yaml import YAML
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-    if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
-        raise ConfigError("E305", file, f"the file has {len(text.encode()):,} bytes, at most {MAX_BYTES:,} are read", "split it into several files")
+    if (size := len(text.encode("utf-8", "surrogatepass"))) > MAX_BYTES:
+        raise ConfigError("E305", file, f"the file has {size:,} bytes, at most {MAX_BYTES:,} are read", "split it into several files")
     try:
         events = _Events(YAML(typ="safe", pure=True).parse(text), file)
         return list(events.documents())
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"{file}:{mark.line + 1}:{mark.column + 1}" if mark else file
-        raise ConfigError("E306", place, f"not YAML: {error.problem or error.context}", "check the indentation, quotes and brackets here") from None
+        raise ConfigError("E306", place, f"not YAML: {error.problem or error.context}", _yaml_help(text, mark.line if mark else 0)) from None
     except (YAMLError, ValueError, RecursionError) as error:
         raise ConfigError("E306", file, f"not YAML: {str(error).splitlines()[0]}", "check the indentation, quotes and brackets") from None
+
+
+def _yaml_help(text: str, line: int) -> str:
+    """Say what to write where a comparison is put as a sign, such as ``more_than: > 5000``."""
+    sign = _SIGN.search(dict(enumerate(text.splitlines())).get(line, ""))
+    return f"a comparison is a word, not a sign: write `{sign[1]}: {sign[2]}`" if sign else "check the indentation, quotes and brackets here"
 
 
 class _Events:
@@ -153,7 +167,8 @@ class _Events:
         if depth > MAX_DEPTH:
             raise ConfigError("E305", place, f"nested deeper than {MAX_DEPTH} levels", "use `in: segment` to layer rules")
         if kind == "ScalarEvent":
-            return Node(self.file, line, column, _scalar(event.value) if event.implicit[0] else event.value)
+            first = _block_start(event) if event.style == "|" else None
+            return Node(self.file, line, column, _scalar(event.value) if event.implicit[0] else event.value, first=first)
         if kind == "SequenceStartEvent":
             return Node(self.file, line, column, list(self.items("SequenceEndEvent", depth)))
         return self.mapping(line, column, depth)
@@ -176,6 +191,13 @@ class _Events:
                 raise ConfigError("E308", key.place, f"no key is named {name!r}", "actions are `on_enter` and `on_leave`")
             values[name], keys[name] = next(items), (key.line, key.column)
         return Node(self.file, line, column, values, keys)
+
+
+def _block_start(event: Any) -> tuple[int, int]:
+    """Return where the text of a `|` begins; all its lines begin in that column."""
+    lines = event.start_mark.buffer[event.start_mark.index :].split("\n")[1:]
+    line = next((text for text in lines if text.strip()), "")
+    return event.start_mark.line + 2, len(line) - len(line.lstrip(" ")) + 1
 
 
 def _scalar(text: str) -> Scalar:

@@ -2,22 +2,47 @@
 
 from __future__ import annotations
 
+import os
 import random
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Any
 
-import numpy as np
+import pyarrow as pa
 
-from predseg.evaluate.block import Block, Numbers, Words
+from predseg.evaluate import block as original
+from predseg.evaluate.block import Block
 from predseg.evaluate.reference import Event
 from predseg.language import conditions as c
-from predseg.language.measures import SCALE, Comparison, Events, Filter, Measure, Step, Test, Window
+from predseg.language.measures import COMPARISONS, Comparison, Events, Filter, Measure, Step, Test, Window
+
+SEED = int(os.environ.get("PREDSEG_SEED", "0"))
+"""Shifts every random world: PREDSEG_SEED=7 pytest tests/evaluate."""
+LONG = bool(os.environ.get("PREDSEG_LONG"))
+"""Compare a million times and more: PREDSEG_LONG=1 pytest tests/evaluate."""
 
 NAMES = ("A", "B", "C")
 WORDS = ("x", "y", None)
 TICKS = 14
 AGGREGATES = ("count", "sum", "avg", "min", "max", "distinct", "days_since_first", "days_since_last", "gap_mean", "gap_std", "gap_last")
+LOWS = {
+    "count": ("0", "1", "2", "0.5"),
+    "distinct": ("0", "1", "2", "1.5"),
+    "sum": ("0", "1", "2", "0.5", "-1.5", "0.00005", "2.0001", "4.5"),
+    "avg": ("0", "2", "-1.5", "0.25", "0.666666666666666666", "0.666666666666666667"),
+    "min": ("0", "0.0001", "0.00005", "-1.5", "2"),
+    "max": ("0", "0.0001", "0.00005", "2.5", "2"),
+}
 SECOND = 1_000_000
+MOMENTS = [t * SECOND for t in range(-1, TICKS + 4)]
+PROPERTIES = {
+    "value": pa.decimal128(18, 4),
+    "n": pa.int64(),
+    "word": pa.string(),
+    "tags": pa.list_(pa.string()),
+    "flag": pa.bool_(),
+}
 
 
 @dataclass(frozen=True)
@@ -28,56 +53,82 @@ class World:
     block: Block
 
 
-def random_event(r: random.Random, late: float) -> Event:
-    time = r.randrange(TICKS) * SECOND
+def seeded(seed: int, shift: int = SEED) -> random.Random:
+    """The random numbers of a seed, shifted by PREDSEG_SEED."""
+    return random.Random(shift * 1_000_003 + seed)
+
+
+def random_event(r: random.Random, late: float, jitter: bool = False) -> Event:
+    time = r.randrange(TICKS) * SECOND + (r.choice([-1, 0, 1]) if jitter else 0)
     properties = {
         "value": r.choice([None, Decimal(0), Decimal("0.0001"), Decimal("-1.5"), Decimal(2), Decimal("2.5")]),
+        "n": r.choice([None, Decimal(0), Decimal(1), Decimal(2), Decimal(-1)]),
         "word": r.choice(WORDS),
         "tags": r.choice([None, (), ("x",), ("x", "y"), ("y", "y")]),
         "flag": r.choice([None, True, False]),
     }
-    return Event(time, r.choice(NAMES), properties, time + r.randrange(6) * SECOND if r.random() < late else None)
+    return Event(time, r.choice(NAMES), properties, time + r.randrange(-2, 6) * SECOND if r.random() < late else None)
+
+
+def random_events_of_customers(r: random.Random, customers: int = 6, late: float = 0.2, jitter: bool = False) -> dict[str, list[Event]]:
+    """Histories of up to 8 events; with ``jitter`` some are a microsecond beside their tick."""
+    found = {f"c{i}": [random_event(r, late, jitter) for _ in range(r.randrange(9))] for i in range(customers)}
+    return {customer: events for customer, events in found.items() if events}
 
 
 def random_world(r: random.Random, customers: int = 6, late: float = 0.2) -> World:
-    events = {f"c{i}": [random_event(r, late) for _ in range(r.randrange(9))] for i in range(customers)}
-    return World(events, to_block({k: v for k, v in events.items() if v}))
+    events = random_events_of_customers(r, customers, late)
+    return World(events, to_block(events))
 
 
-def to_block(events: dict[str, list[Event]]) -> Block:
-    """The columns of some histories; events at the same time keep the order in which they come."""
-    ids = sorted(events)
-    rows = [e for i in ids for e in sorted(events[i], key=lambda e: e.time)]
-    offsets = np.concatenate([[0], np.cumsum([len(events[i]) for i in ids])]).astype(np.int64)
-    values = [e.properties.get("value") for e in rows]
-    numbers = Numbers(np.array([int((v or 0) * SCALE) for v in values], np.int64), np.array([v is not None for v in values], bool))
-    words = {name: to_words([e.properties.get(name) for e in rows]) for name in ("word", "tags", "flag")}
-    time = np.array([e.time for e in rows], np.int64)
-    received = np.array([e.visible for e in rows], np.int64)
-    event = np.array([NAMES.index(e.name) for e in rows], np.int32)
-    return Block(np.array(ids, object), offsets, time, received, event, NAMES, {"value": numbers, **words})
+def to_table(events: Mapping[str, Sequence[Event]], kinds: Mapping[str, pa.DataType] | None = None) -> pa.Table:
+    """The events table of some histories; events at the same time keep the order in which they come."""
+    kinds = PROPERTIES if kinds is None else kinds
+    rows = [(customer, e) for customer in sorted(events) for e in sorted(events[customer], key=lambda e: e.time)]
+    instant = pa.timestamp("us", "UTC")
+    columns: dict[str, Any] = {
+        "customer_id": pa.array([customer for customer, _ in rows], pa.string()),
+        "event": pa.array([e.name for _, e in rows], pa.string()),
+        "event_time": pa.array([e.time for _, e in rows], pa.int64()).cast(instant),
+        "received_at": pa.array([e.time if e.received is None else e.received for _, e in rows], pa.int64()).cast(instant),
+    }
+    for name, kind in kinds.items():
+        values = [_column_value(e.properties.get(name), kind) for _, e in rows]
+        columns[name] = pa.array(values, pa.int64()).cast(kind) if pa.types.is_timestamp(kind) else pa.array(values, kind)
+    return pa.table(columns)
 
 
-def to_words(values: list[object]) -> Words:
-    found = sorted({v for v in values if v is not None}, key=str)
-    return Words(np.array([-1 if v is None else found.index(v) for v in values], np.int32), tuple(found))
+def _column_value(value: Any, kind: pa.DataType) -> Any:
+    if isinstance(value, tuple):
+        return list(value)
+    return int(value) if isinstance(value, Decimal) and pa.types.is_integer(kind) else value
+
+
+def to_block(events: Mapping[str, Sequence[Event]], kinds: Mapping[str, pa.DataType] | None = None, module: Any = original) -> Block:
+    """The columns of some histories; ``module`` is `predseg.evaluate.block` or a copy of it with a planted bug."""
+    return module.from_table(to_table(events, kinds))
 
 
 def random_filter(r: random.Random) -> Filter:
+    number = Decimal(r.choice(["0", "0.0001", "2"]))
     return r.choice(
         [
             Filter("word", (Test("is", ("x",)),)),
             Filter("word", (Test("not", ("x",)),)),
             Filter("word", (Test("exists", (r.random() < 0.5,)),)),
             Filter("word", (Test("contains", ("y",)),)),
+            Filter("word", (Test("at_least", ("y",)),)),
             Filter("tags", (Test("is", ("x",)),)),
             Filter("tags", (Test("not", ("x",)),)),
             Filter("flag", (Test("is", (True,)),)),
-            Filter(
-                "value", (Test(r.choice(["more_than", "at_least", "less_than", "at_most", "exactly"]), (Decimal(r.choice(["0", "0.0001", "2"])),)),)
-            ),
+            Filter("flag", (Test("is", (Decimal(1),)),)),
+            Filter("n", (Test("is", (Decimal(1),)),)),
+            Filter("n", (Test("not", (Decimal(1), "x")),)),
+            Filter("n", (Test("is", (True,)),)),
+            Filter("value", (Test(r.choice(["more_than", "at_least", "less_than", "at_most", "exactly"]), (number,)),)),
             Filter("value", (Test("between", (Decimal(0), Decimal(2))),)),
             Filter("value", (Test("is", (Decimal(2),)),)),
+            Filter("value", (Test("at_least", (Decimal("-1.5"),)), Test("less_than", (Decimal("2.5"),)))),
             Filter("nowhere", (Test("exists", (r.random() < 0.5,)),)),
         ]
     )
@@ -102,7 +153,7 @@ def random_window(r: random.Random) -> Window:
 
 def random_step(r: random.Random, depth: int = 2) -> Step:
     within = r.choice([None, r.randrange(1, 5) * SECOND])
-    same = r.choice([None, None, "word", "value"])
+    same = r.choice([None, None, "word", "value", "tags", "n"])
     if r.random() < 0.4:
         return Step(random_events(r), within, False, 1, same)
     then = random_step(r, depth - 1) if depth and r.random() < 0.4 else None
@@ -111,27 +162,31 @@ def random_step(r: random.Random, depth: int = 2) -> Step:
 
 def random_measure(r: random.Random) -> Measure:
     aggregate = r.choice(AGGREGATES)
-    of = (
-        r.choice(["word", "tags", "value", "flag", "nowhere"])
-        if aggregate == "distinct"
-        else "value"
-        if aggregate in ("sum", "avg", "min", "max")
-        else None
-    )
+    of = None
+    if aggregate == "distinct":
+        of = r.choice(["word", "tags", "value", "n", "flag", "nowhere"])
+    elif aggregate in ("sum", "avg", "min", "max"):
+        of = r.choice(["value", "value", "value", "n", "nowhere"])
     return Measure(random_events(r), random_window(r), aggregate, of, random_step(r) if r.random() < 0.35 else None)  # type: ignore[arg-type]
 
 
-def random_comparison(r: random.Random) -> Comparison:
-    low = Decimal(r.choice(["0", "1", "2", "0.5", "-1.5", "0.00005", "2.0001", "1.25", "0.3333"]))
-    op = r.choice(["more_than", "at_least", "less_than", "at_most", "exactly", "between"])
-    return Comparison(op, low, low + r.randrange(3) if op == "between" else None)  # type: ignore[arg-type]
+def random_comparison(r: random.Random, aggregate: str = "") -> Comparison:
+    """A threshold, most often one that numbers of this world meet exactly, or miss by the last digit."""
+    lows = sorted(map(Decimal, LOWS.get(aggregate, LOWS["sum"])))
+    op, low, high = r.choice(COMPARISONS), r.choice(lows), r.choice(lows)
+    return Comparison(op, min(low, high), max(low, high)) if op == "between" else Comparison(op, low)
 
 
-def random_condition(r: random.Random, depth: int = 2) -> c.Condition:
+def random_condition(r: random.Random, depth: int = 2, traits: float = 0.0) -> c.Condition:
+    """A random tree; ``traits`` is the share of leaves that ask for a fact instead of a history."""
     if depth == 0 or r.random() < 0.4:
+        if r.random() < traits:
+            return c.Trait(Filter(r.choice(["tier", "country"]), (Test("is", (r.choice("ab"),)),)))
         measure = random_measure(r)
         while measure.aggregate.startswith(("days", "gap")):
             measure = random_measure(r)
-        return c.Did(measure, random_comparison(r))
-    parts = tuple(random_condition(r, depth - 1) for _ in range(r.randrange(1, 4)))
-    return r.choice([c.All(parts), c.Any(parts), c.NoneOf(parts), c.Some(r.randrange(1, len(parts) + 1), parts)])
+        return c.Did(measure, random_comparison(r, measure.aggregate))
+    parts = tuple(random_condition(r, depth - 1, traits) for _ in range(r.randrange(1, 4)))
+    return r.choice(
+        [c.All(parts), c.Any(parts), c.NoneOf(parts), c.Some(r.randrange(1, len(parts) + 1), parts), c.Holds(parts[:1], r.random() < 0.5)]
+    )

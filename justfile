@@ -1,0 +1,25 @@
+# What continuous integration runs, step by step. `just` lists them.
+default:
+    @just --list
+
+install:
+    pip install -e ".[dev]"
+
+lint:
+    ruff check .
+    ruff format --check .
+    mypy
+
+format:
+    ruff format .
+    ruff check --fix .
+
+test *ARGS:
+    pytest {{ARGS}}
+
+ci:
+    .ci/run
+
+# a million decisions of random rules, reference against batch
+verify *ARGS:
+    predseg verify --trees 1000 {{ARGS}}

@@ -1,0 +1,26 @@
+"""The daily run of a project: check the data, then score everyone with the champions.
+
+What a scheduler calls every morning: ``python pipelines/daily.py [PROJECT.yaml]``
+"""
+
+from __future__ import annotations
+
+import sys
+
+from predseg import PredsegError, Project
+
+
+def main(arguments: list[str]) -> int:
+    """Run the steps and return the exit code."""
+    try:
+        project = Project.load(*arguments[:1])
+        project.check()
+        project.score()
+    except PredsegError as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

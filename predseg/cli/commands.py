@@ -1,0 +1,137 @@
+"""The commands, in the order in which a newcomer meets them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from predseg.cli.frame import Answer, Run, app, command, plain
+from predseg.errors import DataError
+
+Names = Annotated[list[str] | None, typer.Argument(metavar="[MODEL]...", help="Models of the project file; all of them when none is named.")]
+OneModel = Annotated[str, typer.Argument(metavar="MODEL", help="A model of the project file.")]
+Out = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Also write one file: .parquet, .csv or .jsonl.")]
+Force = Annotated[bool, typer.Option("--force", help="Pass the gate; the run says so.")]
+
+
+@app.callback(invoke_without_command=True)
+def _predseg(context: typer.Context, version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        from predseg import __version__
+
+        typer.echo(f"predseg {__version__}")
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@command("demo", "predseg demo shop", "predseg demo shop --json")
+def demo(
+    run: Run,
+    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="A new folder for the sample project.")] = Path("shop"),
+    customers: Annotated[int, typer.Option("--customers", metavar="N", help="Accounts of the simulated shop.")] = 5_000,
+) -> Answer:
+    """Write a sample shop project and run everything on it, offline."""
+    from predseg.cli.demo import run_demo
+
+    return run_demo(run, folder, customers)
+
+
+@command("init", "predseg init my_shop")
+def init(run: Run, folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where the project file goes.")] = Path()) -> Answer:
+    """Write an empty project: a commented predseg.yaml."""
+    from predseg.cli.projects import new_project
+
+    return new_project(run, folder)
+
+
+@command("doctor", "predseg doctor", "predseg doctor --json")
+def doctor(_: Run) -> Answer:
+    """Look whether all that is needed is there and loads."""
+    from predseg.cli import doctor, views
+
+    findings = list(doctor.examine(Path.cwd()))
+    sick = [f for f in findings if f.status == "missing"]
+    results = {"findings": [{"what": f.what, "status": f.status, "found": f.found, "help": f.help} for f in findings]}
+    return Answer(results, views.findings(findings), "failed" if sick else "ok", 1 if sick else 0)
+
+
+@command("check", "predseg check", "predseg check -c configs/online_retail.yaml --json")
+def check(run: Run) -> Answer:
+    """Read and validate the data: what is accepted, what not, why."""
+    from predseg.cli import reports
+
+    project = run.project()
+    error = None
+    try:
+        report = project.check(dry_run=run.dry_run)
+    except DataError as refusal:
+        found = project.last_check() if refusal.code == "E409" and not run.dry_run else None
+        if found is None:
+            raise
+        report, error = found, refusal
+    warnings = project.warnings(report)
+    totals = {name: getattr(report, name) for name in ("received", "accepted", "duplicates", "quarantined")}
+    results = {**totals, **plain(report), "warnings": warnings, "dry_run": run.dry_run}
+    return Answer(
+        results, reports.ingest(project.config.project, report, warnings, error is None, run.dry_run), "failed" if error else "ok", error=error
+    )
+
+
+@command("train", "predseg train", "predseg train churn --as-of 2011-09-10")
+def train(run: Run, models: Names = None, force: Force = False) -> Answer:
+    """Train, test forward in time, register behind a gate."""
+    from predseg.cli import reports
+
+    trained = run.project().train(models, run.as_of, force=force, dry_run=run.dry_run)
+    return Answer({"models": trained, "dry_run": run.dry_run}, reports.training(trained, run.dry_run))
+
+
+@command("models", "predseg models", "predseg models --json")
+def models(run: Run) -> Answer:
+    """List the registered versions and their champions."""
+    from predseg.cli import reports
+
+    versions = run.project().models()
+    return Answer({"models": versions}, reports.versions(versions))
+
+
+@command("promote", "predseg promote churn --version 2")
+def promote(
+    run: Run,
+    model: OneModel,
+    version: Annotated[int | None, typer.Option("--version", metavar="N", help="Else the challenger.")] = None,
+    force: Force = False,
+) -> Answer:
+    """Make a version the champion, when it passes the gate."""
+    from predseg.cli import reports
+
+    change = run.project().promote(model, version, force=force, dry_run=run.dry_run)
+    return Answer({**plain(change), "dry_run": run.dry_run}, reports.champion(change, run.dry_run))
+
+
+@command("rollback", "predseg rollback churn")
+def rollback(run: Run, model: OneModel) -> Answer:
+    """Give the title back to the champion before this one."""
+    from predseg.cli import reports
+
+    change = run.project().rollback(model, dry_run=run.dry_run)
+    return Answer({**plain(change), "dry_run": run.dry_run}, reports.champion(change, run.dry_run))
+
+
+@command("score", "predseg score --out scores.parquet", "predseg score churn --as-of 2011-12-09T13:00 --out churn.csv")
+def score(run: Run, models: Names = None, out: Out = None) -> Answer:
+    """Score every eligible customer at one moment."""
+    from predseg.cli import reports
+
+    scored = run.project().score(models, run.as_of, out=out, dry_run=run.dry_run)
+    return Answer(reports.summary(scored, out, run.dry_run), reports.scores(scored, out, run.dry_run))
+
+
+@command("run", "predseg run", "predseg run --as-of 2011-12-09T13:00 --json")
+def run_daily(run: Run) -> Answer:
+    """Run the daily steps: check, score, segments."""
+    from predseg.cli.daily import run_all
+
+    return run_all(run)

@@ -1,0 +1,68 @@
+"""The daily run: the steps of a deployment, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.text import Text
+
+from predseg.cli import reports
+from predseg.cli.frame import Answer, Run, plain
+
+if TYPE_CHECKING:
+    from predseg.project import Project
+
+Step = tuple[str, Callable[[], Answer]]
+
+
+def run_all(run: Run) -> Answer:
+    """Run check, score and segments; a step that is refused ends the run."""
+    project = run.project()
+    return in_order(run, dict(_steps(run, project)))
+
+
+def in_order(run: Run, steps: dict[str, Callable[[], Answer]]) -> Answer:
+    """Run steps one after the other, each shown as soon as it is done, and return one answer for all of them."""
+    from predseg.cli.frame import console
+
+    results = {}
+    for name, step in steps.items():
+        answer = step()
+        results[name] = {"status": answer.status, **plain(answer.results)}
+        if not run.json and answer.show is not None:
+            out = console()
+            out.print(Text(f"\n== {name}", "bold"))
+            answer.show(out)
+    return Answer({"steps": results, "dry_run": run.dry_run}, _done)
+
+
+def _done(console: Console) -> None:
+    console.print("\nall steps are done")
+
+
+def _steps(run: Run, project: Project) -> Iterator[Step]:
+    yield "check", lambda: _check(run, project)
+    if project.config.models:
+        yield "score", lambda: _score(run, project)
+    if project.config.segments:
+        yield "segment", lambda: _segment(run, project)
+
+
+def _check(run: Run, project: Project) -> Answer:
+    report = project.check(dry_run=run.dry_run)
+    warnings = project.warnings(report)
+    return Answer({**plain(report), "warnings": warnings}, reports.ingest(project.config.project, report, warnings, True, run.dry_run))
+
+
+def _score(run: Run, project: Project) -> Answer:
+    scored = project.score(None, run.as_of, dry_run=run.dry_run)
+    return Answer(reports.summary(scored, None, run.dry_run), reports.scores(scored, None, run.dry_run))
+
+
+def _segment(run: Run, project: Project) -> Answer:
+    from predseg.cli.segments import segment
+
+    return segment(replace(run, config=project.config.file))

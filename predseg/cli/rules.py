@@ -1,0 +1,150 @@
+"""The commands about rules themselves: are they right, why do they decide as they do, do all executors agree, how are they written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from predseg.cli.frame import Answer, Run, command
+
+if TYPE_CHECKING:
+    from predseg.config import Config
+    from predseg.language.conditions import Condition
+    from predseg.project import Project
+    from predseg.segments.definitions import Segment
+
+DOCUMENTS = ("project", "segments")
+Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Segments; all of them when none is named.")]
+
+
+@command("test", "predseg test", "predseg test abandoned_cart --mutate", "predseg test --junit rules.xml")
+def test(
+    run: Run,
+    names: Names = None,
+    junit: Annotated[Path | None, typer.Option("--junit", metavar="FILE", help="Also write the results as JUnit XML.")] = None,
+    mutate: Annotated[bool, typer.Option("--mutate", help="Change the rules a little; do the tests notice?")] = False,
+) -> Answer:
+    """Run the tests of the rule files under a fake clock; nothing leaves the process."""
+    from predseg.cli import explanations
+    from predseg.segments import cases
+    from predseg.segments.mutations import mutate as mutations
+
+    config = run.project().config
+    segments = _segments(config, names)
+    suites = cases.run_tests(segments, config.models, names or ())
+    mutated = {s.segment.name: mutations(s, segments) for s in suites} if mutate else {}
+    if junit is not None and not run.dry_run:
+        _write_junit(junit, suites)
+    for note in (note for s in suites for note in s.notes):
+        run.note(f"note: {note}")
+    failed = not all(s.passed for s in suites)
+    lines = explanations.suites(suites, mutated, not run.quiet)
+    return Answer(
+        explanations.plain_suites(suites, mutated),
+        lambda console: explanations.show_lines(console, lines),
+        "failed" if failed else "ok",
+        int(failed),
+    )
+
+
+@command("explain", "predseg explain abandoned_cart 12347", "predseg explain champions 12347 --as-of 2011-12-01 --json")
+def explain(
+    run: Run,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A segment.")],
+    customer: Annotated[str, typer.Argument(metavar="CUSTOMER", help="A customer_id.")],
+) -> Answer:
+    """Say why a customer is, or is not, in a segment, and what would change it."""
+    from predseg.cli import explanations
+    from predseg.segments.lookup import explain_customer
+
+    project = run.project()
+    found = explain_customer(project.segments(), name, customer, project.moment(run.as_of))
+    return Answer(explanations.plain_explanation(found), lambda console: explanations.show_lines(console, explanations.explanation(found)))
+
+
+@command("verify", "predseg verify", "predseg verify --trees 1000 --seed 7", "predseg verify --rules --events")
+def verify(
+    run: Run,
+    trees: Annotated[int, typer.Option("--trees", metavar="N", min=1, help="How many rules to try.")] = 100,
+    seed: Annotated[int | None, typer.Option("--seed", metavar="N", help="What randomness is made from; else a new one, which is printed.")] = None,
+    rules: Annotated[bool, typer.Option("--rules", help="The project's own rules instead of random ones.")] = False,
+    events: Annotated[bool, typer.Option("--events", help="Customers of the project's own events instead of random histories.")] = False,
+) -> Answer:
+    """Compare the executors: reference against batch, on random or on your own rules and data."""
+    import secrets
+
+    from predseg.cli import explanations
+    from predseg.segments.verify import verify as compare
+
+    chosen = seed if seed is not None else secrets.randbelow(2**32)
+    project = run.project() if rules or events else None
+    matches = _rules(project.config) if project is not None and rules else []
+    files = _events(project) if project is not None and events else []
+    found = compare(chosen, trees, matches, files)
+    again = f"predseg verify --trees {trees} --seed {chosen}{' --rules' if rules else ''}{' --events' if events else ''}"
+    return Answer(
+        explanations.plain_verification(found),
+        lambda console: explanations.show_lines(console, explanations.verification(found, again)),
+        "ok" if found.agreed else "failed",
+        int(not found.agreed),
+    )
+
+
+@command("schema", "predseg schema segments > segments.schema.json", "predseg schema project > predseg.schema.json")
+def schema(
+    _: Run, what: Annotated[str, typer.Argument(metavar="[project|segments]", help="Of the project file, or of segment files.")] = "project"
+) -> Answer:
+    """Print the JSON Schema with which an editor completes and checks these files."""
+    import json
+
+    from predseg.errors import UsageError, nearest
+    from predseg.language.schema import project_schema, segments_schema
+
+    if what not in DOCUMENTS:
+        raise UsageError("E222", what, "there is no schema of this", nearest(what, DOCUMENTS))
+    found = project_schema() if what == "project" else segments_schema()
+    return Answer({"document": what, "schema": found}, lambda _: typer.echo(json.dumps(found, indent=2, ensure_ascii=False)))
+
+
+def _rules(config: Config) -> list[Condition]:
+    """Return the project's rules, those of the segments they use in their place."""
+    from predseg.errors import ConfigError
+    from predseg.segments.replay import inline_all
+
+    segments = _segments(config, None)
+    if not segments:
+        raise ConfigError("E345", config.file.name, "the project has no segments", "name their files with `segments: segments/*.yaml`")
+    return [inline_all(s.match, segments) for s in segments.values()]
+
+
+def _events(project: Project) -> list[Path]:
+    from predseg.errors import DataError
+
+    files = project.segments().files
+    if not files:
+        raise DataError("E420", "events", "there are no events", "check `sources:`, then `predseg check`")
+    return files
+
+
+def _segments(config: Config, names: list[str] | None) -> dict[str, Segment]:
+    """Return all rules of a project, checked against the project file alone."""
+    from predseg.errors import UsageError, nearest
+    from predseg.segments.definitions import STANDARD_EVENTS, Vocabulary, load_segments
+
+    declared = config.contract.events
+    events = None if declared is None else frozenset(declared) | frozenset(config.event_names()) | STANDARD_EVENTS
+    segments = load_segments(config, Vocabulary(frozenset(config.models), events, channels=frozenset(config.channels)))
+    for name in names or ():
+        if name not in segments:
+            raise UsageError("E220", name, "no such segment", nearest(name, tuple(segments)))
+    return segments
+
+
+def _write_junit(path: Path, suites: object) -> None:
+    from predseg.segments.junit import junit
+    from predseg.store import disk_errors
+
+    with disk_errors(path):
+        path.write_text(junit(suites), "utf-8")  # type: ignore[arg-type]

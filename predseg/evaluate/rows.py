@@ -1,0 +1,273 @@
+"""The rows of one event and filter, and every aggregate over them, for all customers and moments at once.
+
+For each customer and each boundary of a window it is found once how many rows lie at or before it. Then a count is a
+difference of two positions, a sum a difference of two prefix sums, the last event the row before a position. All arrays
+are (moments, customers) and all arithmetic is on int64: prefix sums may wrap around, their differences do not, so a
+result never depends on the neighbours in the block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from predseg.errors import DataError
+from predseg.evaluate.block import Array, Block, Numbers, Words
+from predseg.evaluate.grid import edges
+from predseg.language.measures import SCALE, Measure, Window
+from predseg.language.time import SECOND
+
+LARGEST = np.iinfo(np.int64).max
+
+Found = tuple[Array, ...]
+"""The number and, where it can be missing, whether it is present; then the count, then the sum of squares."""
+
+
+class Rows:
+    """Some rows of a block, and where each customer's windows begin and end among them.
+
+    Args:
+        block: Whole histories.
+        customer: The customer of each row of the block.
+        rows: Which rows; a slice or positions in order.
+        grid: Instants, sorted, with every edge of the windows among them.
+        bucket: How many instants of the grid lie before each row of the block.
+        moments: The moments to answer at.
+        windows: The windows that will be asked for.
+    """
+
+    def __init__(
+        self, block: Block, customer: Array, rows: Array | slice, grid: Array, bucket: Array, moments: Array, windows: Sequence[Window]
+    ) -> None:
+        self.block, self.rows, self.moments = block, rows, moments
+        self.customer, self.time = (
+            customer[rows],
+            np.append(block.time[rows], (0, 0)),
+        )  # so that positions before the first row and after the last one exist
+        ends = [e for w in windows for e in edges(w, moments) if e is not None]
+        self.grid = np.unique(np.concatenate(ends)) if ends else np.zeros(0, np.int64)
+        coarser = np.append(np.searchsorted(self.grid, grid), len(self.grid))
+        self.bucket = coarser[bucket[rows]]
+        self._cache: dict[object, Any] = {}
+        self.positions = self._count(self.customer, self.bucket)
+
+    def _count(self, customer: Array, bucket: Array) -> Array:
+        """Return int64 (1 + instants, customers): how many rows lie before the customer, then how many at or before each instant."""
+        n = len(self.block.customers)
+        counts = np.bincount((bucket + 1) * n + customer, minlength=(len(self.grid) + 2) * n).reshape(len(self.grid) + 2, n)
+        totals = counts.sum(axis=0)
+        counts[0] = np.cumsum(totals) - totals
+        for before, here in pairwise(counts):
+            here += before
+        return counts
+
+    def answer(self, measure: Measure) -> Found:
+        """Answer one measure: arrays (moments, customers)."""
+        return _ANSWERS[measure.aggregate](self, measure)
+
+    def cached(self, key: object, make: Callable[[], Any]) -> Any:
+        """Make something of these rows once."""
+        if key not in self._cache:
+            self._cache[key] = make()
+        return self._cache[key]
+
+    def lines(self, window: Window) -> tuple[Array | slice, Array]:
+        """Return, per moment, the lines of the positions at which the window begins and ends."""
+        start, end = edges(window, self.moments)
+        return slice(0, 1) if start is None else np.searchsorted(self.grid, start) + 1, np.searchsorted(self.grid, end) + 1
+
+    def between(self, window: Window) -> tuple[Array, Array]:
+        """Return the first row in the window and the first row after it."""
+        return self.cached(window, lambda: tuple(self.positions[at] for at in self.lines(window)))
+
+    def change(self, key: object, column: Callable[[], Array], window: Window) -> Array:
+        """Return the sum of a column of these rows over the window."""
+        sums = self.cached(("sums", key), lambda: np.append(0, np.cumsum(column()))[self.positions])
+        start, end = self.lines(window)
+        return sums[end] - sums[start]
+
+    def numbers(self, name: str | None) -> Numbers:
+        """Return a property of these rows as ten-thousandths.
+
+        Raises DataError when it is not a number.
+        """
+        column = self.block.properties.get(str(name))
+        if column is None or (isinstance(column, Words) and not column.values):
+            return Numbers(np.zeros(len(self.customer), np.int64), np.zeros(len(self.customer), bool))
+        if isinstance(column, Words):
+            found = next(v for v in column.values if v is not None)
+            raise DataError(
+                "E430",
+                f"property {name!r}",
+                f"cannot be summed or compared as a number: found {found!r}",
+                "cast it in the source's `query`, or use `distinct`",
+            )
+        taken = column.take(self.rows)
+        return taken if taken.scale == SCALE else Numbers(taken.units * (SCALE // taken.scale), taken.present)
+
+
+def _counted(rows: Rows, measure: Measure) -> Found:
+    lower, upper = rows.between(measure.window)
+    return (upper - lower,)
+
+
+def _sum(rows: Rows, measure: Measure) -> Found:
+    return (rows.change(measure.of, lambda: rows.numbers(measure.of).units, measure.window),)
+
+
+def _avg(rows: Rows, measure: Measure) -> Found:
+    present = rows.cached(("present", measure.of), lambda: rows.numbers(measure.of).present)
+    [count] = _counted(rows, measure) if present.all() else (rows.change(("counted", measure.of), lambda: present, measure.window),)
+    return *_sum(rows, measure), count > 0, count
+
+
+def _extreme(rows: Rows, measure: Measure) -> Found:
+    """A range of rows is covered by two ranges, of a power of two of rows each, whose extremes are known."""
+    worst, choose = (-LARGEST, np.maximum) if measure.aggregate == "max" else (LARGEST, np.minimum)
+    line, step = rows.cached("powers", lambda: _powers(rows))
+    known = rows.cached((measure.aggregate, measure.of), lambda: _extremes(rows.numbers(measure.of), len(line), worst, choose))
+    lower, upper = rows.between(measure.window)
+    length = upper - lower
+    from_start = line[length]
+    to_end = from_start - step[length]
+    from_start += lower
+    to_end += upper
+    found = choose(known[from_start], known[to_end])
+    present = found != worst
+    return found * present, present
+
+
+def _powers(rows: Rows) -> tuple[Array, Array]:
+    """Return, for each number of rows of a customer, where the line of `_extremes` with the largest power of two in it starts; and that power."""
+    longest = int((rows.positions[-1] - rows.positions[0]).max(initial=0))
+    exponent = np.frexp(np.arange(longest + 1))[1].astype(np.int64)
+    return exponent * (len(rows.customer) + 1), (1 << exponent) >> 1
+
+
+def _extremes(numbers: Numbers, lengths: int, worst: int, choose: np.ufunc) -> Array:
+    """Return, line after line, the extreme of the 0, 1, 2, 4, 8 ... rows from each row on."""
+    lines = [np.full(len(numbers.units) + 1, worst), np.append(np.where(numbers.present, numbers.units, worst), worst)]
+    for exponent in range((lengths - 1).bit_length() - 1):
+        line, step = lines[-1].copy(), 1 << exponent
+        choose(line[:-step], lines[-1][step:], out=line[:-step])
+        lines.append(line)
+    return np.concatenate(lines)
+
+
+def _since(rows: Rows, measure: Measure) -> Found:
+    lower, upper = rows.between(measure.window)
+    present = upper > lower
+    at = lower if measure.aggregate == "days_since_first" else upper - 1
+    return (rows.moments[:, None] - rows.time[at]) * present, present
+
+
+def _gap(rows: Rows, measure: Measure) -> Found:
+    lower, upper = rows.between(measure.window)
+    present = upper - lower > 1
+    before = lower if measure.aggregate == "gap_mean" else upper - 2
+    span = (rows.time[upper - 1] - rows.time[before]) * present
+    return (span, present, (upper - lower - 1) * present) if measure.aggregate == "gap_mean" else (span, present)
+
+
+def _gap_deviation(rows: Rows, measure: Measure) -> Found:
+    lower, upper = rows.between(measure.window)
+    seconds, squares = rows.cached("gaps", lambda: _gaps(rows))
+    present = upper - lower > 2
+    total, total_of_squares = ((sums[upper] - sums[lower + 1]) * present for sums in (seconds, squares))
+    return total, present, (upper - lower - 1) * present, total_of_squares
+
+
+def _gaps(rows: Rows) -> tuple[Array, Array]:
+    """Return prefix sums of the seconds since the row before, and of their squares; meaningless on a customer's first row."""
+    seconds = np.diff(rows.time, prepend=rows.time[:1]) // SECOND
+    return np.append(0, np.cumsum(seconds)), np.append(0, np.cumsum(seconds**2))
+
+
+def _distinct(rows: Rows, measure: Measure) -> Found:
+    """Count the values of the window, less those that come again within it."""
+    n = len(rows.block.customers)
+    positions, customer, here, again = rows.cached(("again", measure.of), lambda: _again(rows, measure.of))
+    start, end = rows.lines(measure.window)
+    found = positions[end] - positions[start]
+    starts = np.zeros(len(found), np.int64) if isinstance(start, slice) else start
+    for k, (low, high) in enumerate(zip(starts.tolist(), end.tolist(), strict=True)):
+        found[k] -= np.bincount(customer[(here >= low) & (again < high)], minlength=n)
+    return (found,)
+
+
+def _again(rows: Rows, name: str | None) -> tuple[Array, Array, Array, Array]:
+    """Return the positions of the values of a property (a list has several); of each that comes again: customer, bucket and next bucket."""
+    at, codes = _elements(rows, name)
+    customer, bucket = rows.customer[at], rows.bucket[at]
+    positions = rows.positions if isinstance(at, slice) else rows._count(customer, bucket)
+    first, second = _equal_neighbours(customer, codes)
+    return positions, customer[first], bucket[first], bucket[second]
+
+
+def _elements(rows: Rows, name: str | None) -> tuple[Array | slice, Array]:
+    """Return where the values of a property are among the rows, and a code for each value."""
+    column = rows.block.properties.get(str(name))
+    nothing = np.zeros(0, np.int64)
+    if column is None:
+        return nothing, nothing
+    taken = column.take(rows.rows)
+    if isinstance(taken, Numbers):
+        at = np.flatnonzero(taken.present)
+        return at, np.unique(taken.units[at], return_inverse=True)[1]
+    if taken.values and isinstance(taken.values[0], tuple):
+        return _list_elements(taken)
+    if taken.codes.min(initial=0) == 0:
+        return slice(None), taken.codes
+    at = np.flatnonzero(taken.codes >= 0)
+    return at, taken.codes[at]
+
+
+def _list_elements(column: Words) -> tuple[Array, Array]:
+    elements: dict[object, int] = {}
+    lists = [
+        [elements.setdefault((type(e), e), len(elements)) for e in (v if isinstance(v, tuple) else (v,)) if e is not None] for v in column.values
+    ]
+    lengths = np.array([*map(len, lists), 0], np.int64)
+    flat = np.array([e for values in lists for e in values], np.int64)
+    starts = np.concatenate([[0], np.cumsum(lengths)])[:-1]
+    counts = lengths[column.codes]
+    at = np.repeat(np.arange(len(column.codes)), counts)
+    within = np.arange(len(at)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return at, flat[starts[column.codes][at] + within] if len(at) else at
+
+
+def _equal_neighbours(customer: Array, codes: Array) -> tuple[Array, Array]:
+    """Return the positions of each pair of equal values of one customer with none of them between.
+
+    Customer, value and position are sorted as one integer where they fit, which is several times faster than sorting positions.
+    """
+    bits, width = len(codes).bit_length(), int(codes.max(initial=0)) + 1
+    if (int(customer.max(initial=0)) + 1) * width >> (63 - bits):
+        codes = np.unique(codes, return_inverse=True)[1]
+        width = len(codes)
+    packed = customer * (width << bits)
+    packed += codes.astype(np.int64) << bits
+    packed += np.arange(len(packed))
+    packed.sort()
+    keys = packed >> bits
+    same = np.flatnonzero(keys[1:] == keys[:-1])
+    position = (1 << bits) - 1
+    return packed[same] & position, packed[same + 1] & position
+
+
+_ANSWERS: dict[str, Callable[[Rows, Measure], Found]] = {
+    "count": _counted,
+    "sum": _sum,
+    "avg": _avg,
+    "min": _extreme,
+    "max": _extreme,
+    "distinct": _distinct,
+    "days_since_first": _since,
+    "days_since_last": _since,
+    "gap_mean": _gap,
+    "gap_std": _gap_deviation,
+    "gap_last": _gap,
+}

@@ -1,0 +1,141 @@
+"""Customer-moments out of the stored events: features at many cutoffs, with what came true after each."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from predseg.config import Config, Model
+from predseg.errors import DataError
+from predseg.evaluate.block import ROWS, Array, Block, blocks
+from predseg.forecast.features import FeatureSet, block_frame, compile_features
+from predseg.forecast.labels import block_labels
+from predseg.forecast.training import Sample
+from predseg.forecast.traits import trait_frame
+from predseg.language import conditions as c
+from predseg.language.time import say_instant
+
+if TYPE_CHECKING:
+    from predseg.store import Store
+
+CELLS = 100_000_000
+"""Rows × features that training holds in memory (0.8 GB); beyond, a share of the customers is taken, by a hash of their id."""
+CUSTOMERS = "customers"
+
+
+@dataclass(frozen=True)
+class Source:
+    """The stored side of a project: the files of the events table, the features and the traits.
+
+    Attributes:
+        files: Of the events table, in order.
+        features: What is known of a customer at a moment.
+        traits: Facts of customers, see `predseg.forecast.traits`; None when there are none.
+    """
+
+    files: tuple[Path, ...]
+    features: FeatureSet
+    traits: pd.DataFrame | None = None
+
+    def blocks(self, model: Model | None = None, rows: int = ROWS) -> Iterator[Block]:
+        """Read the events block by block, with every property that features and the model's statements need."""
+        wanted = self.features.properties()
+        if model is not None:
+            wanted |= model.predict.measure.properties()
+            wanted |= {p for m in (c.measures(model.among) if model.among else []) for p in m.properties()}
+        yield from blocks(self.files, wanted, rows)
+
+    def frame(self, block: Block, as_of: Sequence[int], model: Model | None = None) -> pd.DataFrame:
+        """Return the features of a block: a row per customer and moment who is known, and eligible when a model is given."""
+        return block_frame(block, as_of, self.features, among=model.among if model else None, traits=self.traits)
+
+
+def open_source(config: Config, store: Store) -> Source:
+    """Return the stored side of a project. Traits without a time are constants of today and left out unless ``static: true``."""
+    features = compile_features(config.features)
+    if config.customers is None or not (config.customers.static or config.customers.event_time):
+        features = replace(features, traits=())
+    traits = trait_frame(store.read(CUSTOMERS)) if store.exists(CUSTOMERS) else None
+    return Source(tuple(store.files("events")), features, traits)
+
+
+def span(files: Sequence[Path], as_of: int) -> tuple[int, int]:
+    """Return the first and the last event_time (microseconds) among the events visible by ``as_of``.
+
+    Raises:
+        DataError: E422 when none is.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    found: list[tuple[int, int]] = []
+    for file in files:
+        table = pq.ParquetFile(file).read(["event_time", "received_at"])
+        time, received = (table[name].cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_numpy() for name in ("event_time", "received_at"))
+        seen = time[np.maximum(time, received) <= as_of]
+        if len(seen):
+            found.append((int(seen.min()), int(seen.max())))
+    if not found:
+        raise DataError("E422", "--as-of", f"no event is visible by {say_instant(as_of)}", "choose a later moment")
+    return min(low for low, _ in found), max(high for _, high in found)
+
+
+def count_customers(files: Sequence[Path]) -> int:
+    """Return how many customers the events table has."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    return sum(pc.count_distinct(pq.ParquetFile(file).read(["customer_id"])["customer_id"]).as_py() for file in files)
+
+
+def fingerprint(files: Sequence[Path]) -> str:
+    """Return the SHA-256 of the events table: the same for the same events, whatever the order in which they came."""
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()
+
+
+def labelled(source: Source, model: Model, cutoffs: Sequence[int], as_of: int, customers: int) -> Sample:
+    """Return the customer-moments of a model: eligible customers at each cutoff, their features, and what came true.
+
+    Args:
+        source: The events.
+        model: What is predicted, of whom.
+        cutoffs: Moments, ascending; each horizon must be complete by ``as_of``.
+        as_of: The moment of training: labels use the events received by then.
+        customers: How many there are, to stay within memory.
+    """
+    share = min(1.0, CELLS / max(1, customers * len(cutoffs) * len(source.features.names)))
+    frames, labels = [], []
+    for block in source.blocks(model):
+        frame = source.frame(block, cutoffs, model)
+        if share < 1:
+            frame = frame[sampled(frame["customer_id"].to_numpy(), share)]
+        frames.append(frame)
+        labels.append(_labels(block, frame, model, cutoffs, as_of))
+    whole = pd.concat(frames, ignore_index=True)
+    return Sample(whole[source.features.names], np.concatenate(labels), whole["as_of"].to_numpy(np.int64), whole["customer_id"].to_numpy())
+
+
+def sampled(customers: Array, share: float) -> Array:
+    """Return who belongs to a share of the customers, bool; decided by the id alone.
+
+    >>> sampled(np.array(["a", "b", "c"], dtype=object), 1.0).tolist()
+    [True, True, True]
+    """
+    hashes = pd.util.hash_array(np.asarray(customers, dtype=object), categorize=True)
+    return np.asarray((hashes >> np.uint64(11)).astype(np.float64) / 2.0**53 < share)
+
+
+def _labels(block: Block, frame: pd.DataFrame, model: Model, cutoffs: Sequence[int], as_of: int) -> Array:
+    answers = block_labels(block, cutoffs, model.predict, as_of)
+    customer = pd.Index(block.customers).get_indexer(pd.Index(frame["customer_id"]))
+    return answers[customer, np.searchsorted(np.asarray(cutoffs), frame["as_of"].to_numpy())]

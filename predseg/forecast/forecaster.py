@@ -1,0 +1,244 @@
+"""The trained model as plain data and pure functions: a frame of features in, logits, probabilities and reasons out.
+
+Nothing is fitted here (see ``training``). A row's answer depends on that row alone: never on the other rows of its
+block, on their number, on the order of the columns or on the number of threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from predseg.errors import ModelError
+
+if TYPE_CHECKING:
+    import lightgbm as lgb
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def sigmoid(logit: Array) -> Array:
+    """Return 1 / (1 + exp(-logit)) without overflow.
+
+    >>> sigmoid(np.array([-1000.0, 0.0, 1000.0])).tolist()
+    [0.0, 0.5, 1.0]
+    """
+    small = np.exp(-np.abs(logit))
+    return np.asarray(np.where(logit >= 0, 1.0, small) / (1.0 + small))
+
+
+def signed_log(values: Array) -> Array:
+    """Return sign(x) · log(1 + |x|): the scale of the linear member, defined for refunds too.
+
+    >>> signed_log(np.array([0.0, -1.0])).round(4).tolist()
+    [0.0, -0.6931]
+    """
+    return np.asarray(np.sign(values) * np.log1p(np.abs(values)))
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How an uncalibrated logit becomes a probability.
+
+    Attributes:
+        kind: ``identity`` is sigmoid(raw), ``sigmoid`` is sigmoid(slope · raw + intercept), ``isotonic`` is the
+            straight line between the points (``x``, ``y``), flat beyond both ends.
+        slope: Of ``sigmoid``.
+        intercept: Of ``sigmoid``.
+        x: Of ``isotonic``, increasing logits.
+        y: Of ``isotonic``, probabilities that never decrease.
+
+    >>> Calibration("sigmoid", slope=2.0, intercept=0.0).apply(np.array([0.0])).tolist()
+    [0.5]
+    """
+
+    kind: Literal["identity", "sigmoid", "isotonic"] = "identity"
+    slope: float = 1.0
+    intercept: float = 0.0
+    x: tuple[float, ...] = ()
+    y: tuple[float, ...] = ()
+
+    def apply(self, raw: Array) -> Array:
+        """Return the probabilities of uncalibrated logits, never decreasing in them."""
+        if self.kind == "isotonic":
+            return np.asarray(np.interp(raw, np.asarray(self.x), np.asarray(self.y)))
+        return sigmoid(raw if self.kind == "identity" else self.slope * raw + self.intercept)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values; `from_dict` gives the same calibration back."""
+        return {**asdict(self), "x": list(self.x), "y": list(self.y)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Calibration:
+        """Return the calibration of `to_dict`."""
+        return cls(values["kind"], float(values["slope"]), float(values["intercept"]), tuple(map(float, values["x"])), tuple(map(float, values["y"])))
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A logistic regression on the logs of some features, one number of each list per column.
+
+    A present value x adds coef · (`signed_log`(x) − mean) / scale to the logit; a missing one adds ``missing``.
+    """
+
+    columns: tuple[str, ...]
+    means: tuple[float, ...]
+    scales: tuple[float, ...]
+    coefs: tuple[float, ...]
+    missing: tuple[float, ...]
+    intercept: float
+
+    def terms(self, values: Mapping[str, Array]) -> dict[str, Array]:
+        """Return what each column adds to the logit, from float64 columns with NaN for missing."""
+        found = {}
+        for name, mean, scale, coef, missing in zip(self.columns, self.means, self.scales, self.coefs, self.missing, strict=True):
+            x = values[name]
+            found[name] = np.where(np.isnan(x), missing, coef * ((signed_log(x) - mean) / scale))
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values; `from_dict` gives the same member back."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Linear:
+        """Return the linear member of `to_dict`."""
+        numbers = {name: tuple(map(float, values[name])) for name in ("means", "scales", "coefs", "missing")}
+        return cls(tuple(values["columns"]), intercept=float(values["intercept"]), **numbers)
+
+
+def encode(frame: pd.DataFrame, features: Sequence[str], categories: Mapping[str, tuple[str, ...]]) -> Array:
+    """Return the rows × features matrix (float64, C order, columns picked by name) that the trees are given.
+
+    A trait becomes the position of its level; a level not seen in training is missing, as is an infinite number.
+
+    Raises:
+        ModelError: E710 when a feature is not in the frame (naming the missing and the extra columns),
+            E711 when a feature is not a number.
+
+    >>> encode(pd.DataFrame({"b": ["GB", "XX"], "a": [1, 2]}), ["a", "b"], {"b": ("FR", "GB")}).tolist()
+    [[1.0, 1.0], [2.0, nan]]
+    """
+    _check_columns(frame, features)
+    matrix = np.empty((len(frame), len(features)), dtype=np.float64)
+    for position, name in enumerate(features):
+        matrix[:, position] = _codes(frame[name], categories[name]) if name in categories else _numbers(frame[name])
+    matrix[np.isinf(matrix)] = np.nan
+    return matrix
+
+
+def _check_columns(frame: pd.DataFrame, features: Sequence[str]) -> None:
+    missing = [name for name in features if name not in frame.columns]
+    if not missing:
+        return
+    extra = [str(name) for name in frame.columns if name not in set(features) and name not in ("customer_id", "as_of")]
+    message = f"the model needs {len(features)} features, {len(missing)} are missing: {_some(missing)}"
+    message += f"; the frame has {len(extra)} that it does not know: {_some(extra)}" if extra else ""
+    raise ModelError("E710", "features", message, "score with the `features:` that the model was trained with, or train again")
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+
+
+def _numbers(column: pd.Series) -> Array:
+    try:
+        return np.asarray(column.to_numpy(dtype=np.float64, na_value=np.nan))
+    except (TypeError, ValueError):
+        raise ModelError(
+            "E711", f"features.{column.name}", f"expected numbers, found {column.dtype}", "declare it under `traits:`, or map it to numbers"
+        ) from None
+
+
+def _codes(column: pd.Series, levels: tuple[str, ...]) -> Array:
+    values = column if isinstance(column.dtype, pd.CategoricalDtype) else column.astype("category")
+    position = {level: float(i) for i, level in enumerate(levels)}
+    table = np.array([position.get(str(level), np.nan) for level in values.cat.categories] + [np.nan])
+    return np.asarray(table[values.cat.codes.to_numpy()])
+
+
+@dataclass(frozen=True, eq=False)
+class Forecaster:
+    """A trained model: gradient-boosted trees, a linear member, and the calibration of their mean.
+
+    Attributes:
+        features: Columns in the order that the trees know them by.
+        categories: The features that are traits, with their levels; any other level is missing.
+        boosters: Members that differ by seed; their logits are averaged.
+        linear: The linear member, if any.
+        blend: Share of the linear member in the logit, 0 to 1.
+        calibration: From the logit to the probability.
+    """
+
+    features: tuple[str, ...]
+    boosters: tuple[lgb.Booster, ...]
+    categories: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    linear: Linear | None = None
+    blend: float = 0.0
+    calibration: Calibration = Calibration()
+
+    def raw(self, frame: pd.DataFrame) -> Array:
+        """Return the uncalibrated logit of each row (float64); ranks are taken on this.
+
+        Raises:
+            ModelError: E710, E711, see `encode`.
+        """
+        return self.raw_matrix(encode(frame, self.features, self.categories))
+
+    def raw_matrix(self, matrix: Array) -> Array:
+        """Return the uncalibrated logits of rows already encoded (see `encode`)."""
+        if not len(matrix):
+            return np.zeros(0)
+        total = np.zeros(len(matrix))
+        if self.boosters:
+            total = self._mean([np.asarray(b.predict(matrix, raw_score=True)) for b in self.boosters]) * (1.0 - self._share)
+        if self.linear:
+            terms = self.linear.terms(self._columns(matrix))
+            total += self._share * sum(terms.values(), np.full(len(matrix), self.linear.intercept))
+        return total
+
+    def probability(self, frame: pd.DataFrame) -> Array:
+        """Return the calibrated probability of each row."""
+        return self.calibrate(self.raw(frame))
+
+    def calibrate(self, raw: Array) -> Array:
+        """Return the calibrated probabilities of logits."""
+        return self.calibration.apply(raw)
+
+    def contributions(self, frame: pd.DataFrame) -> Array:
+        """Return what each feature adds to the logit: rows × features, which with `base_value` sum to `raw`."""
+        matrix = encode(frame, self.features, self.categories)
+        return self._trees(matrix)[:, :-1] * (1.0 - self._share) + self._linear_terms(matrix)
+
+    def base_value(self) -> float:
+        """Return the logit before any feature has spoken."""
+        trees = float(self._trees(np.full((1, len(self.features)), np.nan))[0, -1])
+        return trees * (1.0 - self._share) + (self._share * self.linear.intercept if self.linear else 0.0)
+
+    @property
+    def _share(self) -> float:
+        return self.blend if self.linear and self.boosters else float(self.linear is not None)
+
+    def _trees(self, matrix: Array) -> Array:
+        if not self.boosters or not len(matrix):
+            return np.zeros((len(matrix), len(self.features) + 1))
+        return self._mean([np.asarray(b.predict(matrix, pred_contrib=True)) for b in self.boosters])
+
+    def _linear_terms(self, matrix: Array) -> Array:
+        found = np.zeros((len(matrix), len(self.features)))
+        if self.linear:
+            for name, term in self.linear.terms(self._columns(matrix)).items():
+                found[:, self.features.index(name)] = self._share * term
+        return found
+
+    def _columns(self, matrix: Array) -> dict[str, Array]:
+        wanted = self.linear.columns if self.linear else ()
+        return {name: np.ascontiguousarray(matrix[:, self.features.index(name)]) for name in wanted}
+
+    @staticmethod
+    def _mean(parts: list[Array]) -> Array:
+        return np.asarray(sum(parts[1:], parts[0])) / len(parts)

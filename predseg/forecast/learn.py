@@ -1,0 +1,251 @@
+"""From stored events to a registered model: the order of the steps of a training.
+
+Cutoffs back from as_of → features and labels at each → learn, test forward in time → look for leaks → compare with the
+baselines and with the champion → the gate → MLflow run, registered version and exported bundle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from predseg import __version__
+from predseg.config import Config, Model
+from predseg.errors import ModelError
+from predseg.forecast import dataset, leaks
+from predseg.forecast.card import card
+from predseg.forecast.evaluation import Forecast, baselines, bootstrap, evaluate, importance, interval, measures, rfm_columns
+from predseg.forecast.gate import Decision, gate
+from predseg.forecast.pictures import draw
+from predseg.forecast.reasons import declare
+from predseg.forecast.runs import Training
+from predseg.forecast.sampling import Sample, choose_cutoffs
+from predseg.forecast.training import Settings, Trained, train
+from predseg.language.conditions import Did
+from predseg.language.english import say_condition
+from predseg.language.measures import Window, slug
+from predseg.language.time import say_duration, say_instant
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from predseg.forecast.dataset import Source
+    from predseg.forecast.forecaster import Forecaster
+    from predseg.forecast.tracking import Registry
+    from predseg.store import Store
+
+SAMPLED = 30_000
+"""About so many events of whole customers get their features computed again with events of the future appended, at every training."""
+GATED = ("auc", "brier", "calibration_error")
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingReport:
+    """What a training did.
+
+    Attributes:
+        model: Its name in the project.
+        version: Registered as; None when nothing was registered.
+        as_of: The moment of training (microseconds).
+        decision: What the gate said, and whether this version is the champion now.
+        evaluation: The forward test, see `predseg.forecast.evaluation.evaluate`.
+        rival: The champion it was compared with.
+        leaks: Findings of the leak detectors, all of them allowed by name.
+        importance: How far each feature moves the logit on average, largest first.
+        facts: What the bundle says of itself: statement, horizon, cutoffs, rows, settings, fingerprint of the data.
+        card: The model card, Markdown.
+    """
+
+    model: str
+    version: int | None
+    as_of: int
+    decision: Decision
+    evaluation: Mapping[str, Any]
+    rival: Rival
+    leaks: tuple[leaks.Leak, ...]
+    importance: Mapping[str, float] = field(repr=False)
+    facts: Mapping[str, Any] = field(repr=False)
+    card: str = field(repr=False)
+
+
+def learn(
+    config: Config, store: Store, model: Model, as_of: int, registry: Registry, *, force: bool = False, register: bool = True
+) -> TrainingReport:
+    """Train one model at a moment, using nothing known later, and register it.
+
+    Args:
+        config: The project.
+        store: Its events, up to date.
+        model: What is predicted, of whom.
+        as_of: The moment of training (microseconds).
+        registry: Where champion and challenger are.
+        force: Pass the gate.
+        register: Whether to log the run and register the version.
+
+    Raises:
+        LabelError: E501 to E505 when nothing can be learned.
+        GateError: E601 when a leak is found that the model does not allow.
+    """
+    source = dataset.open_source(config, store)
+    horizon = model.predict.horizon
+    first, last = dataset.span(source.files, as_of)
+    cutoffs = choose_cutoffs(first, last, as_of, horizon, model.cutoffs, model.every)
+    sample = dataset.labelled(source, model, cutoffs, as_of, dataset.count_customers(source.files))
+    trained = train(sample, Settings(horizon, as_of, model.seed, model.tune))
+    found = leaks.judge(model.name, detect(source, model, trained, sample), model.allow)
+    evaluation, rival = test(trained, model), find_rival(registry, model, trained)
+    names = sorted({leak.name for leak in found})
+    decision = gate(_gated(evaluation["model"]), rival.measures, rival.intervals, flags=names, allowed=model.allow, force=force)
+    if rival.measures is None and not decision.forced:
+        decision = replace(decision, reasons=(rival.how, *decision.reasons[1:]))
+    facts = describe(model, as_of, trained, dataset.fingerprint(source.files))
+    weight = importance(trained.tested, trained.test.X)
+    report = TrainingReport(
+        model.name,
+        None,
+        as_of,
+        decision,
+        evaluation,
+        rival,
+        tuple(found),
+        weight,
+        facts,
+        card(config.project, model.name, facts, evaluation, weight, decision),
+    )
+    if not register:
+        return report
+    return replace(report, version=registry.log_training(_for_registry(config, source, trained, report)))
+
+
+def _for_registry(config: Config, source: Source, trained: Trained, report: TrainingReport) -> Training:
+    found = report.evaluation
+    numbers = {name: value for name, value in found["model"].items() if not isinstance(value, list)}
+    deciles = {f"{decile:02d}": value for decile, value in enumerate(found["model"]["lift_by_decile"], 1)}
+    rivals = {slug(name): {k: v for k, v in m.items() if not isinstance(v, list)} for name, m in found["baselines"].items()}
+    return Training(
+        model=report.model,
+        as_of=say_instant(report.as_of),
+        forecaster=trained.forecaster,
+        decision=report.decision,
+        facts=report.facts,
+        declarations=declare(source.features),
+        card=report.card,
+        params={k: v for k, v in report.facts.items() if k != "cutoffs"} | {"cutoffs": len(trained.cutoffs)},
+        metrics={
+            "test": numbers,
+            "interval": found["intervals"],
+            "lift": deciles,
+            "baseline": rivals,
+            "importance": dict(list(report.importance.items())[:20]),
+        },
+        config=config.text,
+        fingerprint=report.facts["fingerprint"],
+        pictures=draw(found, report.importance, trained.test.y, trained.tested.raw(trained.test.X)),
+        tags={f"predseg.leak.{leak.name}": leak.reason for leak in report.leaks},
+    )
+
+
+def detect(source: Source, model: Model, trained: Trained, sample: Sample) -> list[leaks.Leak]:
+    """Run every leak detector on the data at hand."""
+    block = next(source.blocks(model, SAMPLED), None)
+    moments = sample.cutoffs()
+    future = [] if block is None else leaks.future_leaks(block, [moments[0], moments[-1]], source.features, model.seed)
+    alone = leaks.single_feature_leaks(trained.test.X, trained.test.y, [str(name) for name in trained.test.X.columns])
+    return [*future, *alone, *leaks.overlap_leaks(_keys(trained.learned), _keys(trained.test), model.predict.horizon)]
+
+
+def _keys(part: Sample) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.DataFrame({"customer_id": part.customer, "as_of": part.cutoff})
+
+
+def test(trained: Trained, model: Model) -> dict[str, Any]:
+    """Return the forward test of the model that knew nothing of it, beside the baselines that learned from the same rows."""
+    learned, held = trained.learned, trained.test
+    event = "_or_".join(slug(name) for name in model.predict.measure.events.names)
+    columns = rfm_columns([str(name) for name in held.X.columns], event)
+    return evaluate(held.y, _forecast(trained.tested, held), baselines(learned.X, learned.y, held.X, columns), seed=model.seed)
+
+
+def _forecast(forecaster: Forecaster, held: Sample) -> Forecast:
+    raw = forecaster.raw(held.X)
+    return Forecast(raw, forecaster.calibrate(raw))
+
+
+@dataclass(frozen=True)
+class Rival:
+    """The champion to beat: its measures, their intervals, and how they were found.
+
+    ``measures`` is None when there is nothing to compare with, and ``how`` says why.
+    """
+
+    how: str
+    measures: Mapping[str, float] | None = None
+    intervals: Mapping[str, tuple[float, float]] | None = None
+
+
+def find_rival(registry: Registry, model: Model, trained: Trained) -> Rival:
+    """Return the champion's measures on the same test when it had not learned from it, else those of its own forward test."""
+    version = registry.champion(model.name)
+    if version is None:
+        return Rival("there was no champion")
+    try:
+        bundle = registry.load(model.name, version)
+        if bundle.facts.get("statement") != statement(model):
+            return Rival(f"version {version} predicts something else")
+        if int(bundle.facts["as_of_micros"]) <= int(trained.test.cutoff.max()):
+            y, forecast = trained.test.y, _forecast(bundle.forecaster, trained.test)
+            drawn = bootstrap(y, {"champion": forecast}, model.seed)["champion"]
+            bounds = {name: interval(values) for name, values in drawn.items()}
+            return Rival(f"version {version} on the same test", _gated(measures(y, forecast)), bounds)
+    except ModelError:
+        pass  # damaged, or of other features: what was recorded of it still stands
+    recorded = next((v.metrics for v in registry.versions(model.name) if v.version == version), {})
+    bounds = {m: (recorded[f"interval/{m}/low"], recorded[f"interval/{m}/high"]) for m in GATED if f"interval/{m}/low" in recorded}
+    return Rival(f"version {version} in its own forward test", {m: recorded[f"test/{m}"] for m in GATED if f"test/{m}" in recorded}, bounds)
+
+
+def _gated(found: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(found[name]) for name in GATED}
+
+
+def statement(model: Model) -> str:
+    """Return what a model predicts, of whom, in words.
+
+    >>> from predseg.config import parse
+    >>> from pathlib import Path
+    >>> text = "project: p\\nmodels: {churn: {predict: {did_not: Order Completed, within_next: 90 days}, among: {did: Order Completed}}}"
+    >>> statement(parse(text, Path("p.yaml")).models["churn"])
+    'who never did Order Completed, within the next 90 days; asked of those who did Order Completed'
+    """
+    measure = replace(model.predict.measure, window=Window())
+    says = say_condition(Did(measure, model.predict.comparison))
+    among = f"those who {say_condition(model.among)}" if model.among else "everyone known"
+    return f"who {says}, within the next {say_duration(model.predict.horizon)}; asked of {among}"
+
+
+def describe(model: Model, as_of: int, trained: Trained, fingerprint: str) -> dict[str, Any]:
+    """Return the facts that a bundle carries: plain values, nothing of this moment or machine."""
+    rows = {role: sum(c["rows"] for c in trained.cutoffs if c["role"] == role) for role in ("train", "gap", "test")}
+    return {
+        "statement": statement(model),
+        "as_of": say_instant(as_of),
+        "as_of_micros": as_of,
+        "horizon": say_duration(model.predict.horizon),
+        "horizon_micros": model.predict.horizon,
+        "cutoffs": [{**c, "cutoff": say_instant(c["cutoff"])} for c in trained.cutoffs],
+        "rows": {**rows, "champion": sum(rows.values())},
+        "seed": model.seed,
+        "chosen": {
+            "trees": trained.chosen.rounds,
+            "linear_share": trained.chosen.blend,
+            "calibration": trained.chosen.calibration.kind,
+            **trained.chosen.params,
+        },
+        "allowed": list(model.allow),
+        "fingerprint": fingerprint,
+        "versions": {"predseg": __version__, **{name: version(name) for name in ("lightgbm", "numpy", "pandas")}},
+    }

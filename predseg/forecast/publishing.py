@@ -1,0 +1,50 @@
+"""The scores table: the champions' answers at one moment, put in place at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from predseg.config import Config
+from predseg.forecast.bundle import Bundle
+from predseg.forecast.dataset import Source, open_source
+from predseg.forecast.scoring import SCHEMA, score
+from predseg.store import Store
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from predseg.config import Model
+
+SCORES = "scores"
+Progress = Callable[[str, int, int | None], None]
+
+
+def score_models(config: Config, store: Store, bundles: Mapping[str, Bundle], as_of: int, progress: Progress | None = None) -> pa.Table:
+    """Return the scores of every eligible customer at a moment by each bundle, a row per customer and model.
+
+    Raises:
+        ModelError: E710 when the features of the project are no longer those of a model.
+    """
+    source = open_source(config, store)
+    parts = [score(bundle, _frames(source, config.models[name], as_of, progress), as_of=as_of, model=name) for name, bundle in bundles.items()]
+    return pa.concat_tables(parts) if parts else SCHEMA.empty_table()
+
+
+def _frames(source: Source, model: Model, as_of: int, progress: Progress | None) -> Iterator[pd.DataFrame]:
+    for number, block in enumerate(source.blocks(model), 1):
+        yield source.frame(block, [as_of], model)
+        if progress is not None:
+            progress(f"scoring {model.name}, blocks", number, None)
+
+
+def publish(store: Store, table: pa.Table, as_of: int) -> None:
+    """Write the scores of a moment; those of other models at the same moment stay."""
+    if as_of in (store.partitions(SCORES) if store.exists(SCORES) else []):
+        before = store.read(SCORES, as_of).select(SCHEMA.names).cast(SCHEMA)
+        others = before.filter(pc.invert(pc.is_in(before["model"], pc.unique(table["model"]))))
+        table = pa.concat_tables([others, table])
+    store.write(SCORES, table.sort_by([("model", "ascending"), ("customer_id", "ascending")]), as_of)

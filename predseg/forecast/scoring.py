@@ -1,0 +1,205 @@
+"""Scores: the probability, the rank and the reasons of every customer, block by block.
+
+A block's rows are aligned with the model by column name and answered one by one, so that no cut into blocks changes a
+bit. Only ranks need everyone: they are taken at the end, on the uncalibrated output, in integers.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from predseg.errors import DataError
+from predseg.forecast.forecaster import Array, Forecaster, encode
+from predseg.forecast.reasons import Speaker, exact_work, quick_contributions, strongest, tree_effects
+from predseg.language.time import say_instant
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from predseg.forecast.bundle import Bundle
+
+SCHEMA = pa.schema(
+    [
+        ("customer_id", pa.string()),
+        ("as_of", pa.timestamp("us", "UTC")),
+        ("model", pa.string()),
+        ("model_version", pa.int64()),
+        ("probability", pa.float64()),
+        ("percentile", pa.float64()),
+        ("decile", pa.int64()),
+        ("reasons", pa.list_(pa.string())),
+    ]
+)
+"""The scores table; its key is customer_id, as_of, model."""
+
+Reasons = Literal["auto", "exact", "quick", "none"]
+Contributions = Callable[[Any, Array], Array]
+EXACT_WORK = 5e8
+"""Exact reasons while their cost stays below this (see `exact_work`): about six seconds on two cores."""
+_ROWS = 16_384
+_AHEAD = 2
+_CHUNK = 1 << 20
+
+
+def score(bundle: Bundle, frames: Iterable[pd.DataFrame], *, as_of: int, model: str | None = None, reasons: Reasons = "auto") -> pa.Table:
+    """Return the scores of all customers of the frames, in their order: a table of `SCHEMA`, one row per customer.
+
+    A customer never seen in training is scored like any other.
+
+    Args:
+        bundle: The model.
+        frames: Blocks of rows with ``customer_id`` and the features; other columns are ignored.
+        as_of: The moment of the features (microseconds).
+        model: Its name in the project; by default what the bundle's facts say.
+        reasons: ``auto`` takes the exact contributions for as many rows as six seconds allow (some ten thousand rows of
+            shallow trees) and the quick ones for more (see `predseg.forecast.reasons`); ``exact``, ``quick`` or ``none``
+            decide it.
+
+    Raises:
+        ModelError: E710 naming the missing and the extra features, E711 when one is not a number.
+        DataError: E430 when a customer comes twice, E431 when rows are of another moment.
+    """
+    parts = list(_parts(bundle, frames, as_of, reasons))
+    customers = pa.chunked_array([customer for customer, _, _ in parts], pa.string())
+    _check_once(customers)
+    raw = np.concatenate([np.zeros(0), *(raw for _, raw, _ in parts)])
+    percentile, decile = ranks(raw)
+    columns = {
+        "customer_id": customers,
+        "as_of": pa.repeat(pa.scalar(as_of, pa.timestamp("us", "UTC")), len(raw)),
+        "model": pa.repeat(pa.scalar(model or str(bundle.facts.get("model", bundle.name)), pa.string()), len(raw)),
+        "model_version": pa.repeat(pa.scalar(bundle.version, pa.int64()), len(raw)),
+        "probability": bundle.forecaster.calibrate(raw),
+        "percentile": percentile,
+        "decile": decile,
+        "reasons": pa.chunked_array([said for _, _, said in parts], SCHEMA.field("reasons").type),
+    }
+    return _rechunk(pa.table(columns, schema=SCHEMA))
+
+
+def _rechunk(table: pa.Table) -> pa.Table:
+    """The same chunks whatever the blocks were; a million rows each, far below the 2 GB that a chunk of texts may hold."""
+    spans = [table.slice(start, _CHUNK).combine_chunks() for start in range(0, len(table), _CHUNK)]
+    return pa.concat_tables(spans) if spans else table.combine_chunks()
+
+
+def ranks(raw: Array) -> tuple[Array, Array]:
+    """Return percentile and decile of each of N outputs: with h of them strictly higher, 1 − h/N and 1 + floor(10h/N).
+
+    Equal outputs get equal ranks; the highest has percentile 1.0 and decile 1.
+
+    >>> [r.tolist() for r in ranks(np.array([0.5, 2.0, 0.5, -1.0]))]
+    [[0.75, 1.0, 0.75, 0.25], [3, 1, 3, 8]]
+    """
+    n = len(raw)
+    if not n:
+        return np.zeros(0), np.zeros(0, np.int64)
+    higher = n - np.searchsorted(np.sort(raw), raw, side="right")
+    return 1 - higher / n, 1 + 10 * higher // n
+
+
+def _parts(bundle: Bundle, frames: Iterable[pd.DataFrame], as_of: int, reasons: Reasons) -> Iterator[tuple[pa.Array, Array, pa.Array]]:
+    """Yield customers, uncalibrated output and reasons of a few thousand rows at a time."""
+    forecaster = bundle.forecaster
+    if reasons == "auto":
+        exact, frames = _hold(frames, EXACT_WORK / max(1.0, exact_work(forecaster)))
+        reasons = "exact" if exact else "quick"
+    contributions: Contributions | None = None
+    if reasons == "exact":
+        contributions = _exact(forecaster)
+    elif reasons == "quick":
+        contributions = _quick(forecaster)
+    speaker = Speaker(forecaster, bundle.declarations)
+    for part in _ahead(partial(_answer, forecaster, contributions), _cut(frames, as_of)):
+        yield part.customers, part.raw, speaker.say(part.matrix, part.features, part.sizes)
+
+
+def _exact(forecaster: Forecaster) -> Contributions:
+    return lambda frame, _: forecaster.contributions(frame)
+
+
+def _quick(forecaster: Forecaster) -> Contributions:
+    effects = tree_effects(forecaster)
+    return lambda _, matrix: quick_contributions(forecaster, effects, matrix)
+
+
+def _cut(frames: Iterable[pd.DataFrame], as_of: int) -> Iterator[pd.DataFrame]:
+    for frame in frames:
+        _check_moment(frame, as_of)
+        for start in range(0, len(frame), _ROWS):
+            yield frame.iloc[start : start + _ROWS]
+
+
+def _ahead(answer: Callable[[pd.DataFrame], _Part], frames: Iterator[pd.DataFrame]) -> Iterator[_Part]:
+    """Answer the frames in order on two threads: one part is in the trees, which have threads of their own, the other in NumPy."""
+    with ThreadPoolExecutor(_AHEAD) as threads:
+        waiting: deque[Future[_Part]] = deque()
+        for frame in frames:
+            waiting.append(threads.submit(answer, frame))
+            if len(waiting) > _AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _hold(frames: Iterable[pd.DataFrame], limit: float) -> tuple[bool, Iterable[pd.DataFrame]]:
+    """Return whether all frames together have at most ``limit`` rows, and the frames; no more than that is held in memory."""
+    held: list[pd.DataFrame] = []
+    rows, coming = 0, iter(frames)
+    for frame in coming:
+        held.append(frame)
+        rows += len(frame)
+        if rows > limit:
+            return False, chain(held, coming)
+    return True, held
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """A few thousand rows, answered."""
+
+    customers: pa.Array
+    matrix: Array
+    raw: Array
+    features: Array
+    sizes: Array
+
+
+def _answer(forecaster: Forecaster, contributions: Contributions | None, frame: pd.DataFrame) -> _Part:
+    matrix = encode(frame, forecaster.features, forecaster.categories)
+    customers = pa.array(frame["customer_id"], pa.string(), from_pandas=True)
+    if isinstance(customers, pa.ChunkedArray):
+        customers = customers.combine_chunks()
+    raw = forecaster.raw_matrix(matrix)
+    features, sizes = strongest(contributions(frame, matrix) if contributions else np.zeros((len(matrix), 0)))
+    return _Part(customers, matrix, raw, features, sizes)
+
+
+def _check_moment(frame: pd.DataFrame, as_of: int) -> None:
+    if "as_of" in frame.columns and len(frame) and (other := frame["as_of"].to_numpy() != as_of).any():
+        found = say_instant(int(frame["as_of"].to_numpy()[other][0]))
+        raise DataError(
+            "E431",
+            "features.as_of",
+            f"{int(other.sum())} rows are of {found}, scores are of {say_instant(as_of)}",
+            "compute the features at that moment",
+        )
+
+
+def _check_once(customers: pa.ChunkedArray) -> None:
+    if pc.count_distinct(customers).as_py() == len(customers) and not customers.null_count:
+        return
+    counts = pc.value_counts(customers)
+    twice = [row["values"] for row in counts.filter(pc.greater(counts.field("counts"), 1)).slice(0, 3).to_pylist()]
+    message = f"a customer has one row, but {', '.join(map(repr, twice))} have more" if twice else "a row has no customer"
+    raise DataError("E430", "features.customer_id", message, "give each customer's features at one moment, once")

@@ -1,0 +1,341 @@
+"""Learning to forecast: many cutoffs, trees beside a linear model, everything chosen forward in time.
+
+One procedure, `fit`, learns at a moment T what was known then: cutoffs whose labels were complete by T. Inside it the
+newest of those cutoffs play the future for the older ones, which settles the number of trees, the share of the linear
+member and the calibration. `train` runs it twice: at the last cutoff, where the forward test then tells how good the
+procedure is, and at ``as_of``, which makes the champion out of all that is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from predseg.errors import LabelError, UsageError
+from predseg.forecast.fitting import choose_calibration, fit_linear, log_loss
+from predseg.forecast.forecaster import Array, Calibration, Forecaster, encode
+from predseg.forecast.sampling import FEWEST, Sample, check_labels, levels, no_room, sample_customers, weights
+from predseg.language.time import say_instant
+
+TREES: dict[str, Any] = {
+    "objective": "binary",
+    "learning_rate": 0.03,
+    "min_data_in_leaf": 30,
+    "lambda_l2": 10.0,
+    "bagging_fraction": 0.8,
+    "bagging_freq": 1,
+    "feature_fraction_bynode": 0.3,
+    "max_bin": 63,
+    "deterministic": True,
+    "force_row_wise": True,
+    "verbose": -1,
+}
+"""LightGBM, shallow and regularised; the number of leaves and of members follows the number of rows."""
+
+DATASET = {"feature_pre_filter": False, "max_bin": TREES["max_bin"], "verbose": -1}
+TUNED = ("num_leaves", "min_data_in_leaf", "lambda_l2", "feature_fraction_bynode", "learning_rate")
+BLENDS = (0.0, 0.25, 0.5)
+"""Shares of the linear member that are tried."""
+DEFAULT_ROUNDS, DEFAULT_BLEND = 150, 0.25
+"""Where no older cutoff can show what is best."""
+FEW_ROWS = 200_000
+"""Below, boosters are trained side by side on one core each."""
+PATIENCE = 100
+"""Trees without progress after which a fold stops."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to train.
+
+    Attributes:
+        horizon: Microseconds; labels look at (cutoff, cutoff + horizon].
+        as_of: The moment of training.
+        seed: Of every random choice.
+        tune: Trials of Optuna (0: the defaults, which need no extra).
+        features: Columns to learn from, in order; empty means all of the sample.
+        folds: Newest cutoffs that play the future when settings are chosen.
+        rounds: The most trees.
+        rows: Beyond this many rows settings are chosen on a sample of customers.
+        params: LightGBM parameters that replace the defaults.
+    """
+
+    horizon: int
+    as_of: int
+    seed: int = 0
+    tune: int = 0
+    features: tuple[str, ...] = ()
+    folds: int = 3
+    rounds: int = 600
+    rows: int = 100_000
+    params: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What the newest cutoffs settled: trees, share of the linear member, calibration, LightGBM parameters, and on which evidence."""
+
+    rounds: int
+    blend: float
+    calibration: Calibration
+    params: dict[str, Any]
+    folds: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """The result of `train`.
+
+    Attributes:
+        forecaster: The champion-to-be, refitted on every cutoff known at ``as_of``.
+        chosen: Its settings.
+        tested: The model of the forward test, learned from what was known at the last cutoff.
+        learned: What that model learned from.
+        test: The forward test: the last cutoff whose horizon is complete.
+        cutoffs: Per cutoff: ``cutoff``, ``rows``, ``positives``, ``rate``, ``role`` (train, gap, test).
+    """
+
+    forecaster: Forecaster
+    chosen: Chosen
+    tested: Forecaster
+    learned: Sample
+    test: Sample
+    cutoffs: tuple[dict[str, Any], ...]
+
+
+# --- training ------------------------------------------------------------------------------------------------------
+
+
+def train(sample: Sample, settings: Settings) -> Trained:
+    """Learn, test forward in time, and learn again from everything that is known.
+
+    Same sample and settings, same scores, byte for byte, whatever the number of threads.
+
+    Args:
+        sample: Every cutoff of `choose_cutoffs`; the newest is the forward test. No label may end after ``as_of``.
+        settings: How.
+
+    Raises:
+        LabelError: E501 one answer only, E502 fewer than 50 of either, E503 a label that ends after ``as_of``,
+            E504 no cutoff a horizon before the test, E505 nobody is eligible.
+        UsageError: E220 when ``tune`` is asked for without Optuna.
+    """
+    sample = _in_order(sample)
+    test_at = _check_sample(sample, settings)
+    learned, test = sample.until(test_at, settings.horizon), sample.take(sample.cutoff == test_at)
+    check_labels(learned.y, "training labels")
+    check_labels(test.y, "labels of the forward test")
+    tested, _ = fit(learned, replace(settings, as_of=test_at))
+    forecaster, chosen = fit(sample, settings)
+    return Trained(forecaster, chosen, tested, learned, test, _roles(sample, settings.horizon))
+
+
+def _in_order(sample: Sample) -> Sample:
+    """Rows by cutoff and customer, so that the order in which blocks arrive changes nothing."""
+    order = np.lexsort((np.asarray(sample.customer).astype(str), sample.cutoff))
+    return sample if (order == np.arange(len(order))).all() else sample.take(order)
+
+
+def _check_sample(sample: Sample, settings: Settings) -> int:
+    if not len(sample):
+        raise LabelError("E505", "sample", "nobody is eligible at any cutoff", "check `among:` of the model and the event names of the data")
+    test_at = int(sample.cutoff.max())
+    if test_at + settings.horizon > settings.as_of:
+        message = f"the labels of {say_instant(test_at)} end at {say_instant(test_at + settings.horizon)}, after as_of {say_instant(settings.as_of)}"
+        raise LabelError("E503", "sample", message, "leave out cutoffs whose horizon is not complete")
+    if int(sample.cutoff.min()) + settings.horizon > test_at:
+        raise no_room(int(sample.cutoff.min()), settings.as_of, settings.horizon)
+    return test_at
+
+
+def _roles(sample: Sample, horizon: int) -> tuple[dict[str, Any], ...]:
+    moments = sample.cutoffs()
+    found = []
+    for c in moments:
+        y = sample.y[sample.cutoff == c]
+        role = "test" if c == moments[-1] else "train" if c + horizon <= moments[-1] else "gap"
+        found.append({"cutoff": c, "rows": len(y), "positives": int(y.sum()), "rate": float(y.mean()), "role": role})
+    return tuple(found)
+
+
+def fit(sample: Sample, settings: Settings) -> tuple[Forecaster, Chosen]:
+    """Learn at ``settings.as_of`` from the rows whose labels were complete by then, and say what was chosen."""
+    known = sample.until(settings.as_of, settings.horizon)
+    features = settings.features or tuple(str(c) for c in known.X.columns)
+    known = replace(known, X=known.X[list(features)])
+    categories = levels(known.X)
+    chosen = choose(known, settings, categories)
+    matrix = encode(known.X, features, categories)
+    boosters = _boost(matrix, known, categories, [{**chosen.params, "seed": settings.seed + i} for i in range(_members(len(known)))], chosen.rounds)
+    linear = fit_linear(known, matrix, features, categories) if chosen.blend else None
+    return Forecaster(features, boosters, categories, linear, chosen.blend, chosen.calibration), chosen
+
+
+def _members(rows: int) -> int:
+    return 5 if rows < 60_000 else 3 if rows < 200_000 else 1
+
+
+def _leaves(rows: int) -> int:
+    return 8 if rows < 100_000 else 16 if rows < 400_000 else 31
+
+
+def _dataset(matrix: Array, known: Sample, categories: dict[str, tuple[str, ...]]) -> Any:
+    import lightgbm as lgb
+
+    features = [str(name) for name in known.X.columns]
+    columns = [f"f{i}" for i in range(len(features))]  # names of the project may hold characters that LightGBM refuses
+    traits = [i for i, name in enumerate(features) if name in categories]
+    return lgb.Dataset(matrix, known.y, weight=weights(known.cutoff), feature_name=columns, categorical_feature=traits, params=dict(DATASET))
+
+
+def _boost(matrix: Array, known: Sample, categories: dict[str, tuple[str, ...]], params: Sequence[dict[str, Any]], rounds: int) -> tuple[Any, ...]:
+    """Train one booster per set of parameters."""
+    import lightgbm as lgb
+
+    def one(tried: dict[str, Any]) -> Any:
+        return lgb.train(tried, _dataset(matrix, known, categories), rounds)
+
+    return tuple(_side_by_side(one, [{**p, "num_threads": _threads(len(known))} for p in params], len(known)))
+
+
+def _threads(rows: int) -> int:
+    return 1 if rows < FEW_ROWS else 0
+
+
+def _side_by_side(work: Callable[[Any], Any], items: Sequence[Any], rows: int) -> list[Any]:
+    """Work on all items at once, each on one core, when there are few rows (where threads would wait for each other); else in turn, each on all cores."""
+    from joblib import Parallel, delayed
+
+    return list(Parallel(n_jobs=-1 if _threads(rows) == 1 else 1, prefer="threads")(delayed(work)(item) for item in items))
+
+
+# --- choosing forward in time --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Fold:
+    """A cutoff that plays the future: what came before it, and itself."""
+
+    past: Sample
+    future: Sample
+
+
+def folds(known: Sample, settings: Settings) -> list[Fold]:
+    """Return up to ``settings.folds`` pairs of past and future, newest first; no label of a past ends after its future's cutoff."""
+    found: list[Fold] = []
+    for moment in reversed(known.cutoffs()):
+        past, future = known.until(moment, settings.horizon), known.take(known.cutoff == moment)
+        if len(found) < settings.folds and _both(past.y) and _both(future.y):
+            found.append(Fold(past, future))
+    return found
+
+
+def _both(y: Array) -> bool:
+    return bool(len(y)) and FEWEST <= int(y.sum()) <= len(y) - FEWEST
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """One fold after training: log loss by number of trees, the trees' logits at any number, the linear member's logits, the truth."""
+
+    curve: Array
+    booster: Any
+    matrix: Array
+    linear: Array
+    y: Array
+
+    def trees(self, rounds: int) -> Array:
+        """Return the logits of the first ``rounds`` trees."""
+        return np.asarray(self.booster.predict(self.matrix, raw_score=True, num_iteration=rounds))
+
+
+def choose(known: Sample, settings: Settings, categories: dict[str, tuple[str, ...]]) -> Chosen:
+    """Return the settings under which the newest cutoffs were best foretold by the older ones; the defaults when there are none."""
+    params = {**TREES, "num_leaves": _leaves(len(known)), **settings.params}
+    pairs = folds(sample_customers(known, settings.rows), settings)
+    if not pairs:
+        return Chosen(min(DEFAULT_ROUNDS, settings.rounds), DEFAULT_BLEND, Calibration(), params)
+    if settings.tune:
+        params |= _tuned(pairs, settings, categories, params)
+    trials = _trials(pairs, settings, categories, params)
+    rounds = best_rounds([t.curve for t in trials])
+    logits = [(t.trees(rounds), t.linear, t.y) for t in trials]
+    blend = min(BLENDS, key=lambda share: sum(log_loss(y, (1 - share) * trees + share * linear) for trees, linear, y in logits))
+    parts = [((1 - blend) * trees + blend * linear, y) for trees, linear, y in logits]
+    moments = [int(pair.future.cutoff[0]) for pair in pairs]
+    apart = [part for i, part in enumerate(parts) if moments[0] - moments[i] >= i * settings.horizon]
+    return Chosen(rounds, blend, choose_calibration(apart), params, tuple(moments))
+
+
+def _trials(pairs: Sequence[Fold], settings: Settings, categories: dict[str, tuple[str, ...]], params: dict[str, Any]) -> list[Trial]:
+    features = [str(c) for c in pairs[0].past.X.columns]
+    found = []
+    for pair, (curve, booster, future) in zip(pairs, _grow(pairs, settings, categories, params), strict=True):
+        member = fit_linear(pair.past, encode(pair.past.X, features, categories), features, categories)
+        found.append(Trial(curve, booster, future, Forecaster(tuple(features), (), categories, member).raw_matrix(future), pair.future.y))
+    return found
+
+
+def _grow(
+    pairs: Sequence[Fold], settings: Settings, categories: dict[str, tuple[str, ...]], params: dict[str, Any]
+) -> list[tuple[Array, Any, Array]]:
+    """Return per fold the log loss of its future by number of trees, the booster, and the encoded future."""
+    import lightgbm as lgb
+
+    features = [str(c) for c in pairs[0].past.X.columns]
+    rows = max(len(pair.past) for pair in pairs)
+
+    def one(pair: Fold) -> tuple[Array, Any, Array]:
+        past, future = (encode(part.X, features, categories) for part in (pair.past, pair.future))
+        data = _dataset(past, pair.past, categories)
+        found: dict[str, Any] = {}
+        asked = {**params, "seed": settings.seed, "metric": "binary_logloss", "num_threads": _threads(rows)}
+        watched = lgb.Dataset(future, pair.future.y, reference=data, params=dict(DATASET))
+        stop = [lgb.record_evaluation(found), lgb.early_stopping(PATIENCE, verbose=False)]
+        booster = lgb.train(asked, data, settings.rounds, valid_sets=[watched], valid_names=["future"], callbacks=stop)
+        return np.asarray(found["future"]["binary_logloss"]), booster, future
+
+    return _side_by_side(one, pairs, rows)
+
+
+def best_rounds(curves: Sequence[Array]) -> int:
+    """Return the number of trees with the least mean log loss; a curve that stopped early goes on with its last value.
+
+    >>> best_rounds([np.array([0.6, 0.4, 0.5]), np.array([0.6, 0.5, 0.3, 0.2])])
+    4
+    """
+    longest = max(len(c) for c in curves)
+    padded = [np.concatenate([c, np.full(longest - len(c), c[-1])]) for c in curves]
+    return int(np.argmin(np.mean(padded, axis=0))) + 1
+
+
+def _tuned(pairs: Sequence[Fold], settings: Settings, categories: dict[str, tuple[str, ...]], params: dict[str, Any]) -> dict[str, Any]:
+    try:
+        import optuna
+    except ImportError:
+        raise UsageError("E220", "tune", "tuning needs Optuna, which is not installed", "pip install 'predseg[tune]', or leave `tune:` out") from None
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+    def objective(trial: Any) -> float:
+        tried = {**params, **_suggest(trial)}
+        curves = [curve for curve, _, _ in _grow(pairs, settings, categories, tried)]
+        at = best_rounds(curves) - 1
+        return float(np.mean([c[min(at, len(c) - 1)] for c in curves]))
+
+    study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=settings.seed))
+    study.enqueue_trial({name: params[name] for name in TUNED})
+    study.optimize(objective, n_trials=settings.tune)
+    return dict(study.best_params)
+
+
+def _suggest(trial: Any) -> dict[str, Any]:
+    return {
+        "num_leaves": trial.suggest_int("num_leaves", 4, 63, log=True),
+        "min_data_in_leaf": trial.suggest_int("min_data_in_leaf", 10, 500, log=True),
+        "lambda_l2": trial.suggest_float("lambda_l2", 0.1, 100.0, log=True),
+        "feature_fraction_bynode": trial.suggest_float("feature_fraction_bynode", 0.1, 1.0),
+        "learning_rate": trial.suggest_float("learning_rate", 0.01, 0.1, log=True),
+    }

@@ -1,0 +1,183 @@
+"""The events table: sources are read, checked, de-duplicated, joined to what is there, and the whole is replaced at once.
+
+    store/tables/events/part-NNNNN.parquet        sorted by (customer_id, event_time, event_id); no customer in two files
+    store/tables/quarantine/part-00000.parquet    the bad rows of the present sources: source, raw, reason, field, received_at
+    store/ingest.json                             the report, and what the sources looked like
+
+For every source received = accepted + duplicates + quarantined. A load adds to the table and changes nothing when the
+same rows come again. When no file changed nothing is read; when a declaration changed the table is built anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from predseg.engine import engine_in
+from predseg.history import contract, identity, merge, sources, values
+from predseg.history import report as report_
+from predseg.history.contract import Property
+from predseg.history.customers import ingest_customers
+from predseg.history.report import IngestReport, SourceReport
+from predseg.history.staging import QUARANTINE, Progress, Stage, keep_quarantine, plan
+from predseg.store import Store
+
+if TYPE_CHECKING:
+    from predseg.config import Config
+
+FORMAT = 1
+"""Raised when the same sources would give another table; stored tables are then built anew."""
+
+
+def ingest(config: Config, store: Store, *, now: int, rebuild: bool = False, progress: Progress | None = None) -> IngestReport:
+    """Bring the events table up to date with the sources and return what was done.
+
+    Args:
+        config: The project.
+        store: Where the tables are.
+        now: The clock (µs); events more than five minutes ahead of it wait in quarantine.
+        rebuild: Forget the present table and build it from the sources as they are.
+        progress: Called while it works.
+
+    Raises:
+        DataError: E401 to E408 when a source cannot be read; E409 when more rows than the tolerance break the contract
+            (the good rows, the quarantine and the report are written before); E410, E411 when the store cannot be written.
+        UsageError: E210 when another process is writing to the store.
+    """
+    tell = progress or (lambda step, done, total: None)
+    found = {name: sources.locate(source, config.resolve, f"source {name}") for name, source in config.sources.items()}
+    state = report_.State(_definition(config), {name: sources.fingerprint(paths) for name, paths in found.items()})
+    memory = None if rebuild else _current(config, store, state, now)
+    if memory is None:
+        with store.lock():
+            memory = report_.remembered(store)
+            stale = memory is None or memory.state.definition != state.definition or not store.exists("events")
+            with store.scratch("ingest") as folder:
+                report, due = _Load(config, store, folder, now, rebuild or stale, tell).run(found)
+            memory = report_.Memory(replace(state, due=due), report)
+            report_.remember(store, memory)
+    report = _with_traits(config, store, memory, rebuild, tell).report
+    report_.judge(report, config.contract.tolerance)
+    return report
+
+
+def _current(config: Config, store: Store, state: report_.State, now: int) -> report_.Memory | None:
+    """Return what is remembered when nothing needs to be read: no lock is taken for that."""
+    if not store.exists("events"):
+        return None
+    memory = report_.remembered(store)
+    if not config.sources:
+        return memory or report_.Memory(state, IngestReport())
+    if memory is None or memory.state.definition != state.definition or not memory.state.same(state, now):
+        return None
+    return replace(memory, report=replace(memory.report, up_to_date=True, rebuilt=False))
+
+
+def _with_traits(config: Config, store: Store, memory: report_.Memory, rebuild: bool, tell: Progress) -> report_.Memory:
+    traits = ingest_customers(config, store, rebuild=rebuild, progress=tell)
+    if traits == memory.report.traits:
+        return memory
+    memory = replace(memory, report=replace(memory.report, traits=traits))
+    report_.remember(store, memory)
+    return memory
+
+
+def last_report(store: Store) -> IngestReport | None:
+    """Return the report of the last ingest, or None when there was none."""
+    before = report_.remembered(store)
+    return before.report if before else None
+
+
+def _definition(config: Config) -> str:
+    """Return a hash of everything that decides what the table looks like, but not of what the files hold."""
+    parts = {name: sources.definition(source, config.timezone) for name, source in config.sources.items()}
+    whole = {"format": FORMAT, "sources": parts, "counted": sorted(config.numeric_properties()), "events": config.contract.events}
+    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+
+
+# one load
+
+
+@dataclass(frozen=True)
+class _Load:
+    """One load of all sources: what it reads from and where it goes."""
+
+    config: Config
+    store: Store
+    folder: Path
+    now: int
+    rebuild: bool
+    tell: Progress
+
+    def run(self, found: dict[str, tuple[Path, ...]]) -> tuple[IngestReport, int | None]:
+        """Read, merge, and put the tables in place; return the report and when the next waiting event is due."""
+        existing = [] if self.rebuild else self.store.files("events")
+        aside = self.folder / "quarantine.parquet"
+        with pq.ParquetWriter(aside, QUARANTINE, compression="zstd") as quarantine:
+            stages, was = self._read(found, quarantine, merge.existing_kinds(existing[0]) if existing else {})
+            given = {column for stage in stages for column in stage.reading.given}
+            files = {number: stage.file for number, stage in enumerate(stages)}
+            properties = stages[0].properties if stages else plan([was], set())
+            whole = merge.Merge(existing, was, files, properties, "anonymous_id" in given, "event_id" in given)
+            total = sum(stage.tally.good for stage in stages) + sum(pq.read_metadata(file).num_rows for file in existing)
+            with engine_in(self.folder, "merge") as engine, self.store.replace("events") as target:
+                counts, refused = merge.merge_events(engine, whole, target, lambda done: self.tell("sorting", done, total))
+                if refused:
+                    quarantine.write_table(_refused_links(refused))
+                quarantine.close()
+                keep_quarantine(self.store, "part-events", aside)
+        dues = [stage.tally.due for stage in stages if stage.tally.due is not None]
+        return _report(stages, counts, len(refused), self.rebuild), min(dues) - contract.AHEAD if dues else None
+
+    def _read(self, found: dict[str, tuple[Path, ...]], quarantine: pq.ParquetWriter, was: dict[str, str]) -> tuple[list[Stage], dict[str, str]]:
+        config = self.config
+        with ExitStack() as opened:
+            readings = []
+            for number, (name, source) in enumerate(config.sources.items()):
+                engine = opened.enter_context(engine_in(self.folder, f"source-{number}"))
+                readings.append((engine, sources.read_events(engine, source, found[name], source.timezone or config.timezone)))
+            properties = plan([was, *(reading.kinds for _, reading in readings)], config.numeric_properties())
+            stages = [
+                Stage(engine, reading, properties, _fields(properties), self.folder / f"load-{number}.parquet", quarantine)
+                for number, (engine, reading) in enumerate(readings)
+            ]
+            for stage in stages:
+                check = partial(contract.check_events, reading=stage.reading, properties=properties, events=config.contract.events, now=self.now)
+                stage.fill(check, self.tell)
+                stage.engine.close()
+        return stages, was
+
+
+def _fields(properties: list[Property]) -> pa.Schema:
+    fields = [(name, pa.string()) for name in ("customer_id", "anonymous_id", "event")]
+    fields += [("event_time", values.INSTANT), ("received_at", values.INSTANT), ("value", values.EXACT), ("event_id", pa.string())]
+    return pa.schema(fields + [(p.column, p.type) for p in properties])
+
+
+def _refused_links(refused: list[identity.Refused]) -> pa.Table:
+    raw = [json.dumps({"anonymous_id": r.anonymous_id, "customer_id": r.customer_id}, ensure_ascii=False) for r in refused]
+    reasons = [f"already belongs to customer {r.owner}; two customers are never merged" for r in refused]
+    seen = pa.array([r.visible_at for r in refused], pa.int64()).cast(values.INSTANT)
+    n = len(refused)
+    return pa.table([pa.array(["identity"] * n), pa.array(raw), pa.array(reasons), pa.array(["anonymous_id"] * n), seen], schema=QUARANTINE)
+
+
+def _report(stages: list[Stage], counts: merge.Counts, refused: int, rebuilt: bool) -> IngestReport:
+    parts = tuple(_source_report(stage, load, counts) for load, stage in enumerate(stages))
+    events = dict(sorted(counts.events.items(), key=lambda pair: (-pair[1], pair[0])))
+    return IngestReport(parts, counts.rows, counts.customers, events, counts.first, counts.last, counts.visible, refused, rebuilt)
+
+
+def _source_report(stage: Stage, load: int, counts: merge.Counts) -> SourceReport:
+    tally, lost = stage.tally, counts.conflicts.get(load, 0)
+    if counts.seen.get(load, 0) + lost != tally.good or tally.received != tally.good + tally.bad:
+        raise RuntimeError(f"{stage.reading.place}: rows were lost: {tally}, seen {counts.seen.get(load)}, conflicts {lost}")
+    return tally.report(stage.reading.name, counts.accepted.get(load, 0), counts.new.get(load, 0), lost)

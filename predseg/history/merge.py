@@ -1,0 +1,424 @@
+"""Many loads → one events table: no event twice, sorted by customer and time, cut into files between customers.
+
+What is the same event:
+
+- Rows with an ``event_id`` are the same event when it is equal. Of different contents the smallest (received_at, canonical JSON) stays.
+- A row without one is named by a hash of its content: ``~`` and 24 hex digits, for the second and later equal rows
+  of one load ``~`` and their ordinal in 6 hex digits. So a reload changes nothing, and equal real rows survive.
+
+Canonical JSON is the content with sorted keys, without nulls, spaces, source name and event_id; instants in
+microseconds, numbers without trailing zeros. :func:`canonical_json` is its definition, :func:`_json_sql` the same in SQL.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from predseg.engine import Engine, literal
+from predseg.history import identity, values
+from predseg.history.contract import Property
+from predseg.history.staging import as_text, number_text
+from predseg.language.time import parse_instant
+
+FILE_ROWS = 1_000_000
+GROUP_ROWS = 131_072
+MADE = r"^~[0-9a-f]{24}(~[0-9a-f]{6})?$"
+EXISTING = -1
+"""The number of the load that is the events table itself."""
+_EVENT = pa.dictionary(pa.int32(), pa.string())
+
+
+# content and names
+
+
+def canonical_json(row: dict[str, Any]) -> str:
+    """Return the content of an event as canonical JSON: what the hash of an event without id is made of.
+
+    Args:
+        row: Column → value; instants as microseconds or aware datetimes, exact numbers as Decimal, null as None.
+
+    >>> canonical_json({"event": "Order Completed", "value": Decimal("12.5000"), "customer_id": "c1", "event_id": "e1", "note": None})
+    '{"customer_id":"c1","event":"Order Completed","value":12.5}'
+    """
+    pairs = (f"{_json_text(name)}:{_json_value(row[name])}" for name in sorted(row) if row[name] is not None and name not in _NO_CONTENT)
+    return "{" + ",".join(pairs) + "}"
+
+
+_NO_CONTENT = ("event_id", "linked_at")
+
+
+def _json_text(text: str) -> str:
+    return re.sub(r"\\u00([0-9a-f]{2})", lambda m: m[0].upper().replace("\\U", "\\u"), json.dumps(text, ensure_ascii=False))
+
+
+def _json_value(value: Any) -> str:
+    if isinstance(value, Decimal):
+        return f"{value:f}".rstrip("0").rstrip(".") if value % 1 else str(int(value))
+    if isinstance(value, datetime):
+        return str(parse_instant(value))
+    if isinstance(value, str):
+        return _json_text(value)
+    if isinstance(value, list):
+        return "[" + ",".join("null" if item is None else _json_text(item) for item in value) + "]"
+    return json.dumps(value)
+
+
+def made_id(row: dict[str, Any], ordinal: int = 0) -> str:
+    """Return the event_id of an event that came without one; ``ordinal`` counts equal rows of one load.
+
+    >>> made_id({"customer_id": "c1", "event": "Order Completed", "event_time": 0, "received_at": 0})
+    '~48751ad3b8bae19c3664b01d'
+    """
+    name = "~" + hashlib.sha256(canonical_json(row).encode()).hexdigest()[:24]
+    return f"{name}~{ordinal:06x}" if ordinal else name
+
+
+def _json_sql(properties: list[Property], anonymous: bool) -> str:
+    """Return the SQL of canonical JSON over the engine's columns."""
+    texts = {"customer_id": "to_json(customer_id)", "event": "to_json(event)"}
+    texts |= {"event_time": "epoch_us(event_time)::varchar", "received_at": "epoch_us(received_at)::varchar", "value": number_text("value")}
+    if anonymous:
+        texts["anonymous_id"] = "to_json(anonymous_id)"
+    for item in properties:
+        texts[item.name] = number_text(item.column) if item.kind == "number" else f"to_json({item.column})"
+    pairs = [f"{literal(',' + _json_text(name) + ':')} || {texts[name]}" for name in sorted(texts)]
+    return f"'{{' || substr(concat({', '.join(pairs)}), 2) || '}}'"
+
+
+# what goes in
+
+
+@dataclass
+class Counts:
+    """What became of the rows of each load (by its number), and what the table holds now."""
+
+    seen: dict[int, int] = field(default_factory=dict)
+    accepted: dict[int, int] = field(default_factory=dict)
+    new: dict[int, int] = field(default_factory=dict)
+    conflicts: dict[int, int] = field(default_factory=dict)
+    rows: int = 0
+    customers: int = 0
+    events: dict[str, int] = field(default_factory=dict)
+    first: int | None = None
+    last: int | None = None
+    visible: int | None = None
+
+
+@dataclass(frozen=True)
+class Merge:
+    """Everything that a merge reads.
+
+    Attributes:
+        existing: Files of the present events table; empty when it is built anew.
+        kinds: Kind of each of its properties.
+        staged: One Parquet file of good rows per load.
+        properties: The properties of the new table.
+        anonymous: Whether anonymous ids are in use.
+        named: Whether some rows bring an event_id.
+    """
+
+    existing: list[Path]
+    kinds: dict[str, str]
+    staged: dict[int, Path]
+    properties: list[Property]
+    anonymous: bool
+    named: bool
+
+
+def existing_kinds(file: Path) -> dict[str, str]:
+    """Return the properties of an events file and their kinds."""
+    kinds = {}
+    for column in pq.read_schema(file):
+        if column.name not in ("customer_id", "event", "event_time", "received_at", "value", "event_id", "anonymous_id", "linked_at"):
+            type_ = column.type
+            is_text = "list" if pa.types.is_list(type_) else "text"
+            kinds[column.name] = (
+                "flag"
+                if pa.types.is_boolean(type_)
+                else "whole"
+                if pa.types.is_integer(type_)
+                else "number"
+                if pa.types.is_decimal(type_)
+                else is_text
+            )
+    return kinds
+
+
+def _existing_sql(merge: Merge) -> str:
+    """Return the present table under the engine's names, every row with the customer its source gave it."""
+    aliases = {name: f"c{i}" for i, name in enumerate(pq.read_schema(merge.existing[0]).names)}
+    own, anonymous = aliases["customer_id"], aliases.get("anonymous_id", "null::varchar")
+    if "anonymous_id" in aliases:
+        own = identity.own_sql(own, anonymous, aliases["linked_at"])
+    columns = [f"{EXISTING}::smallint as load", f"{own} as customer_id", f"{anonymous} as anonymous_id"]
+    columns += [f"{aliases[name]} as {name}" for name in ("event", "event_time", "received_at", "value")]
+    event_id = aliases["event_id"]
+    renamed = any(merge.kinds.get(p.name, p.kind) != p.kind for p in merge.properties)
+    columns.append(f"case when not {_made(event_id)} then {event_id} end as event_id" if renamed else f"{event_id} as event_id")
+    columns += [f"{_converted(item, merge.kinds.get(item.name), aliases)} as {item.column}" for item in merge.properties]
+    files = ", ".join(literal(file) for file in merge.existing)
+    return f"select {', '.join(columns)} from read_parquet([{files}], hive_partitioning = false) as t({', '.join(aliases.values())})"
+
+
+def _converted(item: Property, was: str | None, aliases: dict[str, str]) -> str:
+    if was is None:
+        return f"null::{_SQL[item.kind]}"
+    column = aliases[item.name]
+    return as_text(column, was) if item.kind == "text" != was else f"{column}::{_SQL[item.kind]}"
+
+
+def _made(column: str) -> str:
+    return f"(starts_with({column}, '~') and regexp_matches({column}, {literal(MADE)}))"
+
+
+_SQL = {"flag": "boolean", "whole": "bigint", "number": "decimal(18,4)", "text": "varchar", "list": "varchar[]"}
+
+
+def _rows_sql(merge: Merge) -> str:
+    plain = ["customer_id", "anonymous_id", "event", "event_time", "received_at", "value", "event_id", *(p.column for p in merge.properties)]
+    parts = [f"select {load}::smallint as load, {', '.join(plain)} from read_parquet({literal(file)})" for load, file in merge.staged.items()]
+    if merge.existing:
+        parts.insert(0, _existing_sql(merge))
+    made = f"(event_id is null or {_made('event_id')})"
+    content = f"'~' || substr(sha256({_json_sql(merge.properties, merge.anonymous)}), 1, 24)"
+    name = f"case when event_id is null then {content} when {made} then left(event_id, 25) else event_id end"
+    return f"select * exclude (event_id), {made} as made, {name} as name from ({' union all '.join(parts)})"
+
+
+# the merge
+
+
+def merge_events(engine: Engine, merge: Merge, folder: Path, progress: Callable[[int], None]) -> tuple[Counts, list[identity.Refused]]:
+    """Write the files of the events table into ``folder`` and return what became of the rows.
+
+    ``progress`` is called with the number of rows written so far.
+    """
+    counts = Counts()
+    if not merge.existing and not merge.staged:
+        with _Files(folder, _schema(merge)):
+            return counts, []
+    engine.view("loads", _rows_sql(merge))
+    engine.view("kept", _settle(engine, merge, counts) if merge.named else "select * from loads")
+    refused = identity.link(engine, "kept") if merge.anonymous else []
+    rows = identity.person_sql("kept") if merge.anonymous else "select * from kept"
+    columns = [name for name in _schema(merge).names if name not in ("event_id", *(p.name for p in merge.properties))]
+    columns += ["load", "made", "name", *(p.column for p in merge.properties)]
+    ordered = f"select {', '.join(columns)} from ({rows}) order by customer_id, event_time, name, load"
+    with _Files(folder, _schema(merge)) as files:
+        for rows in _without_repeats(engine.stream(ordered), counts):
+            files.write(_final(rows, merge))
+            _describe(rows, counts)
+            progress(counts.rows)
+    counts.customers = files.customers
+    return counts, refused
+
+
+def _settle(engine: Engine, merge: Merge, counts: Counts) -> str:
+    """Find event ids that come with more than one content and return the query of the rows that stay."""
+    content = ["customer_id", "anonymous_id", "event", "event_time", "received_at", "value", *(p.column for p in merge.properties)]
+    mark = f"hash({', '.join(content)})"
+    engine.execute(
+        "create or replace temp table disputed as select id from "
+        f"(select hash(name) as id, {mark} as mark from loads where not made) group by id having min(mark) <> max(mark)"
+    )
+    if not engine.rows("select count(*) from disputed")[0][0]:
+        return "select * from loads"
+    engine.execute(
+        "create or replace temp table winners as select name, arg_min(mark, (received_at, content)) as mark from "
+        f"(select name, received_at, {mark} as mark, {_json_sql(merge.properties, merge.anonymous)} as content from loads "
+        "where not made and hash(name) in (select id from disputed)) group by name"
+    )
+    verdict = (
+        f"from loads left join winners on loads.name = winners.name and not loads.made where winners.name is {{}} null and {mark} {{}} winners.mark"
+    )
+    lost = engine.rows(f"select load, count(*) {verdict.format('not', '<>')} group by load")
+    counts.conflicts = {load: number for load, number in lost if load != EXISTING}
+    return f"select loads.* from loads left join winners on loads.name = winners.name and not loads.made where winners.name is null or {mark} = winners.mark"
+
+
+def _without_repeats(batches: Iterator[pa.RecordBatch], counts: Counts) -> Iterator[pa.Table]:
+    """Yield the sorted rows without repeats, each with its event_id. A run of equal keys is never split over two steps."""
+    carry: pa.Table | None = None
+    for batch in batches:
+        table = pa.Table.from_batches([batch])
+        table = pa.concat_tables([carry, table]) if carry is not None and len(carry) else table
+        fresh = _changes(table)
+        last = int(np.flatnonzero(fresh)[-1])
+        carry = table.slice(last)
+        if last:
+            yield _distinct(table.slice(0, last).combine_chunks(), fresh[:last], counts)
+    if carry is not None and len(carry):
+        yield _distinct(carry.combine_chunks(), _changes(carry), counts)
+
+
+def _changes(table: pa.Table) -> np.ndarray:
+    """Return where a new (customer_id, event_time, name) begins; the first row always does."""
+    fresh = np.zeros(len(table), dtype=bool)
+    fresh[:1] = True
+    for name in ("customer_id", "event_time", "name"):
+        column = table.column(name).combine_chunks()
+        fresh[1:] |= values.flags(pc.not_equal(column.slice(1), column.slice(0, len(column) - 1)))
+    return fresh
+
+
+def _distinct(table: pa.Table, fresh: np.ndarray, counts: Counts) -> pa.Table:
+    """Return the rows of whole runs that stay.
+
+    In a run every load has a block of n equal rows (one, when they have an id of their own). The k-th of a block is new
+    when no earlier load has k of them; it is accepted when no earlier load of this time has.
+    """
+    load = table.column("load").to_numpy()
+    begins = fresh.copy()
+    begins[1:] |= load[1:] != load[:-1]
+    starts = np.flatnonzero(begins)
+    block = np.cumsum(begins) - 1
+    ordinal = np.arange(len(table)) - starts[block]
+    loads, sizes = load[starts], np.diff(np.append(starts, len(table)))
+    size = np.where(table.column("made").to_numpy()[starts], sizes, 1)
+    run = (np.cumsum(fresh) - 1)[starts]
+    earlier, earlier_loaded = _largest_before(run, size), _largest_before(run, np.where(loads == EXISTING, 0, size))
+    _count(counts.seen, loads, sizes)
+    _count(counts.accepted, loads, np.maximum(0, size - earlier_loaded))
+    _count(counts.new, loads, np.maximum(0, size - earlier))
+    keep = (ordinal >= earlier[block]) & (ordinal < size[block])
+    table = table.append_column("event_id", _event_ids(table.column("name").combine_chunks(), ordinal))
+    return table.filter(pa.array(keep))
+
+
+def _largest_before(run: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """Return for every block the largest size among the earlier blocks of its run, 0 for the first."""
+    if len(run) == 0 or run[-1] + 1 == len(run):
+        return np.zeros(len(run), dtype=np.int64)
+    largest = pd.Series(size).groupby(run).cummax().to_numpy()
+    before = np.zeros(len(run), dtype=np.int64)
+    before[1:] = np.where(run[1:] == run[:-1], largest[:-1], 0)
+    return before
+
+
+def _count(into: dict[int, int], loads: np.ndarray, numbers: np.ndarray) -> None:
+    for load in np.unique(loads):
+        if load != EXISTING:
+            into[int(load)] = into.get(int(load), 0) + int(numbers[loads == load].sum())
+
+
+def _event_ids(names: pa.Array, ordinal: np.ndarray) -> pa.Array:
+    again = np.flatnonzero(ordinal)
+    if not len(again):
+        return names
+    suffix = np.full(len(names), "", dtype=object)
+    suffix[again] = [f"~{number:06x}" for number in ordinal[again]]
+    return pc.binary_join_element_wise(names, pa.array(suffix, pa.string()), "")
+
+
+# what comes out
+
+
+def _schema(merge: Merge) -> pa.Schema:
+    fields = [("customer_id", pa.string()), ("event", _EVENT), ("event_time", values.INSTANT), ("received_at", values.INSTANT)]
+    fields += [("value", values.EXACT), ("event_id", pa.string())]
+    fields += [("anonymous_id", pa.string()), ("linked_at", values.INSTANT)] if merge.anonymous else []
+    return pa.schema(fields + [(p.name, p.type) for p in merge.properties])
+
+
+def _final(rows: pa.Table, merge: Merge) -> pa.Table:
+    schema = _schema(merge)
+    named = {p.name: p.column for p in merge.properties}
+    return pa.table([rows.column(named.get(f.name, f.name)).cast(f.type) for f in schema], schema=schema)
+
+
+def _describe(rows: pa.Table, counts: Counts) -> None:
+    counts.rows += len(rows)
+    for pair in pc.value_counts(rows.column("event")).to_pylist():
+        counts.events[pair["values"]] = counts.events.get(pair["values"], 0) + pair["counts"]
+    when = rows.column("event_time").cast(pa.int64()).to_numpy()
+    seen = np.maximum(when, rows.column("received_at").cast(pa.int64()).to_numpy())
+    if len(when):
+        counts.first = int(when.min()) if counts.first is None else min(counts.first, int(when.min()))
+        counts.last = int(when.max()) if counts.last is None else max(counts.last, int(when.max()))
+        counts.visible = int(seen.max()) if counts.visible is None else max(counts.visible, int(seen.max()))
+
+
+def encoding(schema: pa.Schema) -> dict[str, Any]:
+    """Return the options of a Parquet writer that make a table small and quick to read back."""
+    texts = [f.name for f in schema if (pa.types.is_string(f.type) or pa.types.is_dictionary(f.type)) and f.name != "event_id"]
+    lists = [f"{f.name}.list.element" for f in schema if pa.types.is_list(f.type)]
+    times = {f.name: "DELTA_BINARY_PACKED" for f in schema if pa.types.is_timestamp(f.type)}
+    plain = {f.name: "PLAIN" for f in schema if pa.types.is_integer(f.type) or pa.types.is_decimal(f.type)}
+    return {"compression": "zstd", "use_dictionary": texts + lists, "column_encoding": times | plain, "store_decimal_as_integer": True}
+
+
+class _Files:
+    """Part files of about a million rows, cut between customers, in row groups of 131,072."""
+
+    def __init__(self, folder: Path, schema: pa.Schema) -> None:
+        self._folder, self._schema = folder, schema
+        self._writer: pq.ParquetWriter | None = None
+        self._waiting: list[pa.Table] = []
+        self._number = self._written = self._held = 0
+        self._last: str | None = None
+        self.customers = 0
+
+    def __enter__(self) -> _Files:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self._close()
+            if self._number == 0:
+                pq.write_table(self._schema.empty_table(), self._folder / "part-00000.parquet", **encoding(self._schema))
+        elif self._writer is not None:
+            self._writer.close()
+
+    def write(self, table: pa.Table) -> None:
+        ids = table.column("customer_id").combine_chunks()
+        begins = np.ones(len(ids), dtype=bool)
+        begins[1:] = values.flags(pc.not_equal(ids.slice(1), ids.slice(0, max(0, len(ids) - 1))))
+        if len(ids):
+            begins[0] = ids[0].as_py() != self._last
+            self._last = ids[-1].as_py()
+        self.customers += int(begins.sum())
+        cuts = np.flatnonzero(begins)
+        start = 0
+        while (at := int(np.searchsorted(cuts, start + max(0, FILE_ROWS - self._written - self._held)))) < len(cuts):
+            self._hold(table.slice(start, int(cuts[at]) - start))
+            self._close()
+            start = int(cuts[at])
+        self._hold(table.slice(start))
+
+    def _hold(self, table: pa.Table) -> None:
+        self._waiting.append(table)
+        self._held += len(table)
+        if self._held >= GROUP_ROWS:
+            held = pa.concat_tables(self._waiting)
+            whole = len(held) - len(held) % GROUP_ROWS
+            self._flush(held.slice(0, whole))
+            self._waiting, self._held = [held.slice(whole)], len(held) - whole
+
+    def _flush(self, table: pa.Table) -> None:
+        if self._writer is None:
+            path = self._folder / f"part-{self._number:05d}.parquet"
+            self._writer = pq.ParquetWriter(path, self._schema, **encoding(self._schema))
+            self._number += 1
+        self._writer.write_table(table.unify_dictionaries(), row_group_size=GROUP_ROWS)
+        self._written += len(table)
+
+    def _close(self) -> None:
+        if self._held:
+            self._flush(pa.concat_tables(self._waiting))
+        if self._writer is not None:
+            self._writer.close()
+        self._writer, self._waiting, self._written, self._held = None, [], 0, 0

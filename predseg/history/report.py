@@ -1,0 +1,174 @@
+"""What an ingest found: the report, how it is kept in the store, and when it is refused."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from predseg.errors import DataError
+from predseg.store import Store
+
+FILE = "ingest.json"
+SAMPLES = 5
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One quarantined row: what is wrong with which field, and the row as it came."""
+
+    field: str
+    reason: str
+    raw: str
+
+
+@dataclass(frozen=True)
+class SourceReport:
+    """What became of the rows of one source.
+
+    Attributes:
+        name: Name of the source.
+        received: Rows read.
+        accepted: Rows in the events table.
+        duplicates: Rows that repeat another one of this load; of one event_id also those with other content.
+        quarantined: Rows that break the contract.
+        new: Accepted rows that were not in the table before.
+        conflicts: Duplicates that had other content than the row that stayed.
+        rounded: Numbers that lost digits beyond the fourth.
+        reasons: ``FIELD REASON`` → rows, most frequent first.
+        samples: Up to five quarantined rows of every reason.
+    """
+
+    name: str
+    received: int
+    accepted: int
+    duplicates: int
+    quarantined: int
+    new: int = 0
+    conflicts: int = 0
+    rounded: int = 0
+    reasons: dict[str, int] = field(default_factory=dict)
+    samples: tuple[Sample, ...] = ()
+
+
+@dataclass(frozen=True)
+class IngestReport:
+    """What an ingest did and what the events table holds since.
+
+    Attributes:
+        sources: One report a source.
+        rows: Events in the table.
+        customers: Customers in it.
+        events: Event name → number of events, most frequent first.
+        first: Earliest event_time (µs); None when the table is empty.
+        last: Latest event_time (µs).
+        visible: Latest instant at which an event became visible (µs): the default ``as_of``.
+        refused_links: Links that would have merged two customers.
+        rebuilt: The table was built anew from the sources.
+        traits: What became of the rows of `customers:`; None when the project declares none.
+        up_to_date: Nothing had changed and nothing was read; the rest is what the last reading found.
+    """
+
+    sources: tuple[SourceReport, ...] = ()
+    rows: int = 0
+    customers: int = 0
+    events: dict[str, int] = field(default_factory=dict)
+    first: int | None = None
+    last: int | None = None
+    visible: int | None = None
+    refused_links: int = 0
+    rebuilt: bool = False
+    traits: SourceReport | None = None
+    up_to_date: bool = False
+
+    @property
+    def received(self) -> int:
+        """Rows read from all sources."""
+        return sum(s.received for s in self.sources)
+
+    @property
+    def accepted(self) -> int:
+        """Rows of all sources that are in the table."""
+        return sum(s.accepted for s in self.sources)
+
+    @property
+    def duplicates(self) -> int:
+        """Rows of all sources that repeat another."""
+        return sum(s.duplicates for s in self.sources)
+
+    @property
+    def quarantined(self) -> int:
+        """Rows of all sources that break the contract."""
+        return sum(s.quarantined for s in self.sources)
+
+
+def judge(report: IngestReport, tolerance: float) -> None:
+    """Refuse data of which more than a share of ``tolerance`` breaks the contract, or all of a source.
+
+    Raises:
+        DataError: E409 with counts by reason and a sample.
+    """
+    every = [*report.sources, *([report.traits] if report.traits else [])]
+    for source in every:
+        if source.quarantined and source.quarantined == source.received:
+            raise _broken(source, f"all {source.received:,} rows break the contract")
+    received, bad = sum(s.received for s in every), sum(s.quarantined for s in every)
+    if received and bad > tolerance * received:
+        worst = max(every, key=lambda source: source.quarantined)
+        share = f"{bad:,} of {received:,} rows ({bad / received:.2%}) break the contract"
+        raise _broken(worst, f"{share}, more than the tolerance of {tolerance * 100:g}%")
+
+
+def _broken(source: SourceReport, message: str) -> DataError:
+    reasons = "; ".join(f"{reason}: {number:,}" for reason, number in list(source.reasons.items())[:5])
+    sample = source.samples[0].raw if source.samples else ""
+    shown = sample if len(sample) <= 300 else sample[:300] + "..."
+    help_ = f"correct the source or its `columns:`, or raise `contract: {{tolerance: ...}}`; for example {shown}"
+    return DataError("E409", f"source {source.name}", f"{message} ({reasons})", help_)
+
+
+@dataclass(frozen=True)
+class State:
+    """What the sources looked like. ``due``: when a quarantined event ahead of the clock becomes good."""
+
+    definition: str
+    files: dict[str, list[list[Any]] | None]
+    due: int | None = None
+
+    def same(self, other: State, now: int) -> bool:
+        """Say whether nothing needs to be read at ``now``; a server may always have changed."""
+        unchanged = self.files == other.files and None not in other.files.values()
+        return unchanged and (self.due is None or now < self.due)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What the store remembers of the last ingest."""
+
+    state: State
+    report: IngestReport
+
+
+def source_report(saved: dict[str, Any]) -> SourceReport:
+    """Return a report that was kept as JSON."""
+    return SourceReport(**{**saved, "samples": tuple(Sample(**sample) for sample in saved["samples"])})
+
+
+def remembered(store: Store) -> Memory | None:
+    """Return what the store remembers, or None when there is nothing, or nothing that this version understands."""
+    text = store.read_text(FILE)
+    if text is None:
+        return None
+    try:
+        saved = json.loads(text)
+        parts = tuple(source_report(part) for part in saved["report"].pop("sources"))
+        traits = saved["report"].pop("traits")
+        return Memory(State(**saved["state"]), IngestReport(parts, traits=source_report(traits) if traits else None, **saved["report"]))
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def remember(store: Store, memory: Memory) -> None:
+    """Keep the report and the state of the sources in the store."""
+    kept = replace(memory, report=replace(memory.report, up_to_date=False))
+    store.write_text(FILE, json.dumps(asdict(kept), ensure_ascii=False, indent=1))

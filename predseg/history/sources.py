@@ -1,0 +1,260 @@
+"""A declared source → one query that gives its rows under their canonical names.
+
+``columns:`` maps canonical names to columns of the source, or to a constant (``event: "=Order Completed"``); a column
+that already bears a canonical name needs no mapping. ``query:`` reshapes the raw rows first; there, ``source`` is the raw table.
+Every column that is not canonical becomes a property.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from predseg.engine import Engine, engine_errors, literal, quoted
+from predseg.errors import DataError, nearest
+from predseg.history import databases, files
+from predseg.history.files import Raw
+
+if TYPE_CHECKING:
+    from predseg.config import Customers, Source
+
+EVENT_COLUMNS = ("customer_id", "event", "event_time", "received_at", "value", "event_id", "anonymous_id")
+"""The canonical columns of events; the rest are properties."""
+TIMES = ("event_time", "received_at", "known_since")
+RESERVED = ("linked_at", "as_of")
+_WHOLE = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "HUGEINT", "UHUGEINT"}
+_WIDE = {"UBIGINT", "HUGEINT", "UHUGEINT"}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How to read one source.
+
+    Attributes:
+        name: Name of the source.
+        place: What errors name.
+        inner: Query of the rows under the names of the source.
+        given: Canonical column → SQL expression over ``inner``.
+        properties: Property → SQL expression over ``inner``.
+        kinds: Property → ``flag``, ``whole``, ``number``, ``text`` or ``list``.
+        columns: The names that ``inner`` gives, in order.
+        labels: Canonical column or property → the name it has in the source; constants have none.
+        floats: The properties that are binary floats.
+        query: Whether a query reshapes the source.
+        zone: Time zone of naive times, or None.
+        raw: What was registered.
+    """
+
+    name: str
+    place: str
+    inner: str
+    columns: tuple[str, ...]
+    given: dict[str, str]
+    properties: dict[str, str]
+    kinds: dict[str, str]
+    labels: dict[str, str]
+    floats: frozenset[str]
+    query: bool
+    zone: str | None
+    raw: Raw
+
+    def help(self) -> str:
+        """Return what to look at when the rows cannot be read."""
+        return self.raw.help() if self.query else "the file may be damaged"
+
+
+def locate(source: Source, resolve: Callable[[str], Path], place: str) -> tuple[Path, ...]:
+    """Return the files of a source; none for a server.
+
+    Raises:
+        DataError: E401 when something is not there.
+    """
+    if source.path:
+        return tuple(files.find(source.path, resolve, place))
+    file = databases.file_of(source.url or "", resolve, place)
+    return (file,) if file else ()
+
+
+def fingerprint(found: tuple[Path, ...]) -> list[list[Any]] | None:
+    """Return path, size and time of change of every file, with the journal of a database; None when there is no file to look at."""
+    marks: list[list[Any]] = []
+    for path in found:
+        for file in (path, path.with_name(path.name + "-wal"), path.with_name(path.name + ".wal")):
+            if file.is_file():
+                stat = file.stat()
+                marks.append([str(file), stat.st_size, stat.st_mtime_ns])
+    return marks or None
+
+
+def definition(source: Source, zone: str | None) -> dict[str, Any]:
+    """Return everything a source declares that decides what its rows become; no password."""
+    where = {"path": source.path, "table": source.table, "url": databases.without_password(source.url) if source.url else None}
+    return where | {"query": source.query, "columns": sorted(source.columns), "timezone": source.timezone or zone}
+
+
+def read_events(engine: Engine, source: Source, found: tuple[Path, ...], zone: str | None) -> Reading:
+    """Register a source of events and say how its rows are read.
+
+    Raises:
+        DataError: E402 to E408, naming the source, what was found and what to write.
+    """
+    place = f"source {source.name}"
+    reading = _read(engine, source, found, zone, place, EVENT_COLUMNS, dict(source.columns))
+    _require(reading, engine.columns(reading.inner), source)
+    return reading
+
+
+def read_customers(engine: Engine, customers: Customers, found: tuple[Path, ...], zone: str | None) -> Reading:
+    """Register the source of traits and say how its rows are read.
+
+    Raises:
+        DataError: E402 to E408, naming what was found and what to write.
+    """
+    named = {"customer_id": customers.customer_id, "event_time": customers.event_time, "known_since": customers.known_since}
+    mapping = {name: column for name, column in named.items() if column}
+    canonical = ("customer_id", *(name for name in ("event_time", "known_since") if named[name]))
+    return _read(engine, customers.source, found, zone, "customers", canonical, mapping)
+
+
+def _read(
+    engine: Engine, source: Source, found: tuple[Path, ...], zone: str | None, place: str, canonical: tuple[str, ...], mapping: dict[str, str]
+) -> Reading:
+    raw = files.register(engine, list(found), place) if source.path else _register_table(engine, source, found, place)
+    inner = "select * from source"
+    if source.query:
+        inner = f"select * from ({source.query.strip().rstrip(';')}\n)"
+    with engine_errors(place, "E406", raw.help()):
+        types = engine.columns(inner)
+    given, labels = _canonical(mapping, canonical, types, place)
+    used = set(labels.values())
+    properties = [name for name in types if name not in used and name not in canonical]
+    _check_names(properties, place)
+    for column in given.keys() & set(TIMES):
+        _check_time(column, labels.get(column), types, zone, place)
+    kinds = {name: _kind(types[name]) for name in properties}
+    expressions = {name: _expression(name, types[name]) for name in properties}
+    labels |= {name: name for name in properties}
+    floats = frozenset(name for name in properties if types[name] in ("DOUBLE", "FLOAT"))
+    return Reading(source.name, place, inner, tuple(types), given, expressions, kinds, labels, floats, bool(source.query), zone, raw)
+
+
+def _register_table(engine: Engine, source: Source, found: tuple[Path, ...], place: str) -> Raw:
+    return databases.register(engine, source.url or "", source.table or "", found[0] if found else None, place)
+
+
+def _canonical(mapping: dict[str, str], canonical: Sequence[str], types: dict[str, str], place: str) -> tuple[dict[str, str], dict[str, str]]:
+    given, labels = {}, {}
+    for name in canonical:
+        column = mapping.get(name, name if name in types else None)
+        if column is None:
+            continue
+        if column.startswith("="):
+            given[name] = literal(column[1:])
+        elif column in types:
+            given[name], labels[name] = _canonical_expression(name, column, types[column]), column
+        else:
+            raise _no_column(name, column, types, place)
+    return given, labels
+
+
+def _no_column(name: str, column: str, types: dict[str, str], place: str) -> DataError:
+    close = nearest(column, list(types))
+    near = re.search(r"did you mean '(.*)'\?", close)
+    write = f"{name}: {near[1] if near else _guess(name, types)}"
+    write = write if place == "customers" else f"columns: {{{write}}}"
+    help_ = f"{close} write `{write}`" if near else f"map {name} to one of them, for example `{write}`"
+    return DataError("E403", place, f"no column {column!r} for {name}; {_found(types)}", help_)
+
+
+def _require(reading: Reading, types: dict[str, str], source: Source) -> None:
+    found = _found(types)
+    missing = [name for name in ("customer_id", "event_time", "event") if name not in reading.given]
+    if "anonymous_id" in reading.given:
+        missing = [name for name in missing if name != "customer_id"]
+    if not missing:
+        return
+    if source.query:
+        given = ", ".join(f"{_IN_SQL.get(name, 'COLUMN')} as {name}" for name in missing)
+        help_ = f"let the query give it: `select ..., {given} from source`"
+    else:
+        examples = {"event": '"=Order Completed"'}
+        lines = ", ".join(f"{name}: {examples.get(name, _guess(name, types))}" for name in missing)
+        help_ = f"write under source {source.name}: `columns: {{{lines}}}`"
+    raise DataError("E403", reading.place, f"no column for {', '.join(missing)}; {found}", help_)
+
+
+def _found(types: dict[str, str]) -> str:
+    names = list(types)
+    return f"found {', '.join(names[:30])}" + (f" and {len(names) - 30} more" if len(names) > 30 else "")
+
+
+_IN_SQL = {"event": "'Order Completed'"}
+_HINTS = {"customer_id": ("customer", "client", "user", "household", "visitor", "member", "id"), "event_time": ("time", "date", "stamp", "_at")}
+
+
+def _guess(name: str, types: dict[str, str]) -> str:
+    for hint in _HINTS.get(name, ()):
+        for column in types:
+            if hint in column.lower():
+                return column
+    return "COLUMN"
+
+
+def _check_names(properties: list[str], place: str) -> None:
+    for name in properties:
+        if name in RESERVED:
+            raise DataError("E403", place, f"a property cannot be named {name!r}: predseg writes a column of that name", "rename it in a `query:`")
+
+
+def _check_time(name: str, column: str | None, types: dict[str, str], zone: str | None, place: str) -> None:
+    if column is None:
+        return
+    kind = types[column]
+    if kind in _WHOLE or kind in ("DOUBLE", "FLOAT") or kind.startswith("DECIMAL"):
+        help_ = f"say what it counts in a query: `query: select to_timestamp({quoted(column)} / 1000) as {name}, ... from source` (milliseconds since 1970)"
+        raise DataError("E408", place, f"{name} is read from {column}, which holds numbers, expected times", help_)
+    if kind in ("TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS") and zone is None:
+        raise naive(place, name, column)
+
+
+def naive(place: str, name: str, column: str | None, example: str | None = None) -> DataError:
+    """Return the refusal of times without offset where no time zone is declared."""
+    shown = f", such as {example!r}" if example else ""
+    message = f"{name} (column {column or name}) holds times without an offset{shown}, and no timezone is declared"
+    return DataError(
+        "E408", place, message, "write for example `timezone: Europe/London`, or `timezone: UTC`, in the source or at the top of the project file"
+    )
+
+
+def _kind(type_: str) -> str:
+    if type_ == "BOOLEAN":
+        return "flag"
+    if type_ in _WHOLE:
+        return "whole"
+    if type_ in ("DOUBLE", "FLOAT"):
+        return "number"
+    if type_.startswith("DECIMAL("):
+        return "whole" if type_.endswith(",0)") else "number"
+    return "list" if type_ == "VARCHAR[]" else "text"
+
+
+def _expression(name: str, type_: str) -> str:
+    """Return the column in one of the few types that the reading of a batch knows."""
+    column = quoted(name)
+    if type_ in _WIDE or (type_ in _WHOLE and type_ != "BIGINT"):
+        return f"{column}::{'DECIMAL(38,0)' if type_ in _WIDE else 'BIGINT'}"
+    if type_ == "FLOAT":
+        return f"{column}::varchar::double"
+    if type_ in ("BOOLEAN", "BIGINT", "DOUBLE", "VARCHAR", "VARCHAR[]") or type_.startswith("DECIMAL("):
+        return column
+    if type_.endswith("]") or type_.startswith(("STRUCT", "MAP", "UNION", "JSON")):
+        return f"to_json({column})::varchar"
+    return f"hex({column})" if type_ == "BLOB" else f"{column}::varchar"
+
+
+def _canonical_expression(name: str, column: str, type_: str) -> str:
+    timed = name in TIMES and (type_.startswith("TIMESTAMP") or type_ == "DATE")
+    return quoted(column) if timed else _expression(column, type_)

@@ -1,0 +1,188 @@
+"""Reading one source to its end: good rows to a file, bad rows to quarantine, everything counted."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from predseg.engine import Engine, engine_errors, literal, quoted
+from predseg.errors import DataError
+from predseg.history import values
+from predseg.history.contract import NOT_ROW, Checked, Property
+from predseg.history.report import SAMPLES, Sample, SourceReport
+from predseg.history.sources import Reading
+from predseg.store import Store
+
+Progress = Callable[[str, int, int | None], None]
+"""Called with the name of a step, the rows done and, when known, the rows in all."""
+QUARANTINE = pa.schema(
+    [("source", pa.string()), ("raw", pa.string()), ("reason", pa.string()), ("field", pa.string()), ("received_at", values.INSTANT)]
+)
+
+
+@dataclass
+class Tally:
+    """Counts of one source while it is read. ``due``: the earliest time that the clock has yet to reach."""
+
+    received: int = 0
+    good: int = 0
+    bad: int = 0
+    rounded: int = 0
+    reasons: dict[tuple[str, str], int] = field(default_factory=dict)
+    samples: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+    due: int | None = None
+
+    def note(self, fields: list[str], reasons: list[str], raw: list[str]) -> None:
+        """Count bad rows and keep the first samples in order of their text: which these are never depends on the order of reading."""
+        self.bad += len(raw)
+        for key, text in zip(zip(fields, reasons, strict=True), raw, strict=True):
+            self.reasons[key] = self.reasons.get(key, 0) + 1
+            kept = self.samples.setdefault(key, [])
+            if len(kept) < SAMPLES or text < kept[-1]:
+                self.samples[key] = sorted([*kept, text])[:SAMPLES]
+
+    def wait(self, due: int | None) -> None:
+        """Remember the earliest of the times waited for."""
+        self.due = due if self.due is None or (due is not None and due < self.due) else self.due
+
+    def report(self, name: str, accepted: int, new: int, conflicts: int = 0) -> SourceReport:
+        """Return what became of the rows; what is neither accepted nor bad is a duplicate."""
+        ordered = sorted(self.reasons.items(), key=lambda pair: (-pair[1], pair[0]))
+        return SourceReport(
+            name,
+            received=self.received,
+            accepted=accepted,
+            duplicates=self.good - accepted,
+            quarantined=self.bad,
+            new=new,
+            conflicts=conflicts,
+            rounded=self.rounded,
+            reasons={f"{field_} {reason}": number for (field_, reason), number in ordered},
+            samples=tuple(Sample(*key, raw) for key, _ in ordered for raw in self.samples[key]),
+        )
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Where the rows of one source go while it is read."""
+
+    engine: Engine
+    reading: Reading
+    properties: list[Property]
+    fields: pa.Schema
+    file: Path
+    quarantine: pq.ParquetWriter
+    tally: Tally = field(default_factory=Tally)
+
+    def fill(self, check: Callable[[pa.RecordBatch], Checked], tell: Progress) -> None:
+        """Read the source to its end.
+
+        Raises:
+            DataError: E404 when it has no rows, E405 and E408 when they cannot be read.
+        """
+        with engine_errors(self.reading.place, "E406" if self.reading.query else "E405", self.reading.help()):
+            self._read(check, tell)
+        if self.tally.received == 0:
+            raise DataError("E404", self.reading.place, "no rows", "check the files, or what the query leaves; take the source out while it is empty")
+
+    def _read(self, check: Callable[[pa.RecordBatch], Checked], tell: Progress) -> None:
+        step, tally = f"reading {self.reading.name}", self.tally
+        with pq.ParquetWriter(self.file, self.fields, compression="lz4", use_dictionary=False, write_statistics=False) as writer:
+            for batch in self.engine.stream(select(self.reading, self.properties)):
+                checked = check(batch)
+                if len(checked.good) + len(checked.bad) != batch.num_rows:
+                    raise RuntimeError(f"{self.reading.place}: {batch.num_rows} rows became {len(checked.good)} good and {len(checked.bad)} bad")
+                writer.write_table(checked.good.select(self.fields.names))
+                self._refuse(batch, checked)
+                tally.received += batch.num_rows
+                tally.good += len(checked.good)
+                tally.rounded += checked.rounded
+                tally.wait(checked.due)
+                tell(step, tally.received, None if self.reading.query else self.reading.raw.rows)
+        self._refuse_lines()
+
+    def _refuse(self, batch: pa.RecordBatch, checked: Checked) -> None:
+        if len(checked.bad):
+            raw = self._raw(batch.take(pa.array(checked.bad)))
+            self._write(raw, checked.fields, checked.reasons, checked.received)
+
+    def _refuse_lines(self) -> None:
+        for batch in self.engine.stream(self.reading.raw.rejected) if self.reading.raw.rejected else ():
+            reasons = batch.column("reason").to_pylist()
+            self.tally.received += batch.num_rows
+            self._write(batch.column("raw"), [NOT_ROW] * len(reasons), reasons, pa.nulls(len(reasons), values.INSTANT))
+
+    def _write(self, raw: pa.Array, fields: list[str], reasons: list[str], received: pa.Array) -> None:
+        names = pa.array([self.reading.name] * len(raw), pa.string())
+        self.quarantine.write_table(pa.table([names, raw, pa.array(reasons), pa.array(fields), received], schema=QUARANTINE))
+        self.tally.note(fields, reasons, raw.to_pylist())
+
+    def _raw(self, rows: pa.RecordBatch) -> pa.Array:
+        """Return rows as JSON under the names they have in the source."""
+        named = {p.column: p.name for p in self.properties}
+        labels = {self.reading.labels.get(named.get(column.name, column.name)): column for column in rows.schema}
+        pairs = []
+        for label in self.reading.columns:
+            if column := labels.get(label):
+                value = quoted(column.name)
+                finite = f"case when isfinite({value}) then to_json({value}) else to_json({value}::varchar) end"
+                pairs.append(f"{literal(label)}: {finite if pa.types.is_floating(column.type) else value}")
+        query = f"select to_json({{{', '.join(pairs)}}})::varchar as raw from bad_rows"
+        return self.engine.over("bad_rows", pa.Table.from_batches([rows]), query).column("raw").combine_chunks()
+
+
+def select(reading: Reading, properties: list[Property]) -> str:
+    """Return the query of a source's rows under canonical names, and plain ones for properties."""
+    columns = [f"{expression} as {name}" for name, expression in reading.given.items()]
+    for item in properties:
+        if item.name in reading.properties:
+            expression, kind = reading.properties[item.name], reading.kinds[item.name]
+            if item.kind == "text" != kind:
+                expression = _float_text(expression) if item.name in reading.floats else as_text(expression, kind)
+            columns.append(f"{expression} as {item.column}")
+    return f"select {', '.join(columns)} from ({reading.inner})"
+
+
+def as_text(expression: str, kind: str) -> str:
+    """Return the SQL of an exact property as text, when it is of another kind in another load."""
+    if kind == "number":
+        return number_text(expression)
+    return f"to_json({expression})::varchar" if kind == "list" else f"{expression}::varchar"
+
+
+def number_text(column: str) -> str:
+    """Return the SQL of an exact number as text without trailing zeros."""
+    return f"case when {column} % 1 = 0 then {column}::bigint::varchar else rtrim({column}::varchar, '0') end"
+
+
+def _float_text(column: str) -> str:
+    return f"case when {column} = trunc({column}) and abs({column}) < 1e15 then {column}::bigint::varchar else {column}::varchar end"
+
+
+def plan(kinds: list[dict[str, str]], counted: set[str]) -> list[Property]:
+    """Return the properties of a table fed by several loads, in order of their names.
+
+    A property that is computed with is a number whatever its sources say; whole and fractional make a number; any
+    other mixture is text.
+    """
+    found = []
+    for position, name in enumerate(sorted({name for load in kinds for name in load})):
+        seen = {load[name] for load in kinds if name in load}
+        kind = "number" if name in counted or seen == {"whole", "number"} else seen.pop() if len(seen) == 1 else "text"
+        found.append(Property(name, kind, f"p{position}", name in counted))
+    return found
+
+
+def keep_quarantine(store: Store, part: str, file: Path) -> None:
+    """Put the bad rows of one kind of source (``part-events``, ``part-customers``) in place of those of its last load."""
+    name = f"{part}.parquet"
+    with store.replace("quarantine") as folder:
+        for other in store.files("quarantine"):
+            if other.name != name:
+                shutil.copyfile(other, folder / other.name)
+        file.rename(folder / name)

@@ -1,0 +1,312 @@
+"""A project in Python, as pleasant as the command line: load the file, call a verb."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from predseg.config import Config, Model, load
+from predseg.errors import DataError, UsageError, nearest
+from predseg.language.time import parse_instant, say_instant
+from predseg.store import Store, write_file
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+    from predseg.forecast.latent_profiles import Discovery
+    from predseg.forecast.learn import TrainingReport
+    from predseg.forecast.runs import Change, Version
+    from predseg.forecast.tracking import Registry
+    from predseg.history.report import IngestReport
+    from predseg.segments.workspace import Workspace
+
+Progress = Callable[[str, int, int | None], None]
+"""Called with the name of a step, how much is done and, when known, how much there is."""
+Moment = str | int | None
+"""An instant as text or in microseconds; None is the last moment of the data."""
+
+
+@dataclass(frozen=True)
+class Project:
+    """A project file with its data, features and models.
+
+    Every verb brings the events table up to date with the sources first; when no source changed nothing is read.
+
+    Attributes:
+        config: The project file, checked.
+        progress: Called while long work goes on.
+    """
+
+    config: Config
+    progress: Progress | None = field(default=None, compare=False, repr=False)
+
+    @classmethod
+    def load(cls, path: str | Path = "predseg.yaml", *, progress: Progress | None = None) -> Project:
+        """Read a project file.
+
+        Raises:
+            ConfigError: when anything in it is not accepted, with file:line:column.
+        """
+        return cls(load(path), progress)
+
+    # history
+
+    def check(self, *, dry_run: bool = False) -> IngestReport:
+        """Read and validate the sources, and return what was accepted, what was put aside, and why.
+
+        Raises:
+            DataError: E401 to E411 when a source cannot be read or breaks its contract beyond the tolerance.
+        """
+        with self._events(dry_run) as (_, report):
+            return report
+
+    def last_check(self) -> IngestReport | None:
+        """Return what the last check found, None when there was none."""
+        from predseg.history.events import last_report
+
+        return last_report(Store(self.config.store))
+
+    def warnings(self, report: IngestReport) -> list[str]:
+        """Return what is worth a second look: events that the project file names and the data do not have."""
+        if not report.events:
+            return []
+        absent = {name: place for name, place in self.config.event_names().items() if name not in report.events}
+        return [f"{place} names the event {name!r}, which never occurs: {nearest(name, tuple(report.events))}" for name, place in absent.items()]
+
+    def events(self) -> pa.Table:
+        """Return the events table, sorted by customer and time."""
+        with self._events(False) as (store, _):
+            return store.read("events")
+
+    def quarantine(self) -> pd.DataFrame:
+        """Return the rows that were put aside: source, raw, reason, field, received_at."""
+        with self._events(False) as (store, _):
+            return store.read("quarantine").to_pandas()
+
+    # forecast
+
+    def features(self, as_of: Moment = None, *, among: str | None = None) -> pd.DataFrame:
+        """Return the features of every known customer at a moment, indexed by customer_id.
+
+        Args:
+            as_of: The moment; by default the last one of the data.
+            among: The name of a model: only the customers that it asks about.
+        """
+        import pandas as pd
+
+        from predseg.forecast.dataset import open_source
+
+        model = self.model(among) if among else None
+        with self._events(False) as (store, report):
+            source, moment = open_source(self.config, store), moment_of(as_of, report)
+            found = [source.frame(block, [moment], model) for block in source.blocks(model)]
+            return pd.concat(found, ignore_index=True).drop(columns="as_of").set_index("customer_id")
+
+    def train(
+        self, models: Sequence[str] | None = None, as_of: Moment = None, *, force: bool = False, dry_run: bool = False
+    ) -> dict[str, TrainingReport]:
+        """Train, test forward in time, and register each model behind its gate; nothing later than ``as_of`` is used.
+
+        Args:
+            models: Names; all of the project file by default.
+            as_of: The moment of training; by default the last one of the data.
+            force: Pass the gate; the run says so.
+            dry_run: Train and test, register nothing.
+
+        Raises:
+            LabelError: when nothing can be learned from the labels.
+            GateError: when a leak is found that the model does not allow.
+        """
+        from predseg.forecast import learn
+
+        chosen = self._chosen(models)
+        with self._events(dry_run) as (store, report):
+            moment = moment_of(as_of, report)
+            registry = None if dry_run else self.registry()
+            return {
+                m.name: learn.learn(self.config, store, m, moment, registry or self.registry(), force=force, register=not dry_run) for m in chosen
+            }
+
+    def score(
+        self, models: Sequence[str] | None = None, as_of: Moment = None, *, out: str | Path | None = None, dry_run: bool = False
+    ) -> pd.DataFrame:
+        """Score every eligible customer at a moment with the champions.
+
+        Args:
+            models: Names; all of the project file by default.
+            as_of: The moment; by default the last one of the data.
+            out: Also write one file: .parquet, .csv or .jsonl.
+            dry_run: Write neither the table nor the file.
+
+        Returns:
+            customer_id, as_of, model, model_version, probability, percentile, decile, reasons.
+
+        Raises:
+            ModelError: when a model is not trained, was changed on disk, or does not fit the features.
+        """
+        from predseg.forecast import publishing
+
+        chosen = self._chosen(models)
+        registry = self.registry()
+        bundles = {model.name: registry.load(model.name) for model in chosen}
+        with self._events(dry_run) as (store, report):
+            moment = moment_of(as_of, report)
+            table = publishing.score_models(self.config, store, bundles, moment, self.progress)
+            if not dry_run:
+                publishing.publish(store, table, moment)
+                if out is not None:
+                    write_file(out, table)
+        return table.to_pandas()
+
+    def discover(
+        self,
+        name: str = "personas",
+        as_of: Moment = None,
+        *,
+        clusters: int | None = None,
+        renames: Mapping[str, str] | None = None,
+        seed: int = 0,
+        dry_run: bool = False,
+    ) -> Discovery:
+        """Find latent segments at a moment and publish them, unless no number of clusters is stable.
+
+        Args:
+            name: What rules call the clustering: ``cluster: {NAME: [...]}``.
+            as_of: The moment; by default the last one of the data.
+            clusters: So many, however stable; else the number is found.
+            renames: New names of clusters by their present ones.
+            seed: Of every random choice.
+            dry_run: Write nothing.
+
+        Raises:
+            LabelError: E560 too few customers, E561 too little that they differ in.
+        """
+        from predseg.forecast import latent
+
+        with self._events(dry_run) as (store, report):
+            memory = latent.remembered(self.config.store, name)
+            found = latent.discover(
+                self.config,
+                store,
+                name,
+                moment_of(as_of, report),
+                memory=memory,
+                clusters=clusters,
+                renames=renames,
+                seed=seed,
+                progress=self.progress,
+            )
+            if not dry_run:
+                latent.publish(store, found, memory)
+            return found
+
+    # segments
+
+    def segments(self) -> Workspace:
+        """Return the segments of the project over the events as they are now."""
+        from predseg.segments.workspace import Workspace
+
+        if not self.config.sources:
+            store = Store(self.config.store)
+            if not store.exists("events"):
+                return Workspace.open(self.config, store, None)
+        with self._events(False) as (store, report):
+            return Workspace.open(self.config, store, list(report.events))
+
+    def moment(self, as_of: Moment = None) -> int:
+        """Return the moment that is asked about (microseconds): as given, else the last one of the data."""
+        with self._events(False) as (_, report):
+            return moment_of(as_of, report)
+
+    # registry
+
+    def registry(self) -> Registry:
+        """Return the registry of models, kept in the project's store."""
+        from predseg.forecast.tracking import KEY, Registry
+
+        key = os.environ.get(KEY)
+        return Registry(self.config.project, self.config.store, self.config.root / "models", key.encode() if key else None)
+
+    def models(self) -> dict[str, list[Version]]:
+        """Return the registered versions of every model, oldest first."""
+        registry = self.registry()
+        return {name: registry.versions(name) for name in self.config.models}
+
+    def promote(self, model: str, version: int | None = None, *, force: bool = False, dry_run: bool = False) -> Change:
+        """Make a version the champion, by default the challenger, when it passed the gate."""
+        return self.registry().promote(self.model(model).name, version, force=force, dry_run=dry_run)
+
+    def rollback(self, model: str, *, dry_run: bool = False) -> Change:
+        """Give the title back to the champion before this one."""
+        return self.registry().rollback(self.model(model).name, dry_run=dry_run)
+
+    def model(self, name: str) -> Model:
+        """Return a declared model, or refuse with the nearest name."""
+        if name not in self.config.models:
+            raise UsageError("E207", name, "no such model in the project file", nearest(name, tuple(self.config.models)))
+        return self.config.models[name]
+
+    def _chosen(self, models: Sequence[str] | None) -> list[Model]:
+        if not self.config.models:
+            raise UsageError("E208", self.config.file.name, "the project has no models", "add `models:`, see docs/configuration.md")
+        return [self.model(name) for name in dict.fromkeys(models or self.config.models)]
+
+    @contextmanager
+    def _events(self, dry_run: bool) -> Iterator[tuple[Store, IngestReport]]:
+        """Give the store with the events table up to date; a dry run gets one that is thrown away."""
+        from tempfile import TemporaryDirectory
+
+        from predseg.history.events import ingest
+
+        if dry_run:
+            with TemporaryDirectory(prefix="predseg-") as folder:
+                aside = Store(folder)
+                yield aside, ingest(self.config, aside, now=clock(), progress=self.progress)
+        else:
+            store = Store(self.config.store)
+            yield store, ingest(self.config, store, now=clock(), progress=self.progress)
+
+
+def moment_of(as_of: Moment, report: IngestReport) -> int:
+    """Return the moment that is asked about: as given, else when the last event became visible.
+
+    Raises:
+        UsageError: E203 when the text is no instant.
+        DataError: E420 when there are no events, E421 when the moment lies before all of them.
+    """
+    if report.visible is None or report.first is None:
+        raise DataError("E420", "events", "there are no events", "check `sources:`, then `predseg check`")
+    moment = min(report.visible, clock()) if as_of is None else instant(as_of)
+    if moment < report.first:
+        found = f"{say_instant(moment)} is before the first event, {say_instant(report.first)}"
+        raise DataError("E421", "--as-of", found, f"choose a moment up to {say_instant(report.visible)}, the last one of the data")
+    return moment
+
+
+def instant(as_of: str | int) -> int:
+    """Return microseconds of an instant given as text or as microseconds.
+
+    Raises:
+        UsageError: E203 when the text is no instant.
+
+    >>> instant("1970-01-02T00:00:01")
+    86401000000
+    """
+    if isinstance(as_of, int):
+        return as_of
+    try:
+        return parse_instant(as_of)
+    except ValueError as error:
+        found, _, remedy = str(error).partition(": ")
+        raise UsageError("E203", "--as-of", found, remedy) from None
+
+
+def clock() -> int:
+    """Return this moment: the only place besides the live loop where a clock is read."""
+    return time.time_ns() // 1000

@@ -1,0 +1,391 @@
+"""One customer of a store: its events, read from the few row groups that can hold them, and what is published about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from math import ceil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from predseg.errors import UsageError
+from predseg.evaluate.block import CORE, IDENTITY
+from predseg.evaluate.reference import Event, Truth
+from predseg.forecast.traits import at_moments
+from predseg.language import conditions as c
+from predseg.language.english import say_comparison, say_filter, say_list, say_value
+from predseg.language.measures import Comparison, Value
+from predseg.language.time import parse_instant, say_duration, say_instant
+from predseg.segments.customer import Customer, Found
+from predseg.segments.definitions import Segment
+from predseg.segments.explain import STEPS, Ahead, Reason, ahead, explain, seen_by
+from predseg.segments.facts import Facts, Run, Tables
+from predseg.segments.memberships import OPEN
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from predseg.segments.workspace import Workspace
+
+NEAREST = 3
+_SEARCHED = 50_000
+
+
+# events
+
+
+def read_events(files: Sequence[Path], customer_id: str, as_of: int | None = None) -> list[Event]:
+    """Return the events of a customer as the reference takes them.
+
+    Args:
+        files: The events table.
+        customer_id: Whom to look for. At ``as_of`` this may be an anonymous id that joins another customer later.
+        as_of: Which identity counts; None is the last one known.
+
+    Raises:
+        OSError: when a file cannot be read.
+    """
+    found = [to_event(row) for table in _tables(files, "customer_id", customer_id) for row in table.to_pylist()]
+    for table in _tables(files, "anonymous_id", customer_id) if as_of is not None else ():
+        for row in table.to_pylist():
+            if (_micros(row["linked_at"]) or 0) > as_of and row["customer_id"] != customer_id:  # type: ignore[operator]
+                found.append(replace(to_event(row), received=_micros(row["received_at"])))
+    return found
+
+
+def _tables(files: Iterable[Path], column: str, wanted: str) -> Iterator[pa.Table]:
+    """Yield the rows with a text in a column; row groups whose statistics rule it out are not read."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    for path in files:
+        reader = pq.ParquetFile(path)
+        if column not in reader.schema_arrow.names:
+            continue
+        at = reader.schema_arrow.names.index(column)
+        for group in range(reader.num_row_groups):
+            statistics = _statistics(reader.metadata.row_group(group), column, at)
+            if statistics is not None and statistics.has_min_max and not statistics.min <= wanted <= statistics.max:
+                continue
+            ids = reader.read_row_group(group, [column])[column]
+            if pc.any(pc.equal(ids, wanted)).as_py():
+                rows = reader.read_row_group(group)
+                yield rows.filter(pc.equal(rows[column], wanted))
+
+
+def _statistics(group: Any, column: str, at: int) -> Any:
+    """Return the statistics of a column; a list before it moves the positions of the file's columns."""
+    near = [*range(at, group.num_columns), *range(at)]
+    return next((group.column(i).statistics for i in near if group.column(i).path_in_schema == column), None)
+
+
+def to_event(row: dict[str, Any]) -> Event:
+    """Return a row of the events table as the reference takes it: numbers exact, lists as tuples, what is missing left out."""
+    linked = _micros(row.get("linked_at")) or 0
+    received = max(_micros(row["received_at"]) or 0, linked)
+    properties = {name: _value(v) for name, v in row.items() if name not in CORE and name not in IDENTITY and name != "event_id" and v is not None}
+    time = _micros(row["event_time"])
+    assert time is not None
+    return Event(time, row["event"], properties, received)
+
+
+def _micros(instant: datetime | None) -> int | None:
+    return None if instant is None else parse_instant(instant)
+
+
+def _value(value: Any) -> Value:
+    """A property as the reference takes it: numbers exact, lists as tuples."""
+    from decimal import Decimal
+
+    if isinstance(value, list):
+        return tuple(_value(v) for v in value if v is not None)
+    if isinstance(value, float):
+        return round(Decimal(str(value)), 4)
+    return Decimal(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+# who
+
+
+def nearest_ids(files: Sequence[Path], listed: Iterable[str], customer_id: str) -> list[str]:
+    """Return up to three ids close to one that is not there, looking where it would stand in the sorted table."""
+    from difflib import get_close_matches
+
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    ids = set(list(listed)[:_SEARCHED])
+    groups = [(path, g) for path in files for g in range(pq.ParquetFile(path).num_row_groups)]
+    lowest = [_lowest(path, g) for path, g in groups]
+    at = max(0, sum(low <= customer_id for low in lowest) - 1)
+    for path, group in [*groups[at : at + 2], *groups[max(0, at - 1) : at], *groups]:
+        if len(ids) >= _SEARCHED:
+            break
+        ids.update(pc.unique(pq.ParquetFile(path).read_row_group(group, ["customer_id"])["customer_id"]).to_pylist())
+    longer = sorted(i for i in ids if customer_id and i.startswith(customer_id))
+    close = get_close_matches(customer_id, sorted(ids), n=NEAREST, cutoff=0.5)
+    return list(dict.fromkeys([*longer[:NEAREST], *close]))[:NEAREST]
+
+
+def _lowest(path: Path, group: int) -> str:
+    import pyarrow.parquet as pq
+
+    reader = pq.ParquetFile(path)
+    statistics = _statistics(reader.metadata.row_group(group), "customer_id", reader.schema_arrow.names.index("customer_id"))
+    return statistics.min if statistics is not None and statistics.has_min_max else ""
+
+
+def find_customer(workspace: Workspace, customer_id: str, as_of: int, facts: Facts) -> Customer:
+    """Return a customer as it is known at as_of.
+
+    Raises:
+        UsageError: E221 when nobody has this id then, with the nearest ids that somebody has.
+    """
+    events = read_events(workspace.files, customer_id, as_of)
+    listed = workspace.listed()
+    since = int(listed.known_since(np.array([customer_id], object))[0])
+    seen = [e.visible for e in events]
+    known_from = min([*seen, since], default=OPEN)
+    if known_from > as_of:
+        raise _nobody(workspace, customer_id, as_of, known_from)
+    published = StoreFacts(until(facts, as_of), customer_id, as_of)
+    rules = {name: s.match for name, s in workspace.segments.items() if s.live}
+    return Customer(events, published, rules, known_from)
+
+
+def _nobody(workspace: Workspace, customer_id: str, as_of: int, known_from: int) -> UsageError:
+    if known_from < OPEN:
+        return UsageError(
+            "E221",
+            customer_id,
+            f"nothing is known of this customer at {say_instant(as_of)}",
+            f"the first that is known is of {say_instant(known_from)}: ask with a later --as-of",
+        )
+    for table in _tables(workspace.files, "anonymous_id", customer_id):
+        owner = table["customer_id"][0].as_py()
+        return UsageError(
+            "E221", customer_id, f"this anonymous id belongs to customer {owner!r} by {say_instant(as_of)}", f"explain {owner!r} instead"
+        )
+    close = nearest_ids(workspace.files, workspace.listed().customers, customer_id)
+    hint = f"did you mean {', '.join(map(repr, close))}?" if close else "look up an id with `predseg segment NAME --out members.csv`"
+    return UsageError("E221", customer_id, "no customer has this id", hint)
+
+
+# why
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why a customer is, or is not, in a segment at a moment.
+
+    Attributes:
+        segment: The rule.
+        customer_id: Whom it is about.
+        as_of: The moment.
+        member: Whether the customer is a member: by the last recorded run of a daily segment, by the rule otherwise.
+        holds: Whether the rule makes a member of the customer at the moment.
+        entered_at: Since when; None when not a member, or when nothing tells.
+        before: Earlier recorded memberships, [entered_at, left_at).
+        last_run: The last recorded run of the segment as it is defined now.
+        reason: Each condition, explained.
+        ahead: What the clock alone brings.
+    """
+
+    segment: Segment
+    customer_id: str
+    as_of: int
+    member: bool
+    holds: bool
+    entered_at: int | None
+    before: tuple[tuple[int, int], ...]
+    last_run: int | None
+    reason: Reason
+    ahead: Ahead
+
+
+def explain_customer(workspace: Workspace, name: str, customer_id: str, as_of: int) -> Explanation:
+    """Explain a segment for a customer with what was known at as_of.
+
+    Raises:
+        UsageError: E220 no such segment, E221 no such customer.
+    """
+    segment, ledger = workspace.segment(name), workspace.ledger()
+    customer = find_customer(workspace, customer_id, as_of, workspace.facts(ledger))
+    spells = ledger.until(as_of).spells(name)
+    mine = spells.customers == customer_id
+    rows = sorted((int(e), int(x)) for e, x in zip(spells.entered[mine], spells.left[mine], strict=True))
+    entered = next((e for e, x in rows if x == OPEN), None)
+    last_run = ledger.last_run(name, segment.definition, before=as_of + 1)
+    holds = customer.matches(segment.match, as_of)
+    member = entered is not None if last_run is not None and not segment.live else holds
+    if segment.live and member:
+        entered = _entry(customer, segment.match, as_of) or entered
+    return Explanation(
+        segment,
+        customer_id,
+        as_of,
+        member,
+        holds,
+        entered if member else None,
+        tuple((e, x) for e, x in rows if x != OPEN),
+        last_run,
+        explain(segment.match, customer, as_of),
+        ahead(segment.match, seen_by(customer, as_of), as_of),
+    )
+
+
+def _entry(customer: Customer, match: c.Condition, as_of: int) -> int | None:
+    """Return since when the rule holds without a break, None when that is too long ago to look for."""
+    entered = None
+    for t in [t for t in reversed(customer.instants(match)) if t <= as_of][:STEPS]:
+        if not customer.matches(match, t):
+            return entered
+        entered = t
+    return entered if entered is not None and entered == customer.known_from else None
+
+
+# what is published
+
+
+@dataclass(frozen=True)
+class _Until:
+    """The tables of a store as they were at a moment."""
+
+    tables: Tables
+    as_of: int
+
+    def partitions(self, name: str) -> list[int]:
+        return [p for p in self.tables.partitions(name) if p <= self.as_of]
+
+    def read(self, name: str, as_of: int | None = None) -> Any:
+        return self.tables.read(name, as_of)
+
+    def exists(self, name: str) -> bool:
+        return self.tables.exists(name)
+
+
+def until(facts: Facts, as_of: int) -> Facts:
+    """Return the facts as they were published at as_of: nothing later is seen, however far ahead is asked."""
+    traits = facts.traits
+    for column in ("event_time", "known_since"):
+        if traits is not None and column in traits:
+            traits = traits[~(traits[column] > as_of)]
+    members = {
+        name: (ids[entered <= as_of], entered[entered <= as_of], np.where(left > as_of, OPEN, left)[entered <= as_of])
+        for name, (ids, entered, left) in facts.members.items()
+    }
+    return Facts(None if facts.tables is None else _Until(facts.tables, as_of), traits, members)
+
+
+@dataclass(frozen=True)
+class StoreFacts:
+    """What is published about one customer at as_of."""
+
+    facts: Facts
+    customer_id: str
+    as_of: int
+
+    def truth(self, condition: c.Condition, t: int) -> Truth:
+        """Decide a condition at t."""
+        answer = self.facts(condition, np.array([self.customer_id], object), np.array([t], np.int64))
+        return None if answer.unknown[0] else bool(answer.true[0])
+
+    def instants(self, condition: c.Condition) -> list[int]:
+        """Return when what is published can change the condition."""
+        own = self.facts.trait_instants(condition, np.array([self.customer_id], object))
+        return [*self.facts.instants(condition), *(int(t) for t in (own[1] if own is not None else ()))]
+
+    def found(self, condition: c.Condition, t: int) -> Found:
+        """Say what is published, when it was, and what would flip the condition."""
+        if isinstance(condition, c.Trait):
+            return self._trait(condition, t)
+        if isinstance(condition, c.In):
+            inside = self.truth(replace(condition, member=True), t)
+            return Found(f"{'a member' if inside else 'not a member'} by its last run")
+        what = {c.Score: "score", c.Rfv: "rfv scores", c.Cluster: "clusters"}[type(condition)]
+        published = self._last(condition)
+        if published is None:
+            verb, command = ("is", "score") if what == "score" else ("are", "segment")
+            return Found(f"no {what} of it {verb} published yet: run `predseg {command}` first")
+        at, run = published
+        row = int(run.rows(np.array([self.customer_id], object))[0])
+        if row < 0:
+            return Found(f"not among the {len(run.customers):,} customers of the run of {say_instant(at)}")
+        if isinstance(condition, c.Score):
+            return self._score(condition, at, run, row)
+        if isinstance(condition, c.Rfv):
+            return Found(", ".join(f"{name} {int(run.columns[name][row])}" for name, _ in condition.scores) + f", by the run of {say_instant(at)}")
+        return Found(f"{run.columns['cluster'][row]}, by the run of {say_instant(at)}")
+
+    def _last(self, condition: c.Condition) -> tuple[int, Run] | None:
+        name = "scores" if isinstance(condition, c.Score) else "rfv" if isinstance(condition, c.Rfv) else "clusters"
+        tables = self.facts.tables
+        for at in reversed(tables.partitions(name) if tables is not None and tables.exists(name) else []):
+            if (run := self.facts.last_run(condition, [at])) is not None:
+                return at, run
+        return None
+
+    def _trait(self, condition: c.Trait, t: int) -> Found:
+        name, traits = condition.filter.property, self.facts.traits
+        value = None
+        if traits is not None and name in traits:
+            value = at_moments(traits, name, np.array([self.customer_id], object), np.array([t]))[0]
+        wanted = "" if self.truth(condition, t) else f"{say_filter(condition.filter)}"
+        return Found("unknown" if value is None else say_value(value), flip=wanted)
+
+    def _score(self, condition: c.Score, at: int, run: Run, row: int) -> Found:
+        n, higher, lower = len(run.customers), int(run.ranks[0][row]), int(run.ranks[1][row])
+        probability = float(run.columns["probability"][row])
+        says = f"probability {probability:.3f}, rank {higher + 1:,} of {n:,}, by the run of {say_instant(at)}"
+        if condition.change is not None:
+            before = self.as_of - condition.change.within
+            says += f"; {say_duration(condition.change.within)} earlier {self._probability(condition, before)}"
+        return Found(says, self._reasons(condition.model, at), _score_flip(condition, n, higher, lower, self.truth(condition, self.as_of)))
+
+    def _probability(self, condition: c.Score, t: int) -> str:
+        tables = self.facts.tables
+        published = [p for p in (tables.partitions("scores") if tables is not None else []) if p <= t]
+        run = self.facts.last_run(condition, published)
+        row = -1 if run is None else int(run.rows(np.array([self.customer_id], object))[0])
+        return "none was in force" if run is None or row < 0 else f"{float(run.columns['probability'][row]):.3f}"
+
+    def _reasons(self, model: str, at: int) -> tuple[str, ...]:
+        import pyarrow.compute as pc
+
+        assert self.facts.tables is not None
+        table = self.facts.tables.read("scores", at)
+        if "reasons" not in table.column_names:
+            return ()
+        mine = table.filter(pc.and_(pc.equal(table["model"], model), pc.equal(table["customer_id"], self.customer_id)))
+        return tuple(f"because {reason}" for reason in mine["reasons"][0].as_py() or ()) if len(mine) else ()
+
+
+def _score_flip(condition: c.Score, n: int, higher: int, lower: int, truth: Truth) -> str:
+    """Say how far the score is from the other side."""
+    if condition.top is not None:
+        last = ceil(condition.top * n / 100)
+        return (
+            f"{_ranks(higher + 1 - last)} higher, to {last:,} or better" if truth is not True else f"{_ranks(last - higher)} lower, beyond {last:,}"
+        )
+    if condition.bottom is not None:
+        last = ceil(condition.bottom * n / 100)
+        return f"{_ranks(lower + 1 - last)} lower" if truth is not True else f"{_ranks(last - lower)} higher"
+    if condition.deciles:
+        tenth = 1 + 10 * higher // n
+        return (
+            f"decile {say_list([str(d) for d in condition.deciles], 'or')} instead of {tenth}"
+            if truth is not True
+            else f"another decile than {tenth}"
+        )
+    if condition.change is not None:
+        return ""
+    assert isinstance(condition.comparison, Comparison)
+    says = f"a probability of {say_comparison(condition.comparison)}"
+    return says if truth is not True else f"a probability not of {say_comparison(condition.comparison)}"
+
+
+def _ranks(number: int) -> str:
+    return f"{number:,} rank{'' if number == 1 else 's'}"

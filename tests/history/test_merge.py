@@ -1,0 +1,204 @@
+"""No event twice, whatever the order, the repetition and the cutting of what comes in."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from predseg.engine import Engine
+from predseg.history import merge
+from predseg.history.merge import canonical_json, made_id
+from tests.history.projects import LONGER, NOW, Place, expected, stored
+
+TICK = 1_000_000
+START = NOW - 1000 * TICK
+ONE = "sources: {a: {path: 'a/*.parquet'}}\n"
+TWO = ONE[:-2] + ", b: {path: 'b/*.parquet'}}\n"
+
+row = st.fixed_dictionaries(
+    {
+        "customer_id": st.sampled_from(["c1", "c2", "é"]),
+        "event": st.sampled_from(["Order Completed", "Product Viewed"]),
+        "event_time": st.integers(0, 2).map(lambda k: START + k * TICK),
+        "received_at": st.integers(0, 1).map(lambda k: START + 3 * TICK + k),
+        "value": st.sampled_from([None, Decimal("0.0000"), Decimal("12.5000"), Decimal("-3.0000")]),
+        "event_id": st.sampled_from([None, None, "e1", "e2", "~x"]),
+        "source": st.sampled_from([None, "mail"]),
+        "note": st.sampled_from([None, "", 'a"b\\\n\x1f', "\u2028é"]),
+    }
+)
+load = st.lists(row, min_size=1, max_size=7)
+
+
+def numbered() -> Iterator[int]:
+    return itertools.count()
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    counter = numbered()
+    root = tmp_path_factory.mktemp("merge")
+    yield lambda: Place(root / str(next(counter)))
+
+
+def put(place: Place, name: str, rows: list[dict[str, Any]]) -> None:
+    instant = pa.timestamp("us", "UTC")
+    types = {"event_time": instant, "received_at": instant, "value": pa.decimal128(18, 4)}
+    columns = {key: pa.array([r[key] for r in rows], types.get(key, pa.string())) for key in rows[0]}
+    place.parquet(name, **columns)
+
+
+def table(place: Place) -> list[dict[str, Any]]:
+    return stored(place.store.read("events"))
+
+
+@settings(max_examples=12 * LONGER)
+@given(rows=load, data=st.data())
+def test_the_table_is_what_the_oracle_says_in_any_order_and_after_any_repetition(fresh: Any, rows: list[dict[str, Any]], data: st.DataObject) -> None:
+    place = fresh()
+    put(place, "a/1.parquet", rows)
+    report = place.ingest(ONE)
+    assert table(place) == expected([rows])
+    assert report.received == len(rows) == report.accepted + report.duplicates and report.accepted == report.rows
+    first = place.store.read("events")
+    put(place, "a/1.parquet", data.draw(st.permutations(rows)))
+    again = place.ingest(ONE)
+    assert not again.up_to_date and place.store.read("events").equals(first)
+    assert (again.accepted, again.duplicates, again.sources[0].new) == (report.accepted, report.duplicates, 0)
+    assert place.ingest(ONE).up_to_date
+
+
+@settings(max_examples=8 * LONGER)
+@given(first=load, second=load)
+def test_two_sources_make_one_history(fresh: Any, first: list[dict[str, Any]], second: list[dict[str, Any]]) -> None:
+    place = fresh()
+    put(place, "a/1.parquet", first)
+    put(place, "b/1.parquet", second)
+    report = place.ingest(TWO)
+    assert table(place) == expected([first, second])
+    assert report.accepted == report.rows
+    turned = place.ingest("sources: {b: {path: 'b/*.parquet'}, a: {path: 'a/*.parquet'}}\n", rebuild=True)
+    assert turned.rebuilt and table(place) == expected([first, second])
+
+
+@settings(max_examples=8 * LONGER)
+@given(first=load, second=load)
+def test_a_growing_folder_ends_like_one_load(fresh: Any, first: list[dict[str, Any]], second: list[dict[str, Any]]) -> None:
+    place = fresh()
+    put(place, "a/1.parquet", first)
+    place.ingest(ONE)
+    put(place, "a/2.parquet", second)
+    report = place.ingest(ONE)
+    assert table(place) == expected([first + second])
+    assert not report.rebuilt and report.accepted == report.rows
+
+
+@settings(max_examples=8 * LONGER)
+@given(first=load, second=load)
+def test_what_was_loaded_stays_when_its_file_is_gone(fresh: Any, first: list[dict[str, Any]], second: list[dict[str, Any]]) -> None:
+    place = fresh()
+    put(place, "a/1.parquet", first)
+    place.ingest(ONE)
+    put(place, "a/1.parquet", second)
+    report = place.ingest(ONE)
+    assert table(place) == expected([first, second])
+    assert report.sources[0].received == len(second) == report.accepted + report.duplicates
+    rebuilt = place.ingest(ONE, rebuild=True)
+    assert rebuilt.rebuilt and table(place) == expected([second])
+
+
+@settings(max_examples=12 * LONGER)
+@given(rows=st.lists(row, min_size=1, max_size=4))
+def test_canonical_json_in_sql_is_the_one_in_python(fresh: Any, rows: list[dict[str, Any]]) -> None:
+    place = fresh()
+    put(place, "a/1.parquet", [{**r, "event_id": None} for r in rows])
+    place.ingest(ONE)
+    assert {r["event_id"] for r in table(place) if r["event_id"].count("~") == 1} == {made_id({**r, "event_id": None}) for r in rows}
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (Decimal("12.5000"), "12.5"),
+        (Decimal("-0.0001"), "-0.0001"),
+        (Decimal("100"), "100"),
+        (7, "7"),
+        (True, "true"),
+        (["a", None], '["a",null]'),
+        ('"\x01', '"\\"\\u0001"'),
+    ],
+)
+def test_canonical_json_of_values(value: Any, text: str) -> None:
+    assert canonical_json({"b": value, "a": None, "event_id": "e"}) == f'{{"b":{text}}}'
+    if value != ["a", None]:
+        json.loads(canonical_json({"b": value}))
+
+
+# types that change between loads
+
+
+def test_equal_events_stay_equal_when_the_type_of_a_property_changes(place: Place) -> None:
+    """A whole number that was text elsewhere must not make its old events come twice."""
+    head = "customer_id,event,event_time,size,code\n"
+    place.write("a/1.csv", head + "c1,A,2026-01-01T00:00Z,7,7\nc1,A,2026-01-01T00:00Z,7,7\n")
+    text = "sources: {a: {path: 'a/*.csv'}}\n"
+    assert place.ingest(text).rows == 2
+    assert place.store.read("events").schema.field("size").type == pa.int64()
+    place.write("a/2.csv", head + "c2,A,2026-01-01T00:00Z,7.5,x\n")
+    report = place.ingest(text)
+    assert (report.rows, report.sources[0].new) == (3, 1)
+    found = place.store.read("events")
+    assert found.schema.field("size").type == pa.decimal128(18, 4) and found.schema.field("code").type == pa.string()
+    assert found.column("code").to_pylist() == ["7", "7", "x"]
+    assert place.ingest(text, rebuild=True).rows == 3 and place.store.read("events").equals(found)
+
+
+def test_properties_that_differ_only_in_case_stay_apart(place: Place) -> None:
+    place.jsonl("a.jsonl", [{"customer_id": "c", "event": "A", "event_time": "2026-01-01T00:00Z", "brand": "x"}])
+    place.jsonl("b.jsonl", [{"customer_id": "c", "event": "B", "event_time": "2026-01-01T00:00Z", "Brand": "y"}])
+    place.ingest("sources: {a: {path: a.jsonl}, b: {path: b.jsonl}}\n")
+    assert {(r["event"], r["brand"], r["Brand"]) for r in place.events()} == {("A", "x", None), ("B", None, "y")}
+
+
+# files
+
+
+def test_files_are_cut_between_customers_and_sorted_as_a_whole(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(merge, "FILE_ROWS", 40)
+    monkeypatch.setattr(merge, "GROUP_ROWS", 16)
+    sizes = {"c1": 39, "c2": 1, "c3": 130, "c4": 2, "c5": 38, "c6": 41, "c7": 1}
+    names = [name for name, size in sizes.items() for _ in range(size)]
+    times = pa.array([START + k * TICK for k in range(len(names))]).cast(pa.timestamp("us", "UTC"))
+    place.parquet("a/1.parquet", customer_id=names[::-1], event=["A"] * len(names), event_time=times)
+    report = place.ingest(ONE)
+    files = place.store.files("events")
+    parts = [pq.read_table(f, columns=["customer_id", "event_time", "event_id"]).to_pylist() for f in files]
+    assert [f.name for f in files] == [f"part-{k:05d}.parquet" for k in range(len(files))]
+    assert [len(part) for part in parts] == [40, 130, 40, 41, 1]
+    owners = [{r["customer_id"] for r in part} for part in parts]
+    assert all(not a & b for a, b in itertools.combinations(owners, 2))
+    rows = [tuple(r.values()) for part in parts for r in part]
+    assert rows == sorted(rows) and len(rows) == len(names)
+    assert report.customers == len(sizes)
+    assert max(pq.ParquetFile(f).metadata.row_group(0).num_rows for f in files) <= 16
+
+
+def test_a_run_of_equal_rows_may_span_many_batches(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = Engine.stream
+    monkeypatch.setattr(Engine, "stream", lambda self, sql: (b.slice(k, 5) for b in whole(self, sql) for k in range(0, b.num_rows, 5)))
+    names = ["c1"] * 23 + ["c2"] * 2
+    times = pa.array([START] * 25).cast(pa.timestamp("us", "UTC"))
+    place.parquet("a/1.parquet", customer_id=names, event=["A"] * 25, event_time=times)
+    assert place.ingest(ONE).rows == 25
+    ids = [r["event_id"] for r in place.events()]
+    assert len(set(ids)) == 25 and ids == sorted(ids[:23]) + sorted(ids[23:])
+    assert ids[1].endswith("~000001") and ids[22].endswith("~000016")
