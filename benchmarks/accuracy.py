@@ -68,7 +68,7 @@ TASKS = [
 ]
 
 
-def project_file(data: Data, tasks: list[Task], folder: Path, store: Path) -> Path:
+def project_file(data: Data, tasks: list[Task], folder: Path, store: Path, cutoffs: int | None) -> Path:
     """Write the shipped project file with the given data and one model per task, and return it."""
     from ruamel.yaml import YAML
 
@@ -77,7 +77,8 @@ def project_file(data: Data, tasks: list[Task], folder: Path, store: Path) -> Pa
     source["path"] = str((folder / data.source).resolve())
     config["store"] = str(store / "store")
     config.pop("segments", None)
-    config["models"] = {t.model: {"predict": {"did": data.event, "within_next": f"{t.days} days"}, "among": {"did": data.event}} for t in tasks}
+    few = {"cutoffs": cutoffs} if cutoffs else {}
+    config["models"] = {t.model: {"predict": {"did": data.event, "within_next": f"{t.days} days"}, "among": {"did": data.event}} | few for t in tasks}
     path = store / "predseg.yaml"
     with path.open("w", encoding="utf-8") as stream:
         YAML().dump(config, stream)
@@ -112,7 +113,7 @@ def compare(task: Task, orders: pd.DataFrame, path: Path) -> dict[str, tuple[flo
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder with the data sets")
-    parser.add_argument("--small", action="store_true", help="one task of the smallest data set")
+    parser.add_argument("--small", action="store_true", help="one task of the smallest data set, with few cutoffs")
     options = parser.parse_args()
     os.environ.setdefault("DO_NOT_TRACK", "true")
     logging.disable(logging.WARNING)
@@ -124,17 +125,17 @@ def main() -> None:
         if absent and tasks:
             print(f"{data.name} left out: no {' and no '.join(sorted(absent))} in {options.data}", file=sys.stderr)
         elif tasks:
-            results |= _run(data, tasks, options.data)
+            results |= _run(data, tasks, options.data, 4 if options.small else None)
     if not results:
         sys.exit(f"no data set in {options.data}")
     print(_show({t: results[t] for t in chosen if t in results}))
 
 
-def _run(data: Data, tasks: list[Task], folder: Path) -> dict[Task, dict[str, tuple[float, float]]]:
+def _run(data: Data, tasks: list[Task], folder: Path, cutoffs: int | None) -> dict[Task, dict[str, tuple[float, float]]]:
     orders, found = load_orders(folder / data.orders), {}
     orders["customer_id"] = orders["customer_id"].astype(str)
     with tempfile.TemporaryDirectory() as store:
-        path = project_file(data, tasks, folder, Path(store))
+        path = project_file(data, tasks, folder, Path(store), cutoffs)
         for task in tasks:
             begin = time.perf_counter()
             found[task] = compare(task, orders, path)

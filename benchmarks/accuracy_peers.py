@@ -100,7 +100,7 @@ def _bg_nbd(test: pd.DataFrame, days: int) -> np.ndarray | None:
 def _default_trees(learned: pd.DataFrame, y: pd.Series, test: pd.DataFrame) -> np.ndarray:
     from lightgbm import LGBMClassifier
 
-    return LGBMClassifier(verbose=-1).fit(learned, y).predict_proba(test)[:, 1]
+    return LGBMClassifier(n_jobs=1, verbose=-1).fit(learned, y).predict_proba(test)[:, 1]
 
 
 def _many_cutoffs(orders: pd.DataFrame, at: pd.Timestamp, days: int, customers: pd.Index) -> np.ndarray:
@@ -108,7 +108,9 @@ def _many_cutoffs(orders: pd.DataFrame, at: pd.Timestamp, days: int, customers: 
 
     earliest = orders["time"].min() + pd.Timedelta(days=max(days, 30))
     step = pd.Timedelta(days=30 if days > 14 else 7)
-    cutoff, frames, labels = at - pd.Timedelta(days=days), [], []
+    cutoff = at - pd.Timedelta(days=days)
+    frames: list[pd.DataFrame] = []
+    labels: list[pd.Series] = []
     while cutoff > earliest and len(frames) < 12:
         y = eligible(orders, cutoff, days)
         frames.append(windowed(orders, cutoff).loc[y.index])
@@ -123,6 +125,7 @@ def _many_cutoffs(orders: pd.DataFrame, at: pd.Timestamp, days: int, customers: 
         subsample_freq=1,
         colsample_bytree=0.7,
         reg_lambda=10,
+        n_jobs=1,
         verbose=-1,
     )
     return model.fit(pd.concat(frames), pd.concat(labels)).predict_proba(windowed(orders, at).loc[customers])[:, 1]

@@ -45,6 +45,13 @@ def test_scoring_is_compared_with_bare_prediction(root: Path) -> None:
     assert [row[0] for row in rows] == ["Booster.predict", "predseg, with reasons", "predseg, without reasons"] and rows[0][1] == "**1.00**"
 
 
+def test_segments_have_the_members_that_peers_find(root: Path) -> None:
+    """The script itself compares the members."""
+    for module in ("duckdb", "polars"):
+        pytest.importorskip(module)
+    assert len(cells(run(root, "segments"))) == 3
+
+
 def test_startup_is_measured(root: Path) -> None:
     assert [row[0] for row in cells(run(root, "startup"))] == ["predseg --help", "python -c pass"]
 

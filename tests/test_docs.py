@@ -6,6 +6,7 @@ import doctest
 import importlib
 import os
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -29,15 +30,84 @@ def test_docstring_examples(name: str) -> None:
     assert doctest.testmod(importlib.import_module(name), optionflags=doctest.NORMALIZE_WHITESPACE).failed == 0
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
-def test_python_sessions_of_the_docs(page: Path) -> None:
-    sessions = [b for b in blocks(page, "python") if b.startswith(">>>")]
+def run_sessions(page: Path) -> None:
     parser, runner, space = doctest.DocTestParser(), doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS), {}
-    for number, text in enumerate(sessions):
+    for number, text in enumerate(b for b in blocks(page, "python") if b.startswith(">>>")):
         test = parser.get_doctest(text, space, f"{page.name}[{number}]", str(page), 0)
         runner.run(test, clear_globs=False)
         space = test.globs
     assert runner.failures == 0
+
+
+@pytest.mark.parametrize("page", DOCS, ids=lambda p: p.name)
+def test_python_sessions_of_the_docs(page: Path) -> None:
+    run_sessions(page)
+
+
+def test_python_sessions_of_the_readme(demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(demo / "shop", tmp_path / "shop")
+    monkeypatch.chdir(tmp_path)
+    run_sessions(ROOT / "README.md")
+
+
+def masked(line: str) -> str:
+    """A line without its figures and the width of its columns: those depend on the size of the shop."""
+    return " ".join(re.sub(r"-?[\d.,]+", "#", line).split())
+
+
+def quoted(page: Path) -> list[tuple[str, list[str]]]:
+    """Every command of the console blocks of a page, with the lines quoted under it."""
+    found: list[tuple[str, list[str]]] = []
+    for block in blocks(page, "console"):
+        for line in block.splitlines():
+            if line.startswith("$ "):
+                found.append((line, []))
+            elif line.strip():
+                found[-1][1].append(line)
+    return found
+
+
+def test_the_readme_quotes_what_the_demo_prints(demo: Path) -> None:
+    """Quoted lines stand in the output of their command in this order; a line of dots leaves some away. Figures are not compared."""
+    said = (demo / "demo.txt").read_text("utf-8")
+    compared = 0
+    for command, lines in quoted(ROOT / "README.md"):
+        if command not in said:
+            continue
+        compared += compare(command, lines, said.split(command + "\n")[1].split("\n$ ")[0])
+    assert compared >= 15
+
+
+def compare(command: str, lines: list[str], said: str) -> int:
+    """Look for the quoted lines in what was said, in order, and return how many there are."""
+    found = [masked(line) for line in said.splitlines()]
+    wanted = [line for line in lines if line != "..."]
+    for line in wanted:
+        assert masked(line) in found, f"{command} does not print: {line}"
+        found = found[found.index(masked(line)) + 1 :]
+    return len(wanted)
+
+
+def test_other_commands_that_the_readme_quotes_print_it(
+    demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(demo / "shop", tmp_path / "shop")
+    monkeypatch.chdir(tmp_path)
+    others = [(command, lines) for command, lines in quoted(ROOT / "README.md") if command not in (demo / "demo.txt").read_text("utf-8")]
+    assert len(others) >= 3
+    for command, lines in others:
+        assert main(command.removeprefix("$ predseg ").split()) == 0
+        compare(command, lines, capsys.readouterr().out)
+
+
+def test_the_demo_reads_well(demo: Path) -> None:
+    """Offline, without noise; it says what the numbers mean and what to do next; the model comes close to the truth."""
+    said, noise = (demo / "demo.txt").read_text("utf-8"), (demo / "demo.err").read_text("utf-8")
+    assert "Warning" not in noise and "Traceback" not in noise and len(noise.splitlines()) <= 4
+    for wanted in ("of two customers, one who will and one who will not", "best possible forecast", "next", "predseg init my_shop"):
+        assert wanted in said
+    explained = [int(share) for share in re.findall(r"(\d+)%\s*$", said.split("how close to the truth")[1], re.MULTILINE)]
+    assert len(explained) == 2 and min(explained) > 60
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)

@@ -165,6 +165,9 @@ def test_leaks_stop_the_training_unless_allowed(tmp_path: Path) -> None:
     with pytest.raises(GateError) as refusal:
         Project.load(file).train()
     assert refusal.value.code == "E601" and "due" in refusal.value.message and "allow: [due]" in refusal.value.help
+    forced = Project.load(file).train(force=True)["purchase"]
+    assert forced.decision.forced and "leak 'due' is not allowed" in forced.decision.reasons
+    assert Project.load(file).models()["purchase"][0].forced
     file.write_text(config.replace("cutoffs: 4", "cutoffs: 4, allow: [due]"))
     report = Project.load(file).train()["purchase"]
     assert [(leak.name, leak.allowed) for leak in report.leaks] == [("due", True)]

@@ -167,7 +167,7 @@ def _trained(console: Console, report: TrainingReport, dry_run: bool) -> None:
     strongest = ", ".join(list(report.importance)[:3])
     console.print(f"what moves the scores most: {strongest}", soft_wrap=True)
     for leak in report.leaks:
-        console.print(Text(f"allowed by name: {leak.name} {leak.reason}", "yellow"))
+        console.print(Text(f"leak {'allowed by name' if leak.allowed else 'forced'}: {leak.name} {leak.reason}", "yellow"))
     console.print(_outcome(report, dry_run))
 
 
@@ -233,4 +233,6 @@ def _scored(console: Console, model: str, rows: pd.DataFrame, as_of: str) -> Non
     console.print(table(("decile", "customers", "mean probability", "expected"), shown, ("decile", "customers", "mean probability", "expected")))
     console.print("\nthe highest, and why")
     for row in rows.nlargest(_BEST, "percentile").itertuples():
-        console.print(f"  {printable(str(row.customer_id))}  {row.probability:.1%}", *(f"       {printable(reason)}" for reason in row.reasons), sep="\n")
+        console.print(
+            f"  {printable(str(row.customer_id))}  {row.probability:.1%}", *(f"       {printable(reason)}" for reason in row.reasons), sep="\n"
+        )

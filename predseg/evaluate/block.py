@@ -122,7 +122,7 @@ def blocks(files: Iterable[Path], properties: Iterable[str], rows: int = ROWS) -
         waiting: list[pa.Table] = []  # rows of a customer whose end has not been read
         for read, complete in _row_groups(path, wanted, rows):
             table = _whole(pa.concat_tables([*waiting, read]))
-            end = table.num_rows if complete else int(_starts(_codes(table["customer_id"])[0])[-1])
+            end = table.num_rows if complete else _starts(_codes(table["customer_id"])[0]).max(initial=0)
             yield from _cut(table.slice(0, end), rows)
             waiting = [table.slice(end)]
 
@@ -133,11 +133,11 @@ def _row_groups(path: Path, wanted: set[str], rows: int) -> Iterator[tuple[pa.Ta
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path) as reader:
-        present = {f.name: f.type for f in reader.schema_arrow}
-        groups = [reader.metadata.row_group(i).num_rows for i in range(reader.metadata.num_row_groups)]
+        present, metadata = {f.name: f.type for f in reader.schema_arrow}, reader.metadata
+    groups = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
     columns = [*CORE, *sorted(wanted & present.keys() - set(CORE) - set(IDENTITY)), *(c for c in IDENTITY if c in present)]
     text = [c for c in columns if pa.types.is_string(present[c]) or pa.types.is_large_string(present[c]) or pa.types.is_dictionary(present[c])]
-    with pq.ParquetFile(path, read_dictionary=text) as reader:
+    with pq.ParquetFile(path, metadata=metadata, read_dictionary=text) as reader:
         portion = (np.cumsum(groups) - 1) // rows
         for number in np.unique(portion):
             yield reader.read_row_groups(np.flatnonzero(portion == number).tolist(), columns), bool(number == portion[-1])

@@ -37,8 +37,8 @@ def passing(block: Block, test: Filter) -> Array:
     if column is None:
         return np.full(len(block.time), test.accepts(None))
     if isinstance(column, Words):
-        accepted = _remembered if len(column.values) <= FEW else _accepted
-        return accepted(test, column.values)[column.codes]
+        decide = _remembered if len(column.values) <= FEW else _accepted
+        return decide(test, column.values)[column.codes]
     units, inverse = np.unique(column.units, return_inverse=True)
     accepted = np.array([test.accepts(Decimal(int(u)) / column.scale) for u in units], bool)
     return np.where(column.present, accepted[inverse] if len(units) else False, test.accepts(None))

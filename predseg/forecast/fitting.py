@@ -116,7 +116,7 @@ def fit_linear(known: Sample, matrix: Array, features: Sequence[str], categories
     told = np.flatnonzero(absent.mean(axis=0) > 0.001)
     design = np.hstack([np.where(absent, 0.0, (z - means) / scales), absent[:, told]])
     with threadpool_limits(limits=1):
-        fitted = LogisticRegression(C=LINEAR_C, max_iter=500).fit(design, known.y[rows], sample_weight=weights(known.cutoff)[rows])
+        fitted = LogisticRegression(C=LINEAR_C, solver="newton-cholesky").fit(design, known.y[rows], sample_weight=weights(known.cutoff)[rows])
     coefs, missing = fitted.coef_[0], np.zeros(len(used))
     missing[told] = coefs[len(used) :]
     return Linear(

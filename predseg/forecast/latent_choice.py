@@ -172,7 +172,7 @@ def along_measures(points: Array) -> Callable[[np.random.Generator], Array]:
 def _one_thread() -> Iterator[None]:
     """Keep sums in one order, so that the same seed gives the same digits; only what is loaded already can be told so."""
     import sklearn.cluster  # noqa: F401
-    from threadpoolctl import threadpool_limits
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     with threadpool_limits(1):
         yield

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from predseg import config as declared
+from predseg.config import EventFeatures, Features
 from predseg.evaluate.block import Array
 from predseg.language.english import say_window
 from predseg.language.measures import Events, Measure, Window, column_name, slug
@@ -70,12 +70,12 @@ class Aspect:
         return f"{word} {measure.of} {value}{when}"
 
 
-def value_event(features: declared.Features) -> str | None:
+def value_event(features: Features) -> str | None:
     """Return the first declared event that has a value, else the first one; None when no event is declared."""
     return next((name for name, e in features.events if e.value), next((name for name, _ in features.events), None))
 
 
-def candidates(features: declared.Features) -> list[Aspect]:
+def candidates(features: Features) -> list[Aspect]:
     """Return the measures of a project that a rule can ask for, the most telling first.
 
     Of the value event: days since the last and the first, number and total in the longest window, the average, and
@@ -91,7 +91,7 @@ def candidates(features: declared.Features) -> list[Aspect]:
     return list({a.name: a for a in found}.values())
 
 
-def _of_event(events: Events, wanted: declared.EventFeatures, span: Window, main: bool) -> list[Aspect]:
+def _of_event(events: Events, wanted: EventFeatures, span: Window, main: bool) -> list[Aspect]:
     plan: list[tuple[Measure, Role]] = [(Measure(events, span), "frequency")]
     if main:
         plan = [(Measure(events, Window(), "days_since_last"), "recency"), *plan]
@@ -193,7 +193,7 @@ def medians(values: Array) -> Array:
     return np.array([np.median(column) if len(column) else np.nan for column in known], np.float64)
 
 
-def noun(features: declared.Features) -> str:
+def noun(features: Features) -> str:
     """Return what customers with the value event are called: buyers, or by the event when it has no value."""
     main = value_event(features)
     return "buyers" if any(e.value for _, e in features.events) or main is None else f"{slug(main)}_users"

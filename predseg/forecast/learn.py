@@ -52,7 +52,7 @@ class TrainingReport:
         decision: What the gate said, and whether this version is the champion now.
         evaluation: The forward test, see `predseg.forecast.evaluation.evaluate`.
         rival: The champion it was compared with.
-        leaks: Findings of the leak detectors, all of them allowed by name.
+        leaks: Findings of the leak detectors; each says whether it is allowed by name, the others were forced.
         importance: How far each feature moves the logit on average, largest first.
         facts: What the bundle says of itself: statement, horizon, cutoffs, rows, settings, fingerprint of the data.
         card: The model card, Markdown.
@@ -94,7 +94,7 @@ def learn(
     cutoffs = choose_cutoffs(first, last, as_of, horizon, model.cutoffs, model.every)
     sample = dataset.labelled(source, model, cutoffs, as_of, dataset.count_customers(source.files))
     trained = train(sample, Settings(horizon, as_of, model.seed, model.tune))
-    found = leaks.judge(model.name, detect(source, model, trained, sample), model.allow)
+    found = leaks.judge(model.name, detect(source, model, trained, sample), model.allow, force)
     evaluation, rival = test(trained, model), find_rival(registry, model, trained)
     names = sorted({leak.name for leak in found})
     decision = gate(_gated(evaluation["model"]), rival.measures, rival.intervals, flags=names, allowed=model.allow, force=force)
@@ -219,7 +219,7 @@ def statement(model: Model) -> str:
     >>> from pathlib import Path
     >>> text = "project: p\\nmodels: {churn: {predict: {did_not: Order Completed, within_next: 90 days}, among: {did: Order Completed}}}"
     >>> statement(parse(text, Path("p.yaml")).models["churn"])
-    'who never did Order Completed, within the next 90 days; asked of those who did Order Completed'
+    'who did not do Order Completed, within the next 90 days; asked of those who did Order Completed'
     """
     measure = replace(model.predict.measure, window=Window())
     says = say_condition(Did(measure, model.predict.comparison))

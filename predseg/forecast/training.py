@@ -42,7 +42,7 @@ BLENDS = (0.0, 0.25, 0.5)
 DEFAULT_ROUNDS, DEFAULT_BLEND = 150, 0.25
 """Where no older cutoff can show what is best."""
 FEW_ROWS = 200_000
-"""Below, boosters are trained side by side on one core each."""
+"""Below, boosters are trained side by side on one core each, and the champion chooses anew; beyond, it takes what the tested model chose."""
 PATIENCE = 100
 """Trees without progress after which a fold stops."""
 
@@ -128,8 +128,8 @@ def train(sample: Sample, settings: Settings) -> Trained:
     learned, test = sample.until(test_at, settings.horizon), sample.take(sample.cutoff == test_at)
     check_labels(learned.y, "training labels")
     check_labels(test.y, "labels of the forward test")
-    tested, _ = fit(learned, replace(settings, as_of=test_at))
-    forecaster, chosen = fit(sample, settings)
+    tested, before = fit(learned, replace(settings, as_of=test_at))
+    forecaster, chosen = fit(sample, settings, before if len(sample) >= FEW_ROWS else None)
     return Trained(forecaster, chosen, tested, learned, test, _roles(sample, settings.horizon))
 
 
@@ -161,15 +161,17 @@ def _roles(sample: Sample, horizon: int) -> tuple[dict[str, Any], ...]:
     return tuple(found)
 
 
-def fit(sample: Sample, settings: Settings) -> tuple[Forecaster, Chosen]:
-    """Learn at ``settings.as_of`` from the rows whose labels were complete by then, and say what was chosen."""
+def fit(sample: Sample, settings: Settings, chosen: Chosen | None = None) -> tuple[Forecaster, Chosen]:
+    """Learn at ``settings.as_of`` from the rows whose labels were complete by then, and say what was chosen (if it is not given)."""
     known = sample.until(settings.as_of, settings.horizon)
     features = settings.features or tuple(str(c) for c in known.X.columns)
     known = replace(known, X=known.X[list(features)])
     categories = levels(known.X)
-    chosen = choose(known, settings, categories)
+    chosen = chosen or choose(known, settings, categories)
     matrix = encode(known.X, features, categories)
-    boosters = _boost(matrix, known, categories, [{**chosen.params, "seed": settings.seed + i} for i in range(_members(len(known)))], chosen.rounds)
+    boosters = _boost(
+        matrix, known, categories, [{**chosen.params, "seed": 1000 * settings.seed + i} for i in range(_members(len(known)))], chosen.rounds
+    )
     linear = fit_linear(known, matrix, features, categories) if chosen.blend else None
     return Forecaster(features, boosters, categories, linear, chosen.blend, chosen.calibration), chosen
 
@@ -198,7 +200,7 @@ def _boost(matrix: Array, known: Sample, categories: dict[str, tuple[str, ...]],
     def one(tried: dict[str, Any]) -> Any:
         return lgb.train(tried, _dataset(matrix, known, categories), rounds)
 
-    return tuple(_side_by_side(one, [{**p, "num_threads": _threads(len(known))} for p in params], len(known)))
+    return tuple(_side_by_side(one, [{"num_threads": _threads(len(known)), **p} for p in params], len(known)))
 
 
 def _threads(rows: int) -> int:
@@ -292,7 +294,7 @@ def _grow(
         past, future = (encode(part.X, features, categories) for part in (pair.past, pair.future))
         data = _dataset(past, pair.past, categories)
         found: dict[str, Any] = {}
-        asked = {**params, "seed": settings.seed, "metric": "binary_logloss", "num_threads": _threads(rows)}
+        asked = {"num_threads": _threads(rows), **params, "seed": 1000 * settings.seed, "metric": "binary_logloss"}
         watched = lgb.Dataset(future, pair.future.y, reference=data, params=dict(DATASET))
         stop = [lgb.record_evaluation(found), lgb.early_stopping(PATIENCE, verbose=False)]
         booster = lgb.train(asked, data, settings.rounds, valid_sets=[watched], valid_names=["future"], callbacks=stop)

@@ -59,7 +59,7 @@ def short_duration(micros: int) -> str:
 
 
 def say_duration(micros: int) -> str:
-    """Return a duration in words.
+    """Return a duration in words; one that is no whole number of minutes is rounded and called "about".
 
     >>> say_duration(90 * DAY), say_duration(DAY), say_duration(36 * HOUR)
     ('90 days', '24 hours', '36 hours')
@@ -68,7 +68,8 @@ def say_duration(micros: int) -> str:
         if micros % unit == 0 and not (unit == DAY and micros < 3 * DAY):
             n = micros // unit
             return f"{n:,} {word}{'' if n == 1 else 's'}"
-    return f"{micros / SECOND:,.6g} seconds"
+    rough = next(((unit, word) for unit, word, _ in _NAMES if micros >= 3 * unit), None)
+    return f"about {micros / rough[0]:,.0f} {rough[1]}s" if rough else f"{micros / SECOND:,.6g} seconds"
 
 
 def parse_instant(text: str | datetime | date) -> int:

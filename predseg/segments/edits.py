@@ -40,7 +40,7 @@ def apply(text: str, edits: Iterable[Edit]) -> str:
 def diff(texts: Mapping[str, str], edits: Iterable[Edit]) -> str:
     """Return a unified diff of all files that the edits touch."""
     edits = list(edits)
-    found = []
+    found: list[str] = []
     for file in dict.fromkeys(e.file for e in edits):
         after = apply(texts[file], [e for e in edits if e.file == file])
         found += difflib.unified_diff(texts[file].splitlines(), after.splitlines(), f"a/{file}", f"b/{file}", lineterm="")

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from predseg import config
@@ -227,6 +227,12 @@ def test_one_cloud_is_refused_even_where_its_cuts_are_stable(shape: str) -> None
         assert trials[0].stable and not trials[0].better, "its halves come back every time, and prove nothing"
 
 
+def test_the_corners_of_a_cube_come_back_but_are_hardly_tighter_than_noise() -> None:
+    points = np.random.default_rng(4).random((3000, 3))
+    [eight] = choice.try_numbers((points, points), [8], np.random.default_rng(0))
+    assert eight.stability > 0.7 and eight.within < eight.chance and not eight.better
+
+
 @pytest.mark.parametrize("number", [2, 4])
 def test_separate_clouds_are_counted(number: int) -> None:
     rng = np.random.default_rng(5)
@@ -418,14 +424,15 @@ def test_every_measure_survives_being_written_as_conditions(text: str) -> None:
 
 
 _EVENTS = st.lists(
-    st.tuples(st.sampled_from("ab"), st.integers(0, 16), st.sampled_from(["A", "B"]), st.integers(-9, 9), st.sampled_from(["x", "yes", "1"])),
+    st.tuples(st.sampled_from("ab"), st.integers(0, 16), st.sampled_from(["A", "B"]), st.integers(-2, 2), st.sampled_from(["x", "yes", "1"])),
     min_size=1,
     max_size=14,
 )
 
 
+@settings(max_examples=200)
 @given(
-    rows=_EVENTS, text=st.sampled_from(MEASURES[:-1]), low=st.integers(-6, 6), width=st.integers(1, 6), shape=st.sampled_from(["low", "high", "both"])
+    rows=_EVENTS, text=st.sampled_from(MEASURES[:-1]), low=st.integers(-2, 4), width=st.integers(1, 6), shape=st.sampled_from(["low", "high", "both"])
 )
 def test_a_range_and_its_conditions_mean_the_same(
     tmp_path_factory: pytest.TempPathFactory, rows: list[Any], text: str, low: int, width: int, shape: str

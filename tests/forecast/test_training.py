@@ -174,6 +174,14 @@ def test_it_ranks_nearly_as_well_as_the_truth_and_is_calibrated(trained: Trained
         assert np.mean(np.abs(p - sigmoid(truth(fresh.X)))) < 0.08
 
 
+def test_with_many_rows_the_champion_takes_what_the_tested_model_chose(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "FEW_ROWS", 1_000)
+    found = train(world(), replace(SETTINGS, rows=700, params={"num_threads": 1}))
+    assert found.chosen.folds and max(found.chosen.folds) < found.test.cutoff[0]
+    assert found.forecaster.calibration == found.tested.calibration
+    assert ev.auc(found.test.y, found.tested.raw(found.test.X)) > 0.65
+
+
 def test_only_the_named_features_are_learned_from(trained: Trained) -> None:
     found = train(world(), replace(SETTINGS, features=("count", "recency"))).forecaster
     assert found.features == ("count", "recency") and found.categories == {}

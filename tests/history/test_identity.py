@@ -65,7 +65,11 @@ def test_two_customers_are_never_merged_and_the_later_link_is_in_quarantine(plac
 
 
 def test_of_links_at_one_instant_the_smallest_customer_holds(place: Place) -> None:
-    assert load(place, visit(1, None, "x"), visit(5, "zoe", "x"), visit(5, "ann", "x"))[0] == ("ann", "x", 5, 1)
+    devices = [f"x{k}" for k in range(40)]
+    users = ["zoe", "ann", "kim"]
+    rows = [visit(5, users[(k + turn) % 3], x) for k, x in enumerate(devices) for turn in range(3)]
+    found = load(place, *[visit(1, None, x) for x in devices], *rows)
+    assert {(c, linked) for c, _, linked, t in found if t == 1} == {("ann", 5)}
 
 
 def test_a_row_whose_two_ids_are_the_same_is_no_link(place: Place) -> None:

@@ -36,7 +36,9 @@ row = st.fixed_dictionaries(
         "note": st.sampled_from([None, "", 'a"b\\\n\x1f', "\u2028é"]),
     }
 )
-load = st.lists(row, min_size=1, max_size=7)
+load = st.builds(  # every second row or so comes more than once
+    lambda rows, again: rows + [rows[k % len(rows)] for k in again], st.lists(row, min_size=1, max_size=5), st.lists(st.integers(0, 4), max_size=4)
+)
 
 
 def numbered() -> Iterator[int]:
@@ -59,6 +61,32 @@ def put(place: Place, name: str, rows: list[dict[str, Any]]) -> None:
 
 def table(place: Place) -> list[dict[str, Any]]:
     return stored(place.store.read("events"))
+
+
+def sale(tick: int = 0, value: int = 1, event_id: str | None = None, received: int = 3) -> dict[str, Any]:
+    money = Decimal(value).quantize(Decimal("0.0001"))
+    times = {"event_time": START + tick * TICK, "received_at": START + received * TICK}
+    return {"customer_id": "c1", "event": "Order Completed", **times, "value": money, "event_id": event_id}
+
+
+@pytest.mark.parametrize(
+    ("rows", "left", "duplicates", "conflicts"),
+    [
+        pytest.param([sale(event_id="a"), sale(event_id="a"), sale(event_id="b")], [(0, 1, "a"), (0, 1, "b")], 1, 0, id="same id, same content"),
+        pytest.param([sale(0, 2, "a", 4), sale(1, 3, "a", 3)], [(1, 3, "a")], 1, 1, id="same id: the one received first stays"),
+        pytest.param([sale(1, 10, "a"), sale(1, 2, "a")], [(1, 10, "a")], 1, 1, id="same id, received together: the smaller text stays"),
+        pytest.param([sale(0, 2, "a", 4), sale(1, 3, "a", 3), sale(1, 3, "a", 3)], [(1, 3, "a")], 2, 1, id="same id, winner twice"),
+        pytest.param([sale(), sale(), sale(1)], [(0, 1, "~"), (0, 1, "~"), (1, 1, "~")], 0, 0, id="equal rows without an id are real"),
+        pytest.param([sale(), sale(event_id="a")], [(0, 1, "a"), (0, 1, "~")], 0, 0, id="an id tells equal rows apart"),
+    ],
+)
+def test_what_is_the_same_event(place: Place, rows: list[dict[str, Any]], left: list[Any], duplicates: int, conflicts: int) -> None:
+    for order in (rows, rows[::-1]):
+        put(place, "a/1.parquet", order)
+        report = place.ingest(ONE, rebuild=True)
+        found = [((r["event_time"] - START) // TICK, int(r["value"]), r["event_id"]) for r in table(place)]
+        assert [(t, v, e if not e.startswith("~") else "~") for t, v, e in found] == left and len({e for _, _, e in found}) == len(left)
+        assert (report.sources[0].duplicates, report.sources[0].conflicts) == (duplicates, conflicts)
 
 
 @settings(max_examples=12 * LONGER)

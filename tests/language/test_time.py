@@ -96,6 +96,9 @@ def test_durations_in_words_and_in_column_names() -> None:
     assert [say_duration(d) for d in (DAY, 2 * DAY, 3 * DAY, 365 * DAY, MINUTE, 90 * MINUTE, 1_500 * DAY)] == [
         *("24 hours", "48 hours", "3 days", "365 days", "1 minute", "90 minutes", "1,500 days"),
     ]
+    assert [say_duration(d) for d in (216 * DAY + 7, 5 * HOUR + SECOND, 90 * SECOND + 500_000, SECOND // 2)] == [
+        *("about 216 days", "about 5 hours", "90.5 seconds", "0.5 seconds"),
+    ]
     assert [short_duration(d) for d in (90 * DAY, 36 * HOUR, 5 * MINUTE, 48 * HOUR, 7)] == ["90d", "36h", "5m", "2d", "7us"]
 
 

@@ -1,0 +1,80 @@
+"""The steps around the learning: who is sampled, what the champion is compared on, what the card says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from predseg import Project
+from predseg.forecast import dataset
+from predseg.language.time import DAY, parse_instant
+from predseg.store import Store
+from tests import small
+
+
+def test_a_share_of_customers_is_decided_by_the_id_alone() -> None:
+    ids = np.array([f"c{i}" for i in range(20_000)], dtype=object)
+    chosen = dataset.sampled(ids, 0.3)
+    assert 0.28 < chosen.mean() < 0.32
+    again = np.random.default_rng(0).permutation(len(ids))
+    assert (dataset.sampled(ids[again], 0.3) == chosen[again]).all()
+    assert not (dataset.sampled(ids, 0.2) & ~chosen).any(), "a smaller share is part of a larger one"
+
+
+def test_labels_are_what_came_true_after_the_cutoff(trained: Path, tmp_path: Path) -> None:
+    project = Project.load(small.copied(trained, tmp_path))
+    model, store = project.model("purchase"), Store(project.config.store)
+    source = dataset.open_source(project.config, store)
+    cutoffs, as_of = [parse_instant("2025-06-01"), parse_instant("2025-07-01")], parse_instant("2025-10-01")
+    sample = dataset.labelled(source, model, cutoffs, as_of, 300)
+    buys: dict[str, list[int]] = {}
+    for line in small.rows():
+        buys.setdefault(line.split(",")[0], []).append(parse_instant(line.split(",")[1]))
+    for customer, cutoff, y in zip(sample.customer, sample.cutoff, sample.y, strict=True):
+        assert y == any(cutoff < t <= cutoff + 20 * DAY for t in buys[customer])
+    assert len(sample) == sum(min(times) <= cutoff for times in buys.values() for cutoff in cutoffs)
+
+
+def test_beyond_memory_a_share_of_the_customers_is_learned_from(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = Project.load(small.copied(trained, tmp_path))
+    source = dataset.open_source(project.config, Store(project.config.store))
+    cutoff = [parse_instant("2025-06-01")]
+    whole = dataset.labelled(source, project.model("purchase"), cutoff, cutoff[0] + 30 * DAY, 300)
+    monkeypatch.setattr(dataset, "CELLS", 150 * len(source.features.names))
+    part = dataset.labelled(source, project.model("purchase"), cutoff, cutoff[0] + 30 * DAY, 300)
+    assert 0.35 * len(whole) < len(part) < 0.65 * len(whole) and set(part.customer) < set(whole.customer)
+
+
+def test_the_champion_is_compared_fairly(trained: Path, tmp_path: Path) -> None:
+    """On the same test when it had not learned from it; else its own forward test stands; another statement is no rival."""
+    project = Project.load(small.copied(trained, tmp_path))
+    again = project.train(dry_run=True)["purchase"]
+    assert again.rival.how == "version 1 in its own forward test" and again.rival.measures is not None
+    assert again.rival.measures["auc"] == pytest.approx(again.evaluation["model"]["auc"]) and again.decision.promoted
+    file = small.write(tmp_path / "earlier")
+    early = Project.load(file)
+    early.train(as_of="2025-09-01")
+    later = early.train(dry_run=True)["purchase"]
+    assert later.rival.how == "version 1 on the same test" and later.rival.intervals is not None
+    file.write_text(small.CONFIG.replace("20 days", "25 days"))
+    assert Project.load(file).train(dry_run=True)["purchase"].rival.how == "version 1 predicts something else"
+
+
+def test_a_run_carries_metrics_config_card_and_pictures(trained: Path) -> None:
+    [run] = (trained / "store" / "mlruns").glob("*/artifacts")
+    names = {p.relative_to(run).as_posix() for p in run.rglob("*") if p.is_file()}
+    assert {
+        "config.yaml",
+        "card.md",
+        "metrics.json",
+        "facts.json",
+        "pictures/gain.png",
+        "pictures/calibration.png",
+        "pictures/importance.png",
+    } <= names
+    assert all((run / name).read_bytes().startswith(b"\x89PNG") for name in names if name.endswith(".png"))
+    card = (run / "card.md").read_text()
+    assert card.startswith("# small: purchase") and "logistic RFM" in card and "| test |" in card
+    assert Project.load(trained / "predseg.yaml").models()["purchase"][0].metrics["test/auc"] > 0.6
