@@ -1,4 +1,4 @@
-"""The daily run of a project: check the data, then score everyone with the champions.
+"""The daily run of a project: check the data, score everyone with the champions, bring the segments up to date.
 
 What a scheduler calls every morning: ``python pipelines/daily.py [PROJECT.yaml]``
 """
@@ -15,7 +15,10 @@ def main(arguments: list[str]) -> int:
     try:
         project = Project.load(*arguments[:1])
         project.check()
-        project.score()
+        if project.config.models:
+            project.score()
+        if project.config.segments:
+            project.segments().run(project.moment())
     except PredsegError as error:
         print(error, file=sys.stderr)  # noqa: T201
         return error.exit_code

@@ -117,8 +117,8 @@ def block_features(block: Block, as_of: Sequence[int], features: FeatureSet) -> 
 
 
 def columns_of(features: FeatureSet, answers: dict[Measure, Values], n: int, m: int) -> Array:
-    """Return float64 (columns, n, m) from answered measures."""
-    matrix = np.empty((len(features.columns), n, m))
+    """Return float64 (columns, n, m) from answered measures, laid out moment by moment as they are."""
+    matrix = np.empty((len(features.columns), m, n)).transpose(0, 2, 1)
     at = {name: i for i, (name, _) in enumerate(features.columns)}
     for name, feature in features.columns:
         if isinstance(feature, Measure):
@@ -126,7 +126,7 @@ def columns_of(features: FeatureSet, answers: dict[Measure, Values], n: int, m: 
     for name, feature in features.columns:
         if isinstance(feature, Ratio):
             below = matrix[at[feature.denominator]]
-            matrix[at[name]] = np.divide(matrix[at[feature.numerator]], below, out=np.full((n, m), np.nan), where=below > 0)
+            matrix[at[name]] = np.divide(matrix[at[feature.numerator]], below, out=np.full((m, n), np.nan).T, where=below > 0)
     return matrix
 
 
@@ -161,8 +161,9 @@ def block_frame(
     if among is not None:
         chosen &= decide(among, answers, block, as_of, trait_facts(traits)).true
     matrix = columns_of(features, answers, len(block.customers), len(as_of))
-    moment, customer = np.nonzero(chosen.T)
-    found = {"customer_id": pd.Series(block.customers[customer], dtype="str"), "as_of": np.asarray(as_of, np.int64)[moment]}
-    found |= {name: matrix[i, customer, moment] for i, (name, _) in enumerate(features.columns)}
-    frame = pd.DataFrame(found, copy=False)
-    return frame.assign(**trait_columns(features.traits, traits, frame)) if features.traits else frame
+    at = np.flatnonzero(chosen.T)
+    moment, customer = np.divmod(at, max(len(block.customers), 1))
+    keys = {"customer_id": pd.Series(block.customers[customer], dtype="str"), "as_of": np.asarray(as_of, np.int64)[moment]}
+    found = {name: matrix[i].T.ravel()[at] for i, (name, _) in enumerate(features.columns)}
+    told = trait_columns(features.traits, traits, pd.DataFrame(keys)) if features.traits else {}
+    return pd.DataFrame(keys | found | told, copy=False)
