@@ -12,6 +12,7 @@ No extension is ever downloaded, and a query never sees the variables of Python.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,14 +52,14 @@ class Engine:
 
     Args:
         temp: An empty folder for what does not fit into memory.
-        memory: How much DuckDB may hold.
+        memory: How much DuckDB may hold; None is a quarter of this machine's memory, at least 1 GB and at most 4.
         threads: Number of threads; None takes all cores.
     """
 
-    def __init__(self, temp: Path, *, memory: str = "1GB", threads: int | None = None) -> None:
+    def __init__(self, temp: Path, *, memory: str | None = None, threads: int | None = None) -> None:
         self.temp = temp
         settings: dict[str, Any] = {
-            "memory_limit": memory,
+            "memory_limit": memory or f"{allowance()}MB",
             "temp_directory": str(temp / "duckdb"),
             "autoinstall_known_extensions": "false",
             "autoload_known_extensions": "false",
@@ -132,7 +133,12 @@ def engine_errors(place: str = "", code: str = "E405", help_: str = "") -> Itera
     try:
         yield
     except duckdb.OutOfMemoryException as error:
-        raise _Refused("E411", place, f"not enough memory or disk: {first_line(error)}", "free space in the folder of `store:`") from error
+        raise _Refused(
+            "E411",
+            place or "engine",
+            f"not enough memory or disk: {first_line(error)}",
+            "close other programs, or free space in the folder of `store:`",
+        ) from error
     except duckdb.Error as error:
         if "No space left" in str(error) or "Disk quota" in str(error):
             raise _Refused("E411", place, "cannot write: no space left on the device", "free space in the folder of `store:`") from error
@@ -156,6 +162,13 @@ def first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines() or [type(error).__name__]
     head, _, rest = lines[0].partition(" Error: ")
     return (rest or head)[:300]
+
+
+def allowance() -> int:
+    """Return a quarter of this machine's memory in megabytes, at least 1,000 and at most 4,000."""
+    known = {"SC_PHYS_PAGES", "SC_PAGE_SIZE"} <= set(getattr(os, "sysconf_names", ()))
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 1_000_000 if known else 0
+    return min(max(total // 4, 1_000), 4_000)
 
 
 def engine_in(folder: Path, name: str) -> Engine:

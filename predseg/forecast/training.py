@@ -27,7 +27,7 @@ TREES: dict[str, Any] = {
     "lambda_l2": 10.0,
     "bagging_fraction": 0.8,
     "bagging_freq": 1,
-    "feature_fraction_bynode": 0.3,
+    "feature_fraction_bynode": 0.15,
     "max_bin": 63,
     "deterministic": True,
     "force_row_wise": True,

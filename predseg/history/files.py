@@ -165,12 +165,12 @@ def _jsonl(engine: Engine, files: list[Path], place: str) -> Raw:
     engine.view("source_lines", f"select line from {scan}, store_rejects = true, max_line_size = 16777216) where trim(line) <> ''")
     good = "select line::json as line from source_lines where try(json_type(line)) = 'OBJECT'"
     bad = "select line as raw, 'not a JSON object' as reason from source_lines where coalesce(try(json_type(line)), '') <> 'OBJECT'"
-    structure = engine.rows(f"select json_group_structure(line) from ({good})")[0][0]
-    if structure is None:
+    structures = [row[0] for row in engine.rows(f"select distinct json_structure(line) from ({good})")]  # json_group_structure holds every line
+    if not structures:
         raise DataError(
             "E404", place, "no line is a JSON object", 'write one object a line, such as {"customer_id": "c1", "event": "Order Completed", ...}'
         )
-    kinds = _json_kinds(structure)
+    kinds = _json_kinds(structures)
     paths = "[" + ", ".join(literal("/" + name.replace("~", "~0").replace("/", "~1")) for name in kinds) + "]"
     names = _distinct(list(kinds))
     picked = ", ".join(f"v[{i}] as {quoted(name)}" for i, name in enumerate(names, 1))
@@ -179,14 +179,25 @@ def _jsonl(engine: Engine, files: list[Path], place: str) -> Raw:
     return Raw(raw.columns, raw.rows, f"{bad} union all {raw.rejected}", raw.notes)
 
 
-def _json_kinds(structure: str) -> dict[str, str | None]:
+def _json_kinds(structures: list[str]) -> dict[str, str | None]:
     """Return the type to try for every key: numbers and booleans of JSON, lists of text; the rest stays text."""
     import json
 
-    whole = ("BIGINT", "DOUBLE")
-    known = {"BIGINT": whole[0], "UBIGINT": whole[0], "HUGEINT": whole[0], "DOUBLE": whole[1], "BOOLEAN": "BOOLEAN"}
-    found = json.loads(structure)
-    return {name: "VARCHAR[]" if kind == ["VARCHAR"] else known.get(kind) if isinstance(kind, str) else None for name, kind in found.items()}
+    known = {"BIGINT": "BIGINT", "UBIGINT": "BIGINT", "HUGEINT": "BIGINT", "DOUBLE": "DOUBLE", "BOOLEAN": "BOOLEAN"}
+    found: dict[str, set[str | None]] = {}
+    for name, kind in (item for structure in structures for item in json.loads(structure).items()):
+        kinds = found.setdefault(name, set())
+        if kind in (["VARCHAR"], ["NULL"]):
+            kinds.add("VARCHAR[]")
+        elif kind != "NULL":
+            kinds.add(known.get(kind) if isinstance(kind, str) else None)
+    return {name: _one_kind(kinds) for name, kinds in found.items()}
+
+
+def _one_kind(kinds: set[str | None]) -> str | None:
+    if kinds == {"BIGINT", "DOUBLE"}:
+        return "DOUBLE"
+    return next(iter(kinds)) if len(kinds) == 1 else None
 
 
 # types of text
