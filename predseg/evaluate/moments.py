@@ -13,6 +13,7 @@ import numpy as np
 
 from predseg.evaluate.batch import Facts, Truth, Values, compare, evaluate, layer
 from predseg.evaluate.block import NEVER, Array, Block, Words
+from predseg.evaluate.sequences import positions
 from predseg.evaluate.timeline import offsets
 from predseg.language import conditions as c
 from predseg.language.measures import Filter, Measure, Test, Window
@@ -25,13 +26,44 @@ def truth_at(block: Block, customers: Array, moments: Array, condition: c.Condit
     """Decide a condition for k pairs of customer (position in the block) and moment: `Truth` of shape (k)."""
     true, unknown = np.zeros(len(customers), bool), np.zeros(len(customers), bool)
     measures = c.measures(condition)
-    for at in _portions(np.diff(block.offsets)[customers]):
-        virtual = _virtual(block, customers[at], moments[at], measures)
-        asked = [_relative(m) for m in measures]
+    asked = [_relative(m) for m in measures]
+    first, end = _seen(block, customers, moments, measures)
+    for at in _portions(end - first):
+        virtual = _virtual(block, customers[at], moments[at], first[at], end[at], measures)
         answers = dict(zip(measures, evaluate(virtual, [0], asked), strict=True))
         found = _decide(condition, answers, block.customers[customers[at]], moments[at], facts)
         true[at], unknown[at] = found.true, found.unknown
     return Truth(true, unknown)
+
+
+def _seen(block: Block, customers: Array, moments: Array, measures: list[Measure]) -> tuple[Array, Array]:
+    """Return the rows, first and end, that the measures can look at from each moment: none older than the longest window."""
+    end = positions(block.customer, block.time, customers, moments)
+    starts = [m.window.start for m in measures]
+    if not starts or any(start is None for start in starts):
+        return block.offsets[:-1][customers], end
+    return positions(block.customer, block.time, customers, moments - max(s for s in starts if s is not None)), end
+
+
+def _slim(block: Block, condition: c.Condition, only: Array | None) -> Block:
+    """Return the block with only the events that the condition reads, and only the rows of some customers."""
+    measures = c.measures(condition)
+    names = set().union(*(m.names() for m in measures))
+    every = any(not m.names() for m in measures)
+    read = np.array([every or name in names for name in block.names], bool)
+    wanted = read[block.event] if len(read) else np.zeros(0, bool)
+    wanted &= True if only is None else only[block.customer]
+    rows = np.flatnonzero(wanted)
+    counts = np.bincount(block.customer[rows], minlength=len(block.customers))
+    return replace(
+        block,
+        offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        time=block.time[rows],
+        received=block.received[rows],
+        event=block.event[rows],
+        properties={name: p.take(rows) for name, p in block.properties.items()},
+        hidden=None if block.hidden is None else block.hidden[rows],
+    )
 
 
 def _merged(block: Block) -> Array:
@@ -59,24 +91,18 @@ class Known:
     since: Array | None = None
 
 
-def changes(block: Block, condition: c.Condition, after: int, until: int, known: Known = Known(), only: Array | None = None) -> tuple[Array, Array]:
+def changes(block: Block, condition: c.Condition, after: int, until: int, known: Known, also: tuple[Array, ...]) -> tuple[Array, Array]:
     """Return pairs (customer, instant), sorted: the only instants in (after, until] at which a condition can change.
 
-    ``only`` restricts them to some customers, bool (n).
+    ``also`` are further instants, one per customer.
     """
-    names = set().union(*(m.names() for m in c.measures(condition)))
-    every = any(not m.names() for m in c.measures(condition))
-    named = np.array([every or name in names for name in block.names], bool)
-    rows = np.flatnonzero(named[block.event]) if len(named) else np.zeros(0, np.int64)
-    customer, time = block.customer[rows], block.time[rows]
-    everyone = np.arange(len(block.customers))
-    found = [(customer, block.received[rows]), *((customer, time + o) for o in (0, *offsets(condition)))]
-    found.append((everyone, _merged(block)))
+    customer, everyone = block.customer, np.arange(len(block.customers))
+    found = [(customer, block.received), *((customer, block.time + o) for o in (0, *offsets(condition)))]
     found += [(everyone, np.full(len(everyone), f)) for f in known.facts]
     found += [known.own] if known.own is not None else []
-    found.append((everyone, _first_known(block, known)))
+    found += [(everyone, instants) for instants in also]
     who, when = np.concatenate([x for x, _ in found]), np.concatenate([x for _, x in found])
-    inside = (when > after) & (when <= until) & (True if only is None else only[who])
+    inside = (when > after) & (when <= until)
     who, when = who[inside], when[inside]
     order = np.lexsort((when, who))
     who, when = who[order], when[order]
@@ -98,13 +124,12 @@ def _portions(rows: Array) -> Iterator[Array]:
         yield np.flatnonzero(portion == number)
 
 
-def _virtual(block: Block, customers: Array, moments: Array, measures: list[Measure]) -> Block:
-    counts = np.diff(block.offsets)[customers]
-    starts = block.offsets[:-1][customers]
+def _virtual(block: Block, customers: Array, moments: Array, first: Array, end: Array, measures: list[Measure]) -> Block:
+    counts = end - first
     owner = np.repeat(np.arange(len(customers)), counts)
-    rows = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts) + np.repeat(starts, counts)
+    rows = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts) + np.repeat(first, counts)
     t = moments[owner]
-    visible = (block.time[rows] <= t) & (block.received[rows] <= t)
+    visible = block.received[rows] <= t
     if block.hidden is not None:
         visible &= block.hidden[rows] > t
     rows, owner, t = rows[visible], owner[visible], t[visible]
@@ -147,10 +172,13 @@ def transitions(
 
     Nobody is a member before being known; ``after`` may lie before all of history. ``only`` restricts it to some customers.
     """
-    customer, t = changes(block, condition, after, until, known, only)
+    first, gone = _first_known(block, known), _merged(block)
+    block = _slim(block, condition, only)
+    customer, t = changes(block, condition, after, until, known, (first, gone))
+    if only is not None:
+        customer, t = customer[only[customer]], t[only[customer]]
     if not len(customer):
         return customer, t, np.zeros(0, bool)
-    first, gone = _first_known(block, known), _merged(block)
     now = truth_at(block, customer, t, condition, facts).true & (t >= first[customer]) & (t < gone[customer])
     heads = np.flatnonzero(np.diff(customer, prepend=-1))
     before = np.roll(now, 1)

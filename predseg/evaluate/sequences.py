@@ -51,8 +51,8 @@ class _After:
         self.order = np.lexsort((times, tied))  # later rows by group and time; untied ones come first
         begin = block.time[rows]
         end = np.full(len(rows), np.iinfo(np.int64).max) if step.within is None else begin + step.within
-        self.lower = _position(tied[self.order], times[self.order], groups, begin)
-        self.upper = _position(tied[self.order], times[self.order], groups, end)
+        self.lower = positions(tied[self.order], times[self.order], groups, begin)
+        self.upper = positions(tied[self.order], times[self.order], groups, end)
 
     def within(self, counting: Array) -> Array:
         """Return how many of the counting later rows follow each row."""
@@ -76,7 +76,7 @@ def _ties(block: Block, customer: Array, rows: Array, later: Array, same: str | 
     return group[rows], present[rows], group[later]
 
 
-def _position(groups: Array, times: Array, wanted_groups: Array, wanted_times: Array) -> Array:
+def positions(groups: Array, times: Array, wanted_groups: Array, wanted_times: Array) -> Array:
     """Return how many (group, time) pairs, sorted, are at or before each wanted pair."""
     n = len(groups)
     group = np.concatenate([groups, wanted_groups])
