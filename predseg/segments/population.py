@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -60,11 +62,16 @@ class Listed:
     customers: Array  # str (k)
     since: Array  # int64 (k); the smallest integer is always
 
-    def known_since(self, customers: Array) -> Array:
-        """Return int64 (n): from when each is known, the largest integer for who is not listed."""
+    @cached_property
+    def index(self) -> Any:
+        """Finds the positions of customers; -1 where absent."""
         import pandas as pd
 
-        rows = np.asarray(pd.Index(self.customers, dtype=object).get_indexer(customers)) if len(self.customers) else np.full(len(customers), -1)
+        return pd.Index(self.customers, dtype=object)
+
+    def known_since(self, customers: Array) -> Array:
+        """Return int64 (n): from when each is known, the largest integer for who is not listed."""
+        rows = np.asarray(self.index.get_indexer(customers)) if len(self.customers) else np.full(len(customers), -1)
         return np.where(rows >= 0, np.append(self.since, NEVER)[rows], NEVER)
 
 
@@ -85,15 +92,13 @@ def deciders(
 
 def population(files: Sequence[Path], properties: Iterable[str], as_of: int, listed: Listed) -> Iterator[tuple[Block, Array]]:
     """Yield the blocks of events, then the listed customers without any, with int64 (customers): known without an event since."""
-    import pandas as pd
-
     seen: list[Array] = []
     for block in blocks(files, properties):
         seen.append(block.customers)
         yield block, listed.known_since(block.customers)
     rest = listed.since <= as_of
     if seen and rest.any():
-        rest &= ~pd.Index(listed.customers, dtype=object).isin(np.concatenate(seen))
+        rest &= ~listed.index.isin(np.concatenate(seen))
     if rest.any():
         empty = np.zeros(0, np.int64)
         yield Block(listed.customers[rest], np.zeros(int(rest.sum()) + 1, np.int64), empty, empty, empty.astype(np.int32), ()), listed.since[rest]
@@ -135,34 +140,49 @@ def _score_rfv(customers: Array, values: Array) -> Run:
     return Run(customers, {name: rfv_scores(column) for name, column in zip(DIMENSIONS, values, strict=True)})
 
 
-def live_spells(
-    files: Sequence[Path], segment: Segment, after: int | None, as_of: int, facts: Facts, listed: Listed = NOBODY, members: Array | None = None
-) -> tuple[Array, Array, Array]:
-    """Return (customer id, instant, member from then on) for each change of a live segment in (after, as_of], in order.
+@dataclass(frozen=True)
+class Asked:
+    """A live rule whose changes are asked for, with the rules of live segments in the place of `in:` (see `inline`).
 
-    Args:
-        files: The events table.
-        segment: Its rule, with the rules of live segments in the place of `in:` (see `inline`).
+    Attributes:
+        match: The rule.
         after: The last run; None is the beginning of history.
-        as_of: The moment of this run.
-        facts: What is published.
-        listed: Customers known without an event.
         members: Only these customers, when given.
     """
+
+    match: c.Condition
+    after: int | None = None
+    members: Array | None = None
+
+
+Changed = tuple[Array, Array, Array]
+"""Customer id, instant, member from then on: one row per change, in order."""
+
+
+def live_changes(files: Sequence[Path], asked: Mapping[str, Asked], as_of: int, facts: Facts, listed: Listed = NOBODY) -> dict[str, Changed]:
+    """Return for each live rule what changed after its last run and by as_of, in one pass over the events."""
     import pandas as pd
 
-    start = BEGINNING if after is None else after
-    instants = facts.instants(segment.match)
-    found: list[tuple[Array, Array, Array]] = []
-    wanted = None if members is None else pd.Index(members, dtype=object)
-    for block, since in population(files, set().union(*(m.properties() for m in c.measures(segment.match))), as_of, listed):
-        known = Known(instants, facts.trait_instants(segment.match, block.customers), since)
-        only = None if wanted is None else np.asarray(wanted.get_indexer(block.customers)) >= 0
-        customer, t, member = transitions(block, segment.match, start, as_of, facts=facts, known=known, only=only)
-        found.append((block.customers[customer], t, member))
-    if not found:
+    properties = set().union(*(m.properties() for a in asked.values() for m in c.measures(a.match))) if asked else set()
+    wanted = {name: None if a.members is None else pd.Index(a.members, dtype=object) for name, a in asked.items()}
+    instants = {name: facts.instants(a.match) for name, a in asked.items()}
+    found: dict[str, list[Changed]] = {name: [] for name in asked}
+    for block, since in population(files, properties, as_of, listed) if asked else ():
+        for name, rule in asked.items():
+            index, start = wanted[name], BEGINNING if rule.after is None else rule.after
+            only = None if index is None else np.asarray(index.get_indexer(block.customers)) >= 0
+            if only is not None and not only.any():
+                continue
+            known = Known(instants[name], facts.trait_instants(rule.match, block.customers), since)
+            customer, t, member = transitions(block, rule.match, start, as_of, facts=facts, known=known, only=only)
+            found[name].append((block.customers[customer], t, member))
+    return {name: _joined(parts) for name, parts in found.items()}
+
+
+def _joined(parts: list[Changed]) -> Changed:
+    if not parts:
         return np.zeros(0, object), np.zeros(0, np.int64), np.zeros(0, bool)
-    who, when, inside = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    who, when, inside = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     return who, when, inside
 
 

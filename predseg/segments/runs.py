@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from predseg.evaluate.block import Array
 from predseg.segments.definitions import Segment
 from predseg.segments.facts import Facts
 from predseg.segments.memberships import OPEN, Change, Ledger, Spells, record, retire
-from predseg.segments.population import NOBODY, Listed, inline, live_spells, members_at
+from predseg.segments.population import NOBODY, Asked, Changed, Listed, inline, live_changes, members_at
 
 
 @dataclass(frozen=True)
@@ -58,18 +58,23 @@ def run_segments(
     """
     running = _with_used(segments, list(chosen) or list(segments))
     members = members_at(files, running, as_of, facts, listed)
-    now, changes = ledger.until(as_of), []
+    now, changes = ledger.until(as_of), {}
     for name, segment in running.items():
-        found = _spells(files, segments, segment, members[name], now, as_of, facts, listed)
-        now, change = record(now, segment, found, as_of)
-        changes.append(change)
         if not segment.live:
+            found = Spells(members[name], np.full(len(members[name]), as_of), np.full(len(members[name]), OPEN))
+            now, changes[name] = record(now, segment, found, as_of)
             daily = now.spells(name, segment.definition)
             facts.members[name] = (daily.customers, daily.entered, daily.left)
+    live = {name: segment for name, segment in running.items() if segment.live}
+    asked = {name: _asked(segment, segments, members[name], now, as_of) for name, segment in live.items()}
+    changed = live_changes(files, asked, as_of, facts, listed)
+    for name, segment in live.items():
+        now, changes[name] = record(now, segment, _spells(segment, asked[name], changed[name], members[name], now, as_of), as_of)
     recorded = not any((ledger.last_run(name) or as_of) > as_of for name in running)
     if not chosen:
         now = retire(now, segments, as_of)
-    return Run(as_of, now if recorded else ledger, tuple(changes), {n: _open(now.spells(n, s.definition)) for n, s in running.items()}, recorded)
+    spells = {n: _open(now.spells(n, s.definition)) for n, s in running.items()}
+    return Run(as_of, now if recorded else ledger, tuple(changes[name] for name in running), spells, recorded)
 
 
 def _open(spells: Spells) -> Spells:
@@ -87,21 +92,21 @@ def _with_used(segments: dict[str, Segment], wanted: Sequence[str]) -> dict[str,
     return {name: s for name, s in segments.items() if name in needed}
 
 
-def _spells(
-    files: Sequence[Path], segments: dict[str, Segment], segment: Segment, members: Array, ledger: Ledger, as_of: int, facts: Facts, listed: Listed
-) -> Spells:
-    """Return the members at as_of (daily), or the spells since the last run with their exact ends (live)."""
-    if not segment.live:
-        return Spells(members, np.full(len(members), as_of), np.full(len(members), OPEN))
-    rule = replace(segment, match=inline(segment.match, segments))
-    start = ledger.last_run(segment.name, segment.definition, before=as_of)
-    if start is None:
-        who, when, inside = live_spells(files, rule, None, as_of, facts, listed, members)
+def _asked(segment: Segment, segments: dict[str, Segment], members: Array, ledger: Ledger, as_of: int) -> Asked:
+    """What to ask of a live segment: all changes since its last run, or, at the first run, how its members came in."""
+    last = ledger.last_run(segment.name, segment.definition, before=as_of)
+    return Asked(inline(segment.match, segments), last, members if last is None else None)
+
+
+def _spells(segment: Segment, asked: Asked, changed: Changed, members: Array, ledger: Ledger, as_of: int) -> Spells:
+    """Return the spells of a live segment since its last run, with their exact ends."""
+    who, when, inside = changed
+    if asked.after is None:
         entry = {w: int(t) for w, t, now in zip(who, when, inside, strict=True) if now}
         return Spells(members, np.array([entry.get(m, as_of) for m in members], np.int64), np.full(len(members), OPEN))
     recorded = ledger.spells(segment.name, segment.definition)
-    inside_then = (recorded.entered <= start) & (start < recorded.left)
-    return _joined(recorded.customers[inside_then], recorded.entered[inside_then], *live_spells(files, rule, start, as_of, facts, listed))
+    open_then = (recorded.entered <= asked.after) & (asked.after < recorded.left)
+    return _joined(recorded.customers[open_then], recorded.entered[open_then], who, when, inside)
 
 
 def _joined(customers: Array, entered: Array, who: Array, when: Array, inside: Array) -> Spells:
