@@ -111,12 +111,24 @@ def test_the_demo_reads_well(demo: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
-def test_every_project_file_in_the_docs_is_accepted(page: Path, tmp_path: Path) -> None:
+def test_every_project_file_and_rule_in_the_docs_is_accepted(page: Path, tmp_path: Path) -> None:
     from predseg.config import parse
+    from predseg.language.yaml import read_documents
+    from predseg.segments.definitions import Vocabulary, arrange
 
     for text in blocks(page, "yaml"):
+        if text.startswith("segment:"):
+            arrange(read_documents(text, page.name), Vocabulary(frozenset({"churn"})))
+            continue
         whole = text if text.lstrip().startswith("project:") else f"project: doc\n{text}"
         parse(whole, tmp_path / "predseg.yaml")
+
+
+def test_every_verb_of_the_rules_is_explained() -> None:
+    from predseg.language.documents import ADVERBS
+
+    page = (ROOT / "docs/rules.md").read_text("utf-8")
+    assert not [verb for verb in ADVERBS if f"`{verb}" not in page and f" {verb}" not in page]
 
 
 def test_error_codes_in_the_source_are_the_ones_explained() -> None:
