@@ -318,7 +318,7 @@ def _tuned(pairs: Sequence[Fold], settings: Settings, categories: dict[str, tupl
     try:
         import optuna
     except ImportError:
-        raise UsageError("E220", "tune", "tuning needs Optuna, which is not installed", "pip install 'predseg[tune]', or leave `tune:` out") from None
+        raise UsageError("E224", "tune", "tuning needs Optuna, which is not installed", "pip install 'predseg[tune]', or leave `tune:` out") from None
     optuna.logging.set_verbosity(optuna.logging.ERROR)
 
     def objective(trial: Any) -> float:

@@ -161,7 +161,7 @@ class Workspace:
         """Say what a rule would have done from ``start`` to ``end``, both included."""
         self.segment(name)
         if end < start or (end - start) // every > 10_000:
-            raise UsageError("E221", "--from, --to, --every", f"there are {max((end - start) // every + 1, 0):,} moments", "ask for 1 to 10,000")
+            raise UsageError("E223", "--from, --to, --every", f"there are {max((end - start) // every + 1, 0):,} moments", "ask for 1 to 10,000")
         model = next(((m.name, m.predict) for m in self.config.models.values() if m.predict.comparison != NEVER), None)
         moments = range(start, end + 1, every)
         found = replay(

@@ -219,7 +219,7 @@ def test_tuning_is_seeded_and_starts_from_the_defaults() -> None:
 
 def test_tuning_without_optuna_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
-    with pytest.raises(UsageError, match=r"E220.*Optuna.*\n.*predseg\[tune\]"):
+    with pytest.raises(UsageError, match=r"E224.*Optuna.*\n.*predseg\[tune\]"):
         train(world(150), replace(SETTINGS, tune=1))
 
 
