@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from benchmarks import feature_peers as peers
 from benchmarks.histories import DAY, end, write_store
@@ -62,11 +63,10 @@ def compare(ours: list[tuple[Array, Array, dict[str, Array]]], theirs: dict[str,
     customers = np.concatenate([c for c, _, _ in ours])
     known = np.concatenate([k for _, k, _ in ours])
     mine = {name: np.concatenate([columns[name] for _, _, columns in ours])[known] for name in ours[0][2]}
-    row = {customer: i for i, customer in enumerate(customers)}
     for peer, found in theirs.items():
         frame = _frame(found)
-        at = [row[c] for c in frame["customer_id"]]
-        moment = [list(cutoffs).index(int(c)) for c in frame["as_of"]]
+        at = pd.Index(customers).get_indexer(frame["customer_id"].astype(object))
+        moment = pd.Index(cutoffs).get_indexer(frame["as_of"])
         assert len(frame) == int(known.sum()), f"{peer}: {len(frame)} rows for {int(known.sum())} known customers"
         for name, expected in mine.items():
             column = np.full(known.shape, np.nan)
@@ -75,9 +75,7 @@ def compare(ours: list[tuple[Array, Array, dict[str, Array]]], theirs: dict[str,
     return sum(map(len, mine.values()))
 
 
-def _frame(found: Any) -> Any:
-    import pandas as pd
-
+def _frame(found: Any) -> pd.DataFrame:
     parts = found if isinstance(found, list) else [found]
     return pd.concat([p if isinstance(p, pd.DataFrame) else p.to_pandas() for p in parts], ignore_index=True)
 
