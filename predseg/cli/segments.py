@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from predseg.segments.preview import Preview
     from predseg.segments.replay import Replay
     from predseg.segments.review import Review
-    from predseg.segments.workspace import Workspace
+    from predseg.segments.workspace import Audience, Workspace
 
 Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Segments; all of them when none is named.")]
 OneName = Annotated[str, typer.Argument(metavar="NAME", help="A segment.")]
@@ -38,15 +38,15 @@ def segment(
         return _recorded(workspace, names, on)
     as_of = project.moment(run.as_of)
     result = workspace.run(as_of, names or (), write=not run.dry_run)
-    table, removed = workspace.members_table(result, names or ())
+    audience = workspace.audience(result, names or ())
     if out is not None and not run.dry_run:
-        write_file(out, table)
+        write_file(out, audience.table)
     notes = workspace.warnings(as_of, names or ())
     if not result.recorded:
         notes.append(f"a later run is recorded already, so this one at {_say(as_of)} was computed but not recorded")
     for note in notes:
         run.note(f"warning: {note}")
-    return _ran(result, removed, out, notes, table.num_rows)
+    return _ran(result, audience, None if run.dry_run else out, notes)
 
 
 @command("preview", "predseg preview champions", "predseg preview abandoned_cart --json")
@@ -128,7 +128,7 @@ def _recorded(workspace: Workspace, names: list[str] | None, on: str) -> Answer:
     return Answer({"at": _say(at), "members": members}, show)
 
 
-def _ran(result: Any, removed: int, out: Path | None, notes: list[str], rows: int) -> Answer:
+def _ran(result: Any, audience: Audience, out: Path | None, notes: list[str]) -> Answer:
     changes = [{"segment": c.segment, "members": c.members, "entered": c.entered, "left": c.left, "definition": c.definition} for c in result.changes]
 
     def show(console: Any) -> None:
@@ -138,10 +138,12 @@ def _ran(result: Any, removed: int, out: Path | None, notes: list[str], rows: in
         console.print(table(("segment", "members", "entered", "left"), lines, ("members", "entered", "left")))
         console.print(f"\nat {_say(result.as_of)}; entered and left are counted since the run before")
         if out is not None:
-            console.print(f"{rows:,} rows written to {out}, {removed:,} opted-out left away")
+            held = f" and {audience.held_out:,} held out" if audience.held_out else ""
+            console.print(f"{audience.table.num_rows:,} rows written to {out}, {audience.opted_out:,} opted-out{held} left away")
         console.print("next: predseg preview NAME, predseg explain NAME CUSTOMER")
 
-    return Answer({"as_of": _say(result.as_of), "recorded": result.recorded, "segments": changes, "opted_out": removed, "notes": notes}, show)
+    left = {"opted_out": audience.opted_out, "held_out": audience.held_out}
+    return Answer({"as_of": _say(result.as_of), "recorded": result.recorded, "segments": changes, **left, "notes": notes}, show)
 
 
 def _show_preview(console: Any, found: Preview) -> None:
@@ -151,10 +153,14 @@ def _show_preview(console: Any, found: Preview) -> None:
     console.print(f"{found.sentence}\n", soft_wrap=True)
     lines = [("known customers", "", "", f"{found.known:,}")]
     lines += [(s.condition, f"{s.alone:,}", f"-{s.removes:,}", f"{s.remains:,}") for s in found.steps]
-    lines += [("opted out", "", f"-{found.opted_out:,}", f"{found.contactable:,}")]
+    lines += [("opted out", "", f"-{found.opted_out:,}", f"{found.contactable + found.held_out:,}")]
+    if found.held_out:
+        lines += [("held out", "", f"-{found.held_out:,}", f"{found.contactable:,}")]
     console.print(table(("condition", "true of", "removes", "remain"), lines, ("true of", "removes", "remain")))
     unknown = [f"{s.condition}: unknown of {s.unknown:,}" for s in found.steps if s.unknown]
     console.print(f"\n{found.members:,} members{about}, {found.contactable:,} of them contactable, at {_say(found.as_of)}")
+    if found.variants:
+        console.print("; ".join(f"{n:,} get {name}" for name, n in found.variants.items()))
     for line in unknown:
         console.print(line, soft_wrap=True)
     if found.before is not None and found.entered is not None:

@@ -318,9 +318,9 @@ def _score(node: Node, verb: Node) -> Condition:
         raise ConfigError("E323", node.key_place("within"), "`within` goes with `rises` or `falls`", "leave it away")
     match ways[0]:
         case "top":
-            return Score(model, top=_percent(node.value["top"], "top"))
+            return Score(model, top=read_share(node.value["top"], "top"))
         case "bottom":
-            return Score(model, bottom=_percent(node.value["bottom"], "bottom"))
+            return Score(model, bottom=read_share(node.value["bottom"], "bottom"))
         case "decile":
             return Score(model, deciles=_ranks(node.value["decile"], "decile", 10))
         case "rises" | "falls" as direction:
@@ -332,7 +332,8 @@ def _score(node: Node, verb: Node) -> Condition:
     return Score(model, comparison)
 
 
-def _percent(node: Node, what: str) -> Decimal:
+def read_share(node: Node, what: str) -> Decimal:
+    """Return the percentage of a share such as ``10%``, or refuse."""
     if isinstance(node.value, int | Decimal) and not isinstance(node.value, bool) and 0 < node.value <= 100:
         raise ConfigError("E324", node.place, f"`{what}` is a share, found {node.show()}", f"did you mean {node.show()}%?")
     match = _SHARE.fullmatch(node.value) if isinstance(node.value, str) else None

@@ -3,7 +3,7 @@
 A schema accepts what the loader accepts, and nothing else, but for what no schema can say. The loader alone
 
 - compares: `between` from low to high, `from` further back than `until`, `some` not asking for more than it has, an absence
-  that its window outlasts, one property that ties a chain, decile and percentile of a stated score that agree;
+  that its window outlasts, one property that ties a chain, decile and percentile of a stated score that agree, the sum of a `split`;
 - looks names up: events, properties, models, segments, channels, time zones, and names that stand twice; segments in a circle;
 - reads the YAML itself: at most 256 KB and 20 levels, no aliases, no tags, no key twice or named on, off, yes or no, and numbers
   only as digits (`1e5` and numbers of more than 18 digits are text, and 2.0 is no whole number where one counts or ranks);
@@ -273,6 +273,13 @@ def segments_schema() -> Schema:
             "description": "live: changes the moment its customers do; daily: by the last run of `predseg segment`.",
         },
         "match": _ref("condition", "Who belongs."),
+        "holdout": _ref("share", "The share of members that nothing is sent to, so that the effect can be measured: `10%`."),
+        "split": _map(
+            _ref("share"),
+            "Variants for the others with their shares: `{control: 50%, new_subject: 50%}`.",
+            propertyNames={"pattern": NAME, "not": {"const": "holdout"}},
+            minProperties=2,
+        ),
         "on_enter": action | {"description": "What is sent to who enters."},
         "on_leave": action | {"description": "What is sent to who leaves."},
         "tags": _texts("Words to find it by."),

@@ -14,13 +14,14 @@ from typing import Any
 from predseg.config import Config
 from predseg.errors import ConfigError, nearest
 from predseg.language import conditions as c
-from predseg.language.documents import parse_condition
+from predseg.language.assignment import HOLDOUT, Experiment
+from predseg.language.documents import parse_condition, read_share
 from predseg.language.english import say_condition
 from predseg.language.measures import PROPERTY_AGGREGATES
 from predseg.language.yaml import Node, read_documents
 
 REFRESH = ("daily", "live")
-KEYS = ("segment", "about", "owner", "purpose", "refresh", "match", "on_enter", "on_leave", "tags", "tests")
+KEYS = ("segment", "about", "owner", "purpose", "refresh", "match", "holdout", "split", "on_enter", "on_leave", "tags", "tests")
 
 STANDARD_EVENTS = frozenset(
     "Product Viewed|Product Clicked|Products Searched|Product List Viewed|Product List Filtered|Promotion Viewed|Promotion Clicked|Product Added|Product Removed|"
@@ -46,6 +47,7 @@ class Segment:
     tags: tuple[str, ...] = ()
     on_enter: tuple[tuple[str, Any], ...] = ()
     on_leave: tuple[tuple[str, Any], ...] = ()
+    experiment: Experiment | None = None
     node: Node | None = None
 
     @property
@@ -55,7 +57,8 @@ class Segment:
 
     def sentence(self) -> str:
         """The rule as one English sentence."""
-        return f"{self.name}: customers who {say_condition(self.match)}."
+        tries = f" {self.experiment.says()}." if self.experiment else ""
+        return f"{self.name}: customers who {say_condition(self.match)}.{tries}"
 
     def uses(self) -> list[str]:
         """The segments that its rule asks about."""
@@ -149,7 +152,29 @@ def _segment(name: str, node: Node, match: c.Condition, used: list[str]) -> Segm
         raise ConfigError("E332", keys["refresh"].place, f"`refresh` is live or daily, found {refresh!r}", nearest(refresh, REFRESH))
     actions = {key: tuple(_action(keys[key], key).items()) for key in ("on_enter", "on_leave") if key in keys}
     tags = keys["tags"].texts("`tags`") if "tags" in keys else ()
-    return Segment(name, match, fingerprint(match, refresh, used), tags=tags, node=node, **texts, **actions)  # type: ignore[arg-type]
+    tries = _experiment(name, keys)
+    return Segment(name, match, fingerprint(match, refresh, used), tags=tags, experiment=tries, node=node, **texts, **actions)  # type: ignore[arg-type]
+
+
+def _experiment(name: str, keys: dict[str, Node]) -> Experiment | None:
+    if not {"holdout", "split"} & set(keys):
+        return None
+    holdout = read_share(keys["holdout"], "holdout") if "holdout" in keys else Decimal(0)
+    return Experiment(name, holdout, _split(keys["split"]) if "split" in keys else ())
+
+
+def _split(node: Node) -> tuple[tuple[str, Decimal], ...]:
+    variants = node.mapping("`split`")
+    for variant in variants:
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,63}", variant) or variant == HOLDOUT:
+            remedy = "use letters, digits and `_`, beginning with a letter; who gets nothing is declared by `holdout: 10%`"
+            raise ConfigError("E346", node.key_place(variant), f"{variant!r} cannot be the name of a variant", remedy)
+    if len(variants) < 2:
+        raise ConfigError("E346", node.place, "`split` compares at least two variants", "write `split: {control: 50%, new_subject: 50%}`")
+    shares = tuple((variant, read_share(share, variant)) for variant, share in variants.items())
+    if (total := sum((share for _, share in shares), Decimal(0))) > 100:
+        raise ConfigError("E346", node.place, f"the shares of `split` add up to {total.normalize():f}%, over 100%", "lower one of them")
+    return shares
 
 
 def _action(node: Node, key: str) -> dict[str, Any]:

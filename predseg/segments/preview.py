@@ -5,6 +5,7 @@ On a large history it looks at a sample of customers and says how far off the fi
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 from predseg.evaluate.batch import evaluate
 from predseg.evaluate.block import CORE, IDENTITY, Array, Block, from_table
 from predseg.language import conditions as c
+from predseg.language.assignment import HOLDOUT, Experiment
 from predseg.language.english import say_condition
 from predseg.segments.definitions import Segment
 from predseg.segments.facts import Facts
@@ -54,7 +56,10 @@ class Overlap:
 
 @dataclass(frozen=True)
 class Preview:
-    """What a rule reaches at a moment. With a share under 1 all figures are estimates; ``error`` is ± 95 % of members."""
+    """What a rule reaches at a moment. With a share under 1 all figures are estimates; ``error`` is ± 95 % of members.
+
+    Members without the opted out, and of the others without the held out, are ``contactable``; ``variants`` says what these get.
+    """
 
     segment: str
     sentence: str
@@ -63,7 +68,9 @@ class Preview:
     members: int
     steps: tuple[Step, ...]
     opted_out: int
+    held_out: int
     contactable: int
+    variants: dict[str, int]
     before: int | None
     entered: int | None
     left: int | None
@@ -161,6 +168,11 @@ class _Counts:
     per_block: list[tuple[int, int]] = field(default_factory=list)
 
     @property
+    def experiment(self) -> Experiment | None:
+        """What the previewed segment tries out."""
+        return self.segments[self.name].experiment
+
+    @property
     def parts(self) -> tuple[c.Condition, ...]:
         """The conditions of the funnel: those of the outermost `all`, else the rule itself."""
         match = self.segments[self.name].match
@@ -188,9 +200,12 @@ class _Counts:
     def result(self, as_of: int, before: Array | None, share: float) -> Preview:
         scale = 1.0 if share >= 1 else 1 / share
         members = np.concatenate(self.members) if self.members else np.zeros(0, object)
-        out = sum(1 for m in members if m in self.opted_out)
+        willing = [m for m in members if m not in self.opted_out]
+        groups = Counter(self.experiment.groups(willing) if self.experiment else ())
+        out, held = len(members) - len(willing), groups.pop(HOLDOUT, 0)
         now, then = set(members.tolist()), None if before is None or share < 1 else set(before.tolist())
         size = round(len(members) * scale)
+        contactable = size - round(out * scale) - round(held * scale)
         return Preview(
             self.name,
             self.segments[self.name].sentence(),
@@ -199,14 +214,16 @@ class _Counts:
             size,
             tuple(Step(say_condition(p), *(round(n * scale) for n in found)) for p, found in zip(self.parts, self.funnel, strict=bool(self.funnel))),
             round(out * scale),
-            size - round(out * scale),
+            round(held * scale),
+            contactable,
+            {name: round(groups[name] * scale) for name, _ in self.experiment.split} if self.experiment else {},
             None if before is None else len(before),
             None if then is None else len(now - then),
             None if then is None else len(then - now),
             self._overlaps(scale),
             share,
             self._error(scale),
-            tuple(self._warnings(size - round(out * scale))),
+            tuple(self._warnings(contactable)),
         )
 
     def _overlaps(self, scale: float) -> tuple[Overlap, ...]:

@@ -15,6 +15,7 @@ from predseg.evaluate.block import CORE, IDENTITY, Array
 from predseg.forecast.traits import trait_frame
 from predseg.history.privacy import opted_out
 from predseg.language import conditions as c
+from predseg.language.assignment import HOLDOUT
 from predseg.language.documents import NEVER
 from predseg.language.time import say_instant
 from predseg.segments.definitions import STANDARD_EVENTS, Segment, Vocabulary, load_segments, never_occurred
@@ -35,6 +36,21 @@ if TYPE_CHECKING:
 
 MEMBERSHIPS, RUNS, RFV, CUSTOMERS = "memberships", "segment_runs", "rfv", "customers"
 _NO_PROPERTY = {*CORE, *IDENTITY, "event_id"}
+
+
+@dataclass(frozen=True)
+class Audience:
+    """Members that may be written to, and how many were left away.
+
+    Attributes:
+        table: One row per member: segment, customer_id, entered_at, as_of; with ``variant`` when one of the segments has a `split`.
+        opted_out: Members who opted out of the purpose.
+        held_out: Other members in the holdout.
+    """
+
+    table: pa.Table
+    opted_out: int
+    held_out: int
 
 
 @dataclass(frozen=True)
@@ -214,29 +230,36 @@ class Workspace:
         used = {p.model for s in segments for p in c.walk(s.match) if isinstance(p, c.Score)}
         return [model for model in sorted(used) if facts.last_run(c.Score(model), published) is None]
 
-    def members_table(self, run: Run, names: Sequence[str] = ()) -> tuple[pa.Table, int]:
-        """Return one row per member (segment, customer_id, entered_at, as_of) without the opted-out, and how many those are."""
+    def audience(self, run: Run, names: Sequence[str] = ()) -> Audience:
+        """Return the members of a run that may be written to: without the opted-out, and of the others without the held out."""
         import pyarrow as pa
 
-        stamp = pa.timestamp("us", "UTC")
-        parts, removed = [], 0
+        parts, split = [], any((tries := self.segments[name].experiment) and tries.split for name in names or run.spells)
+        opted, held = 0, 0
         for name in names or run.spells:
-            spells = run.spells[name]
-            out = self.opted_out(self.segments[name].purpose)
-            kept = np.array([c not in out for c in spells.customers], bool)
-            removed += int((~kept).sum())
-            ids, entered = spells.customers[kept], spells.entered[kept]
-            parts.append(
-                pa.table(
-                    {
-                        "segment": pa.array([name] * len(ids), pa.string()),
-                        "customer_id": pa.array(ids, pa.string()),
-                        "entered_at": pa.array(entered, pa.int64()).cast(stamp),
-                        "as_of": pa.array([run.as_of] * len(ids), pa.int64()).cast(stamp),
-                    }
-                )
-            )
-        return pa.concat_tables(parts), removed
+            spells, segment = run.spells[name], self.segments[name]
+            out = self.opted_out(segment.purpose)
+            willing = np.array([c not in out for c in spells.customers], bool)
+            groups = np.array(segment.experiment.groups(spells.customers) if segment.experiment else [""] * len(willing), object)
+            kept = willing & (groups != HOLDOUT)
+            opted, held = opted + int((~willing).sum()), held + int((willing & ~kept).sum())
+            parts.append(_rows(name, spells.customers[kept], spells.entered[kept], run.as_of, groups[kept] if split else None))
+        return Audience(pa.concat_tables(parts), opted, held)
+
+
+def _rows(segment: str, customers: Array, entered: Array, as_of: int, variants: Array | None) -> pa.Table:
+    import pyarrow as pa
+
+    stamp = pa.timestamp("us", "UTC")
+    columns = {
+        "segment": pa.array([segment] * len(customers), pa.string()),
+        "customer_id": pa.array(customers, pa.string()),
+        "entered_at": pa.array(entered, pa.int64()).cast(stamp),
+        "as_of": pa.array([as_of] * len(customers), pa.int64()).cast(stamp),
+    }
+    if variants is not None:
+        columns["variant"] = pa.array([v or None for v in variants], pa.string())
+    return pa.table(columns)
 
 
 def _greatest(column: pa.ChunkedArray) -> int:

@@ -38,6 +38,7 @@ UNSAYABLE = (
     ("E342", "is not an instant"),
     ("E343", "lies in decile"),
     ("E344", ""),
+    ("E346", "add up to"),
 )
 """What the loader refuses and no schema can say: code, and what the message has in it."""
 
@@ -70,6 +71,8 @@ owner: a@example.com
 purpose: email
 refresh: live
 match: {did: A}
+holdout: 10%
+split: {control: 50%, new_subject: 12.5 %}
 on_enter: {send: mail, limit: once per 7 days, quiet: at night, after: 1 hour}
 on_leave: {send: mail}
 tests:
@@ -182,6 +185,12 @@ BAD_SEGMENTS = (
     ("match: {did: A}", "matches: {did: A}"),
     ("refresh: live", "refresh: hourly"),
     ("{send: mail}", "{to: mail}"),
+    ("holdout: 10%", "holdout: 10"),
+    ("holdout: 10%", "holdout: 0%"),
+    ("control: 50%", "control: 0.5"),
+    ("control: 50%", "a b: 50%"),
+    ("control: 50%", "holdout: 50%"),
+    ("{control: 50%, new_subject: 12.5 %}", "{control: 50%}"),
     ("limit: once per 7 days", "limit: 7"),
     ("tags: [a, b]", "tags: []"),
     ("- it: works", "- that: works"),
