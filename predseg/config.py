@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 
 from predseg.errors import ConfigError, nearest
 from predseg.language.conditions import Cluster, Condition, In, Prediction, Rfv, Score, measures, walk
+from predseg.language.consent import Consent, parse_consent
 from predseg.language.documents import parse_condition, parse_measure, parse_prediction, read_duration
 from predseg.language.measures import Measure
 from predseg.language.time import DAY
@@ -108,7 +109,7 @@ class Config:
     models: dict[str, Model] = field(default_factory=dict)
     segments: tuple[str, ...] = ()
     channels: dict[str, Any] = field(default_factory=dict)
-    consent: dict[str, Any] = field(default_factory=dict)
+    consent: Consent = Consent()
     engine: str = "duckdb"
 
     @property
@@ -348,6 +349,6 @@ _KEYS: dict[str, Any] = {
     "models": _models,
     "segments": lambda node: node.texts("`segments`"),
     "channels": lambda node: {name: n.plain() for name, n in node.mapping("`channels`").items()},
-    "consent": lambda node: node.mapping("`consent`") and node.plain(),
+    "consent": parse_consent,
     "engine": _engine,
 }

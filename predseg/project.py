@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from predseg.forecast.learn import TrainingReport
     from predseg.forecast.runs import Change, Version
     from predseg.forecast.tracking import Registry
+    from predseg.history.privacy import OptedOut
     from predseg.history.report import IngestReport
     from predseg.segments.workspace import Workspace
 
@@ -128,10 +130,8 @@ class Project:
         chosen = self._chosen(models)
         with self._events(dry_run) as (store, report):
             moment = moment_of(as_of, report)
-            registry = None if dry_run else self.registry()
-            return {
-                m.name: learn.learn(self.config, store, m, moment, registry or self.registry(), force=force, register=not dry_run) for m in chosen
-            }
+            registry, without = self.registry(), self.opted_out("training", events=store, dry_run=dry_run)
+            return {m.name: learn.learn(self.config, store, m, moment, registry, without=without, force=force, register=not dry_run) for m in chosen}
 
     def score(
         self, models: Sequence[str] | None = None, as_of: Moment = None, *, out: str | Path | None = None, dry_run: bool = False
@@ -157,7 +157,8 @@ class Project:
         bundles = {model.name: registry.load(model.name) for model in chosen}
         with self._events(dry_run) as (store, report):
             moment = moment_of(as_of, report)
-            table = publishing.score_models(self.config, store, bundles, moment, self.progress)
+            without = self.opted_out("profiling", events=store, dry_run=dry_run)
+            table = publishing.score_models(self.config, store, bundles, moment, self.progress, without)
             if not dry_run:
                 publishing.publish(store, table, moment)
                 if out is not None:
@@ -197,6 +198,7 @@ class Project:
                 name,
                 moment_of(as_of, report),
                 memory=memory,
+                without=self.opted_out("training", "profiling", events=store, dry_run=dry_run),
                 clusters=clusters,
                 renames=renames,
                 seed=seed,
@@ -215,14 +217,39 @@ class Project:
         if not self.config.sources:
             store = Store(self.config.store)
             if not store.exists("events"):
-                return Workspace.open(self.config, store, None)
+                return Workspace.open(self.config, store, self.opted_out, None)
         with self._events(False) as (store, report):
-            return Workspace.open(self.config, store, list(report.events))
+            return Workspace.open(self.config, store, self.opted_out, list(report.events))
 
     def moment(self, as_of: Moment = None) -> int:
         """Return the moment that is asked about (microseconds): as given, else the last one of the data."""
         with self._events(False) as (_, report):
             return moment_of(as_of, report)
+
+    # consent
+
+    @contextmanager
+    def consent(self, *, events: Store | None = None, dry_run: bool = False) -> Iterator[tuple[sqlite3.Connection, tuple[bytes, ...]]]:
+        """Give the list of opt-outs, up to date, and its keys; what to ask and tell it is in `predseg.history.privacy`.
+
+        Args:
+            events: The store whose events say no; by default the project's.
+            dry_run: Write nothing.
+        """
+        from predseg.history import privacy
+
+        said, root, folder = self.config.consent, self.config.root, self.config.store
+        events = events or Store(folder)
+        keys = privacy.keys_of(folder, [secret.key(os.environ) for secret in said.keys], dry_run=dry_run)
+        with privacy.opened(folder, keys, said, root=root, events=events, dry_run=dry_run) as connection:
+            yield connection, keys
+
+    def opted_out(self, *purposes: str | None, events: Store | None = None, dry_run: bool = False) -> OptedOut:
+        """Return everybody who opted out of one of the purposes; None among them stands for any."""
+        from predseg.history import privacy
+
+        with self.consent(events=events, dry_run=dry_run) as (connection, keys):
+            return privacy.all_opted_out(connection, keys, *purposes)
 
     # registry
 

@@ -13,6 +13,7 @@ from predseg import config
 from predseg.config import CANONICAL, Config, Contract, EventFeatures, load, parse
 from predseg.errors import ConfigError
 from predseg.language import conditions as c
+from predseg.language.consent import Consent
 from predseg.language.measures import Events, Measure, Window
 from predseg.language.time import DAY
 from tests.language.refusals import Case, line_of, read_cases, refuse, refusing_lines, update
@@ -80,7 +81,7 @@ def test_only_the_name_is_needed() -> None:
     """Events may come live, so even the sources may be empty."""
     found = read("project: shop\n")
     assert found.project == "shop" and found.store == Path("/project/store") and found.timezone is None
-    assert found.sources == found.models == found.channels == found.consent == {} and found.customers is None
+    assert found.sources == found.models == found.channels == {} and found.customers is None and found.consent == Consent()
     assert found.features.windows == tuple(n * DAY for n in (7, 30, 90, 180, 365))
     assert found.contract == Contract(0.01, None) and found.engine == "duckdb" and found.segments == ()
     assert read("project: shop\nsources: {}\n").sources == {}
@@ -142,7 +143,7 @@ def test_models(whole: Config) -> None:
 
 
 def test_the_rest(whole: Config) -> None:
-    assert whole.segments == ("segments/*.yaml",) and whole.consent == {"path": "../data/optouts.csv"}
+    assert whole.segments == ("segments/*.yaml",) and whole.consent == Consent(path="../data/optouts.csv")
     assert whole.channels["recovery"]["secret"] == "env:RECOVERY_SECRET" and whole.engine == "duckdb"
     assert read("project: shop\nsegments: [a.yaml, b.yaml]\n").segments == ("a.yaml", "b.yaml")
 

@@ -135,7 +135,7 @@ def _segments(config: Config, names: list[str] | None) -> dict[str, Segment]:
 
     declared = config.contract.events
     events = None if declared is None else frozenset(declared) | frozenset(config.event_names()) | STANDARD_EVENTS
-    segments = load_segments(config, Vocabulary(frozenset(config.models), events, channels=frozenset(config.channels)))
+    segments = load_segments(config, Vocabulary(frozenset(config.models), events, channels=frozenset(config.channels), purposes=config.consent.known))
     for name in names or ():
         if name not in segments:
             raise UsageError("E220", name, "no such segment", nearest(name, tuple(segments)))

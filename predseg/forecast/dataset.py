@@ -18,6 +18,7 @@ from predseg.forecast.features import FeatureSet, block_frame, compile_features
 from predseg.forecast.labels import block_labels
 from predseg.forecast.training import Sample
 from predseg.forecast.traits import trait_frame
+from predseg.history.privacy import NOBODY, OptedOut
 from predseg.language import conditions as c
 from predseg.language.time import say_instant
 
@@ -37,11 +38,13 @@ class Source:
         files: Of the events table, in order.
         features: What is known of a customer at a moment.
         traits: Facts of customers, see `predseg.forecast.traits`; None when there are none.
+        without: Who is left out of everything.
     """
 
     files: tuple[Path, ...]
     features: FeatureSet
     traits: pd.DataFrame | None = None
+    without: OptedOut = NOBODY
 
     def blocks(self, model: Model | None = None, rows: int = ROWS) -> Iterator[Block]:
         """Read the events block by block, with every property that features and the model's statements need."""
@@ -53,16 +56,17 @@ class Source:
 
     def frame(self, block: Block, as_of: Sequence[int], model: Model | None = None) -> pd.DataFrame:
         """Return the features of a block: a row per customer and moment who is known, and eligible when a model is given."""
-        return block_frame(block, as_of, self.features, among=model.among if model else None, traits=self.traits)
+        frame = block_frame(block, as_of, self.features, among=model.among if model else None, traits=self.traits)
+        return frame[[c not in self.without for c in frame["customer_id"]]].reset_index(drop=True) if len(self.without) else frame
 
 
-def open_source(config: Config, store: Store) -> Source:
-    """Return the stored side of a project. Traits without a time are constants of today and left out unless ``static: true``."""
+def open_source(config: Config, store: Store, without: OptedOut = NOBODY) -> Source:
+    """Return the stored side of a project, ``without`` some customers. Traits without a time are constants of today and left out unless ``static: true``."""
     features = compile_features(config.features)
     if config.customers is None or not (config.customers.static or config.customers.event_time):
         features = replace(features, traits=())
     traits = trait_frame(store.read(CUSTOMERS)) if store.exists(CUSTOMERS) else None
-    return Source(tuple(store.files("events")), features, traits)
+    return Source(tuple(store.files("events")), features, traits, without)
 
 
 def span(files: Sequence[Path], as_of: int) -> tuple[int, int]:

@@ -29,6 +29,7 @@ from predseg.forecast.latent_measures import Aspect, Scaling
 from predseg.forecast.latent_names import NAME, Known, Memory, call, match, renamed
 from predseg.forecast.latent_profiles import Discovery, Persona, filled, profile, verdict
 from predseg.forecast.latent_rules import find_rule, read_rule, sayable
+from predseg.history.privacy import NOBODY, OptedOut
 from predseg.language import conditions as c
 from predseg.language.english import say_condition
 from predseg.language.measures import Events, Measure
@@ -66,6 +67,7 @@ def discover(
     as_of: int,
     *,
     memory: Memory | None = None,
+    without: OptedOut = NOBODY,
     clusters: int | None = None,
     renames: Mapping[str, str] | None = None,
     seed: int = 0,
@@ -79,6 +81,7 @@ def discover(
         name: What rules call the clustering: ``cluster: {NAME: [...]}``.
         as_of: The moment.
         memory: The last run, see `remembered`.
+        without: Who must be in no cluster.
         clusters: So many, however stable; by default the largest number that is stable and better than chance.
         renames: New names of clusters by their present ones.
         seed: Of every random choice.
@@ -94,7 +97,7 @@ def discover(
     if event is None:
         raise LabelError("E561", "features.events", "no event is declared, so customers cannot be compared", "declare one under `features: events:`")
     files = store.files("events")
-    sample = _read(files, offered, Events((event,)), as_of, progress)
+    sample = _read(files, offered, Events((event,)), as_of, without, progress)
     sample = replace(sample, others=sample.others or store.exists(CUSTOMERS))
     if sample.population < FEWEST:
         message = f"{sample.population:,} customers have {event!r} by {say_instant(as_of)}: at least {FEWEST} are needed to find groups"
@@ -116,7 +119,7 @@ def discover(
     )  # fmt: skip
     if trial is None:
         return found
-    return _describe(found, _Fit(config, files, offered, kept, scaling, sample, points, seed), memory, renames or {}, progress)
+    return _describe(found, _Fit(config, files, offered, kept, scaling, sample, points, seed, without), memory, renames or {}, progress)
 
 
 @dataclass(frozen=True)
@@ -131,6 +134,7 @@ class _Fit:
     sample: _Sample
     points: choice.Points
     seed: int
+    without: OptedOut
 
     @property
     def aspects(self) -> list[Aspect]:
@@ -225,7 +229,7 @@ def _count(found: Discovery, fit: _Fit, centers: Array, names: Sequence[str], ru
     ids: list[Array] = []
     labels: list[Array] = []
     for block, answers in _answers(fit.files, [*(a.measure for a in fit.aspects), *more], Events((found.event,)), found.as_of):
-        known, present = _present(answers, found.event)
+        known, present = _present(block, answers, found.event, fit.without)
         values = np.column_stack([answers[a.measure].to_float()[:, 0] for a in fit.aspects])
         label = np.where(present, choice.assign(fit.scaling.apply(values), centers), -1)
         for k, rule in enumerate(conditions):
@@ -244,11 +248,11 @@ def _count(found: Discovery, fit: _Fit, centers: Array, names: Sequence[str], ru
     return count
 
 
-def _read(files: Sequence[Path], offered: Sequence[Aspect], event: Events, as_of: int, progress: Progress | None) -> _Sample:
+def _read(files: Sequence[Path], offered: Sequence[Aspect], event: Events, as_of: int, without: OptedOut, progress: Progress | None) -> _Sample:
     share = min(1.0, SAMPLE / max(count_customers(files), 1))
     parts, population, others = [], 0, False
     for number, (block, answers) in enumerate(_answers(files, [a.measure for a in offered], event, as_of), 1):
-        known, present = _present(answers, event.names[0])
+        known, present = _present(block, answers, event.names[0], without)
         population += int(present.sum())
         others |= bool((known & ~present).any())
         chosen = present & sampled(block.customers, share)
@@ -263,9 +267,11 @@ def _answers(files: Sequence[Path], measures: Sequence[Measure], event: Events, 
         yield block, dict(zip(wanted, evaluate(block, [as_of], wanted), strict=True))
 
 
-def _present(answers: Mapping[Measure, Values], event: str) -> tuple[Array, Array]:
+def _present(block: Block, answers: Mapping[Measure, Values], event: str, without: OptedOut) -> tuple[Array, Array]:
     """Return who is known, and who of them has the event, bool (customers)."""
     known = answers[SEEN].number[:, 0] > 0
+    if len(without):
+        known &= np.array([customer not in without for customer in block.customers], bool)
     return known, known & (answers[Measure(Events((event,)))].number[:, 0] > 0)
 
 

@@ -23,6 +23,7 @@ from predseg.forecast.reasons import declare
 from predseg.forecast.runs import Training
 from predseg.forecast.sampling import Sample, choose_cutoffs
 from predseg.forecast.training import Settings, Trained, train
+from predseg.history.privacy import NOBODY, OptedOut
 from predseg.language.conditions import Did
 from predseg.language.english import say_condition
 from predseg.language.measures import Window, slug
@@ -71,7 +72,15 @@ class TrainingReport:
 
 
 def learn(
-    config: Config, store: Store, model: Model, as_of: int, registry: Registry, *, force: bool = False, register: bool = True
+    config: Config,
+    store: Store,
+    model: Model,
+    as_of: int,
+    registry: Registry,
+    *,
+    without: OptedOut = NOBODY,
+    force: bool = False,
+    register: bool = True,
 ) -> TrainingReport:
     """Train one model at a moment, using nothing known later, and register it.
 
@@ -81,6 +90,7 @@ def learn(
         model: What is predicted, of whom.
         as_of: The moment of training (microseconds).
         registry: Where champion and challenger are.
+        without: Who must not be learned from.
         force: Pass the gate.
         register: Whether to log the run and register the version.
 
@@ -88,7 +98,7 @@ def learn(
         LabelError: E501 to E505 when nothing can be learned.
         GateError: E601 when a leak is found that the model does not allow.
     """
-    source = dataset.open_source(config, store)
+    source = dataset.open_source(config, store, without)
     horizon = model.predict.horizon
     first, last = dataset.span(source.files, as_of)
     cutoffs = choose_cutoffs(first, last, as_of, horizon, model.cutoffs, model.every)

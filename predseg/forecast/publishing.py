@@ -12,6 +12,7 @@ from predseg.config import Config
 from predseg.forecast.bundle import Bundle
 from predseg.forecast.dataset import Source, open_source
 from predseg.forecast.scoring import SCHEMA, score
+from predseg.history.privacy import NOBODY, OptedOut
 from predseg.store import Store
 
 if TYPE_CHECKING:
@@ -23,13 +24,15 @@ SCORES = "scores"
 Progress = Callable[[str, int, int | None], None]
 
 
-def score_models(config: Config, store: Store, bundles: Mapping[str, Bundle], as_of: int, progress: Progress | None = None) -> pa.Table:
-    """Return the scores of every eligible customer at a moment by each bundle, a row per customer and model.
+def score_models(
+    config: Config, store: Store, bundles: Mapping[str, Bundle], as_of: int, progress: Progress | None = None, without: OptedOut = NOBODY
+) -> pa.Table:
+    """Return the scores of every eligible customer at a moment by each bundle, a row per customer and model; ``without`` are not scored.
 
     Raises:
         ModelError: E710 when the features of the project are no longer those of a model.
     """
-    source = open_source(config, store)
+    source = open_source(config, store, without)
     parts = [score(bundle, _frames(source, config.models[name], as_of, progress), as_of=as_of, model=name) for name, bundle in bundles.items()]
     return pa.concat_tables(parts) if parts else SCHEMA.empty_table()
 

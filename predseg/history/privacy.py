@@ -1,25 +1,306 @@
-"""Consent: who must not be written to. It is no part of a rule; exports and sending leave these customers away."""
+"""Consent: who must not be written to, learned from or scored. It is no part of a rule; whoever sends, trains or scores asks here.
+
+    STORE/live.db, table optouts    person, purpose, origin, at, out
+    STORE/live.db, table privacy    which key the persons are made with
+    STORE/privacy.key               that key, when the project names none in the environment
+
+The list stands in the database of the live state, so that a message can be claimed and consent be checked in one
+transaction. A person is an HMAC-SHA-256 of the customer id: the list alone tells nobody who is on it. With several keys
+a person is the HMAC with the second key of the HMAC with the first, and so on; so a key can be added without knowing
+the ids, and only who has them all can tell who is on the list.
+
+Of everything that was said of a person and a purpose (or of ``*``, every purpose) the latest counts, at the same
+instant the no; a line of the file of opt-outs is a no as long as it stands there.
+"""
 
 from __future__ import annotations
 
 import csv
+import hashlib
+import hmac
+import json
+import os
+import secrets
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from predseg.errors import DataError
+from predseg.language.consent import EVERY, Consent
+from predseg.store import Store, disk_errors
+
+DATABASE = "live.db"
+KEY = "privacy.key"
+FILE, COMMAND, EVENT, LIVE = "file", "command", "event", "live"
+"""Where a no (or a yes) comes from: the file of opt-outs, `predseg optout`, the events table, an event that came live."""
+ALWAYS = 2**62 - 1
+"""The instant of a line of the file: later than anything that can be said."""
+_TABLES = """
+create table if not exists optouts (
+    person blob not null,      -- HMAC of the customer id
+    purpose text not null,     -- or *, every purpose
+    origin text not null,
+    at integer not null,       -- when it was said (microseconds)
+    out integer not null,      -- 1 no, 0 yes
+    primary key (person, purpose, origin)
+) without rowid;
+create table if not exists privacy (name text primary key, value text not null) without rowid;
+"""
+_REFUSED = "max(2 * at + out) & 1"  # of several statements the latest, at the same instant the no
+_UNLESS_ALL = "coalesce((select max(2 * at + out) from optouts e where e.person = o.person and e.purpose = '*'), -9e18)"
+_ANY = f"group by person, purpose having max(max(2 * at + out), cast({_UNLESS_ALL} as integer)) & 1"
 
 
-def opted_out(path: Path | None, purpose: str | None) -> frozenset[str]:
-    """Return the ids that opted out of a purpose.
+def person(customer_id: str, keys: Sequence[bytes]) -> bytes:
+    """Return what stands for a customer in the list.
 
-    Args:
-        path: A CSV file with the column customer_id and, if wanted, purpose; a row without a purpose is about all of them.
-        purpose: The purpose of a segment. None, a segment without one, leaves away whoever opted out of anything.
+    >>> person("c1", [b"first"]) == person("c1", [b"first", b"second"])
+    False
+    """
+    found = customer_id.encode("utf-8", "surrogatepass")
+    for key in keys:
+        found = hmac.digest(key, found, "sha256")
+    return found
+
+
+# the database
+
+
+def kept_key(folder: Path) -> bytes | None:
+    """Return the key that the store keeps, None when it keeps none."""
+    with suppress(FileNotFoundError):
+        return (folder / KEY).read_text("ascii").strip().encode()
+    return None
+
+
+def make_key(folder: Path) -> bytes:
+    """Make a key in the store, for nobody but its owner to read, unless there is one, and return the one that is there."""
+    aside = folder / f".{KEY}.{os.getpid()}-{secrets.token_hex(4)}"
+    with disk_errors(folder):
+        handle = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "w") as file:
+            file.write(secrets.token_hex(32) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            with suppress(FileExistsError):
+                os.link(aside, folder / KEY)
+        finally:
+            aside.unlink()
+    found = kept_key(folder)
+    assert found is not None
+    return found
+
+
+def keys_of(folder: Path, named: Sequence[bytes], *, dry_run: bool = False) -> tuple[bytes, ...]:
+    """Return the keys of a store's list: the kept one, when there is one, before those that the project names."""
+    kept = kept_key(folder)
+    if kept is None and not named:
+        kept = secrets.token_hex(32).encode() if dry_run else make_key(folder)
+    return (*([kept] if kept else []), *named)
+
+
+def prepare(connection: sqlite3.Connection, keys: Sequence[bytes]) -> None:
+    """Make a connection fit for the functions below: the tables, and the SQL function ``person``.
 
     Raises:
-        DataError: when the file is missing or has no column customer_id. Nobody is exported without knowing who opted out.
+        DataError: E450 when the list was made with other keys.
     """
-    if path is None:
-        return frozenset()
+    connection.create_function("person", 1, lambda customer_id: person(customer_id, keys), deterministic=True)
+    connection.executescript(_TABLES)
+    _use_keys(connection, keys)
+
+
+@contextmanager
+def opened(
+    folder: Path, keys: Sequence[bytes], consent: Consent, *, root: Path, events: Store | None = None, dry_run: bool = False
+) -> Iterator[sqlite3.Connection]:
+    """Give a connection to the list of opt-outs, up to date with the file and the events table.
+
+    Args:
+        folder: The folder of the store.
+        keys: See `keys_of`.
+        consent: The declaration.
+        root: What its path is relative to.
+        events: The store of the events table.
+        dry_run: Write nothing: the list is brought up to date in memory.
+
+    Raises:
+        DataError: E440 when the file of opt-outs is missing, E450 when the list was made with other keys.
+    """
+    file = folder / DATABASE
+    with disk_errors(file):
+        connection = sqlite3.connect(":memory:" if dry_run else file, timeout=30)
+        try:
+            if not dry_run:
+                connection.execute("pragma journal_mode = wal")
+                connection.execute("pragma secure_delete = on")
+            elif file.is_file():
+                with closing(_reading(file)) as kept:
+                    kept.backup(connection)
+            prepare(connection, keys)
+            if consent.path is not None:
+                follow_file(connection, (root / consent.path).absolute())
+            else:
+                _forget_file(connection)
+            if events is not None:
+                follow_events(connection, events, consent)
+            yield connection
+        finally:
+            connection.close()
+
+
+def _reading(file: Path) -> sqlite3.Connection:
+    """Open a database without leaving a journal beside it, unless another process has one open."""
+    at_work = file.with_name(file.name + "-wal").exists()
+    return sqlite3.connect(f"{file.absolute().as_uri()}?{'mode=ro' if at_work else 'immutable=1'}", uri=True)
+
+
+@contextmanager
+def _writing(connection: sqlite3.Connection) -> Iterator[None]:
+    """One transaction, or a part of the one that is open already."""
+    if connection.in_transaction:
+        yield
+        return
+    connection.execute("begin immediate")
+    with connection:
+        yield
+
+
+def _use_keys(connection: sqlite3.Connection, keys: Sequence[bytes]) -> None:
+    checks = [person("predseg", keys[:n]).hex() for n in range(1, len(keys) + 1)]
+    if _noted(connection, "key") == checks[-1]:
+        return
+    with _writing(connection):
+        known = _noted(connection, "key")
+        if known is not None and known not in checks:
+            raise DataError(
+                "E450",
+                DATABASE,
+                "the list of opt-outs was made with another key, so nobody on it would be recognised",
+                f"set the key again under `consent: {{key: ...}}`, or put {KEY} back; a new key is added after the old one",
+            )
+        for key in keys[checks.index(known) + 1 if known else len(keys) :]:
+            connection.create_function("again", 1, lambda old, key=key: hmac.digest(key, old, "sha256"))
+            connection.execute("update optouts set person = again(person)")
+        _note(connection, "key", checks[-1])
+
+
+def _noted(connection: sqlite3.Connection, name: str) -> str | None:
+    found = connection.execute("select value from privacy where name = ?", (name,)).fetchone()
+    return found[0] if found else None
+
+
+def _note(connection: sqlite3.Connection, name: str, value: str | None) -> None:
+    if value is None:
+        connection.execute("delete from privacy where name = ?", (name,))
+    else:
+        connection.execute("insert into privacy values (?, ?) on conflict do update set value = excluded.value", (name, value))
+
+
+# asking
+
+
+def opted_out(connection: sqlite3.Connection, customer_id: str, purpose: str | None) -> bool:
+    """Say whether a customer must be left alone for a purpose. Asked inside a transaction, the answer holds until its end.
+
+    Args:
+        connection: One that `prepare` has seen.
+        customer_id: Who.
+        purpose: None asks for any: whoever opted out of anything is left alone.
+    """
+    if purpose is None:
+        return connection.execute(f"select 1 from optouts o where person = person(?) {_ANY}", (customer_id,)).fetchone() is not None
+    found = connection.execute(f"select {_REFUSED} from optouts where person = person(?) and purpose in (?, '*')", (customer_id, purpose))
+    return bool(found.fetchone()[0])
+
+
+@dataclass(frozen=True)
+class OptedOut:
+    """Everybody who opted out of some purposes, as a container of customer ids."""
+
+    persons: frozenset[bytes] = frozenset()
+    keys: tuple[bytes, ...] = ()
+
+    def __contains__(self, customer_id: object) -> bool:
+        return bool(self.persons) and isinstance(customer_id, str) and person(customer_id, self.keys) in self.persons
+
+    def __len__(self) -> int:
+        return len(self.persons)
+
+
+NOBODY = OptedOut()
+
+
+def all_opted_out(connection: sqlite3.Connection, keys: Sequence[bytes], *purposes: str | None) -> OptedOut:
+    """Return everybody who opted out of one of the purposes; None among them stands for any."""
+    found: set[bytes] = set()
+    for purpose in purposes:
+        if purpose is None:
+            rows = connection.execute(f"select person from optouts o {_ANY}")
+        else:
+            rows = connection.execute(f"select person from optouts where purpose in (?, '*') group by person having {_REFUSED}", (purpose,))
+        found.update(row[0] for row in rows)
+    return OptedOut(frozenset(found), tuple(keys))
+
+
+def purposes_of(connection: sqlite3.Connection, customer_id: str) -> list[tuple[str, str, int, bool]]:
+    """Return all that was said of a customer: purpose, origin, instant (`ALWAYS` for the file), and whether it was a no."""
+    rows = connection.execute("select purpose, origin, at, out from optouts where person = person(?) order by purpose, at, out", (customer_id,))
+    return [(purpose, origin, at, bool(out)) for purpose, origin, at, out in rows]
+
+
+def counts(connection: sqlite3.Connection) -> dict[tuple[str, str], int]:
+    """Return how many persons said no, by purpose and origin."""
+    rows = connection.execute("select purpose, origin, count(*) from optouts where out group by purpose, origin order by purpose, origin")
+    return {(purpose, origin): number for purpose, origin, number in rows}
+
+
+# telling
+
+
+def say(connection: sqlite3.Connection, customers: Iterable[str], purposes: Iterable[str], at: int, *, out: bool, origin: str) -> int:
+    """Note that customers said no (``out``) or yes to purposes at an instant, and return how many statements that changed.
+
+    What is older than what is known already changes nothing, so that any order gives the same list.
+    """
+    purposes, before = list(purposes), connection.total_changes
+    with _writing(connection):
+        connection.executemany(
+            "insert into optouts values (person(?), ?, ?, ?, ?) on conflict do update set at = excluded.at, out = excluded.out "
+            "where 2 * excluded.at + excluded.out > 2 * at + out",
+            ((customer.strip(), purpose, origin, at, int(out)) for customer in customers for purpose in purposes),
+        )
+    return connection.total_changes - before
+
+
+def hear(connection: sqlite3.Connection, consent: Consent, customer_id: str, event: str, event_time: int) -> None:
+    """Note what an event that came live says of consent, in the transaction that stores the event."""
+    for said, out in ((consent.opt_out, True), (consent.opt_in, False)):
+        for name, purposes in said:
+            if name == event:
+                say(connection, [customer_id], purposes, event_time, out=out, origin=LIVE)
+
+
+def joined(connection: sqlite3.Connection, losing: str, winning: str) -> None:
+    """Let what a customer said before he was known hold for whom he turned out to be."""
+    with _writing(connection):
+        for purpose, origin, at, out in purposes_of(connection, losing):
+            if at != ALWAYS:
+                say(connection, [winning], [purpose], at, out=out, origin=origin)
+
+
+# following
+
+
+def follow_file(connection: sqlite3.Connection, path: Path) -> None:
+    """Bring the list up to date with the file of opt-outs; nothing is read while the file is the same.
+
+    Raises:
+        DataError: E440 when the file is missing or has no column customer_id. Nobody is written to without knowing who opted out.
+    """
     if not path.is_file():
         raise DataError(
             "E440",
@@ -27,6 +308,19 @@ def opted_out(path: Path | None, purpose: str | None) -> frozenset[str]:
             "the file of opt-outs is missing, and without it nobody may be written to",
             "create it with the header `customer_id,purpose`",
         )
+    stat = path.stat()
+    mark = json.dumps([str(path), stat.st_size, stat.st_mtime_ns, stat.st_ino])
+    if _noted(connection, FILE) == mark:
+        return
+    rows = list(_listed(path))
+    with _writing(connection):
+        connection.execute("delete from optouts where origin = ?", (FILE,))
+        for customer, purpose in rows:
+            say(connection, [customer], [purpose], ALWAYS, out=True, origin=FILE)
+        _note(connection, FILE, mark)
+
+
+def _listed(path: Path) -> Iterator[tuple[str, str]]:
     with path.open(newline="", encoding="utf-8-sig") as file:
         rows = csv.DictReader(file)
         if "customer_id" not in (rows.fieldnames or ()):
@@ -34,8 +328,42 @@ def opted_out(path: Path | None, purpose: str | None) -> frozenset[str]:
             raise DataError(
                 "E440", str(path), f"the file of opt-outs has no column customer_id, found {found}", "write the header `customer_id,purpose`"
             )
-        return frozenset(r["customer_id"].strip() for r in rows if r["customer_id"] and _applies((r.get("purpose") or "").strip(), purpose))
+        for row in rows:
+            if (row["customer_id"] or "").strip():
+                yield row["customer_id"], (row.get("purpose") or "").strip() or EVERY
 
 
-def _applies(named: str, purpose: str | None) -> bool:
-    return not named or purpose is None or named == purpose
+def _forget_file(connection: sqlite3.Connection) -> None:
+    if _noted(connection, FILE) is not None:
+        with _writing(connection):
+            connection.execute("delete from optouts where origin = ?", (FILE,))
+            _note(connection, FILE, None)
+
+
+def follow_events(connection: sqlite3.Connection, store: Store, consent: Consent) -> None:
+    """Bring the list up to date with the events table; nothing is read while the table and the declaration are the same."""
+    if not store.exists("events"):
+        return
+    files = [[file.name, stat.st_size, stat.st_mtime_ns, stat.st_ino] for file in store.files("events") for stat in [file.stat()]]
+    mark = hashlib.sha256(json.dumps([files, consent.opt_out, consent.opt_in]).encode()).hexdigest()
+    if _noted(connection, EVENT) == mark:
+        return
+    with _writing(connection):
+        connection.execute("delete from optouts where origin = ?", (EVENT,))
+        for said, out in ((consent.opt_out, True), (consent.opt_in, False)):
+            for name, purposes in said:
+                for customer, at in _told(store, name):
+                    say(connection, [customer], purposes, at, out=out, origin=EVENT)
+        _note(connection, EVENT, mark)
+
+
+def _told(store: Store, event: str) -> Iterator[tuple[str, int]]:
+    """Yield who did an event, and when last."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for file in store.files("events"):
+        rows = pq.read_table(file, columns=["customer_id", "event_time"], filters=[("event", "=", event)])
+        rows = rows.set_column(1, "event_time", rows["event_time"].cast(pa.timestamp("us", "UTC")).cast(pa.int64()))
+        last = rows.group_by("customer_id").aggregate([("event_time", "max")])
+        yield from zip(last["customer_id"].to_pylist(), last["event_time_max"].to_pylist(), strict=True)

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from predseg.language.consent import PURPOSE
 from predseg.language.documents import ADVERBS
 from predseg.language.measures import COMPARISONS, PROPERTY_AGGREGATES
 
@@ -267,7 +268,7 @@ def segments_schema() -> Schema:
         "segment": _text("The name of the segment: letters, digits and `_`.", NAME),
         "about": _text("What it is for, in a sentence."),
         "owner": _text("Who answers for it."),
-        "purpose": _text("The purpose for which consent is asked; who withdrew it is never written to."),
+        "purpose": _text("The purpose for which consent is asked; who withdrew it is never written to.", f"^{PURPOSE}$"),
         "refresh": {
             "enum": ["daily", "live"],
             "description": "live: changes the moment its customers do; daily: by the last run of `predseg segment`.",
@@ -345,7 +346,7 @@ def project_schema() -> Schema:
         "models": _map(_model(), "What is predicted, by name.", propertyNames={"pattern": NAME}),
         "segments": _texts("Files of segments; a pattern such as `segments/*.yaml`."),
         "channels": {"type": "object", "description": "Where messages go, by name."},
-        "consent": {"type": "object", "description": "Who opted out: `{path: optouts.csv}`."},
+        "consent": _consent(),
         "engine": {"const": "duckdb", "description": "What moves the data."},
     }
     whole = _object(keys, "A project.", ["project"])
@@ -392,6 +393,20 @@ def _contract() -> Schema:
         "events": _texts("The events that may occur; any when it is left away."),
     }
     return _object(keys, "What the data must keep.")
+
+
+def _consent() -> Schema:
+    purpose: Schema = {"type": "string", "pattern": f"^{PURPOSE}$"}
+    said = _map(_texts("", {"type": "string", "pattern": rf"^(\*|{PURPOSE})$"}), "Event → purposes; `*` is every purpose.")
+    secret: Schema = {"type": "string", "pattern": r"^env:[A-Za-z_][A-Za-z0-9_]{0,127}$"}
+    keys = {
+        "path": _text("A CSV file with customer_id and, if wanted, purpose: who opted out elsewhere."),
+        "purposes": _texts("Purposes beside email_marketing, training and profiling.", purpose),
+        "opt_out": said | {"description": "Event → purposes that it withdraws; by default `{Unsubscribed: email_marketing}`."},
+        "opt_in": said | {"description": "Event → purposes that it gives back."},
+        "key": _texts("What the list of opt-outs is made unreadable with: `env:NAME`; a new key is added after the old one.", secret),
+    }
+    return _object(keys, "Who must be left alone, and for what.")
 
 
 def _features() -> Schema:

@@ -15,6 +15,7 @@ from predseg.config import Config
 from predseg.errors import ConfigError, nearest
 from predseg.language import conditions as c
 from predseg.language.assignment import HOLDOUT, Experiment
+from predseg.language.consent import purpose_name
 from predseg.language.documents import parse_condition, read_share
 from predseg.language.english import say_condition
 from predseg.language.measures import PROPERTY_AGGREGATES
@@ -75,6 +76,7 @@ class Vocabulary:
     properties: frozenset[str] | None = None
     traits: frozenset[str] | None = None
     channels: frozenset[str] | None = None
+    purposes: tuple[str, ...] = ()
 
 
 def load_segments(config: Config, vocabulary: Vocabulary | None = None) -> dict[str, Segment]:
@@ -212,6 +214,9 @@ def check_names(node: Node, vocabulary: Vocabulary, segments: frozenset[str]) ->
         "segment": (segments, "E338", ""),
         "channel": (vocabulary.channels, "E339", "declare it under `channels:`"),
     }
+    if "purpose" in node.value:
+        purpose = node.value["purpose"]
+        purpose_name(purpose.text("`purpose`"), purpose.place, vocabulary.purposes)
     for kind, name, place in references(node):
         names, code, remedy = known[kind]
         if names is not None and name not in names:

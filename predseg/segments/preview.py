@@ -15,6 +15,8 @@ import numpy as np
 
 from predseg.evaluate.batch import evaluate
 from predseg.evaluate.block import CORE, IDENTITY, Array, Block, from_table
+from predseg.history.privacy import NOBODY as NOT_ASKED
+from predseg.history.privacy import OptedOut
 from predseg.language import conditions as c
 from predseg.language.assignment import HOLDOUT, Experiment
 from predseg.language.english import say_condition
@@ -88,7 +90,7 @@ def preview(
     facts: Facts,
     *,
     listed: Listed = NOBODY,
-    opted_out: frozenset[str] = frozenset(),
+    opted_out: OptedOut = NOT_ASKED,
     before: Array | None = None,
     rows: int = 0,
     exact: bool = False,
@@ -102,7 +104,7 @@ def preview(
         as_of: The moment.
         facts: What is published.
         listed: Customers known without an event.
-        opted_out: Ids that must not be written to.
+        opted_out: Who must not be written to.
         before: The members at the last recorded run, None when there was none.
         rows: How many events there are; beyond `SAMPLED_ROWS` a sample is taken.
         exact: Never sample.
@@ -159,7 +161,7 @@ class _Counts:
 
     segments: Mapping[str, Segment]
     name: str
-    opted_out: frozenset[str]
+    opted_out: OptedOut
     known: int = 0
     members: list[Array] = field(default_factory=list)
     others: dict[str, int] = field(default_factory=dict)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ from predseg.config import Config
 from predseg.errors import UsageError, nearest
 from predseg.evaluate.block import CORE, IDENTITY, Array
 from predseg.forecast.traits import trait_frame
-from predseg.history.privacy import opted_out
+from predseg.history.privacy import OptedOut
 from predseg.language import conditions as c
 from predseg.language.assignment import HOLDOUT
 from predseg.language.documents import NEVER
@@ -61,18 +61,20 @@ class Workspace:
     store: Store
     segments: dict[str, Segment]
     vocabulary: Vocabulary
+    opted_out: Callable[[str | None], OptedOut]
 
     @classmethod
-    def open(cls, config: Config, store: Store, occurred: Sequence[str] | None = None) -> Workspace:
+    def open(cls, config: Config, store: Store, opted_out: Callable[[str | None], OptedOut], occurred: Sequence[str] | None = None) -> Workspace:
         """Read the rules and check every name against the data.
 
         Args:
             config: The project file.
             store: Its store.
+            opted_out: Says who must be left alone for a purpose.
             occurred: The events that occurred; None when nothing was ingested yet, so that any name may be used.
         """
         known = vocabulary(config, store, occurred)
-        return cls(config, store, load_segments(config, known), known)
+        return cls(config, store, load_segments(config, known), known, opted_out)
 
     @property
     def files(self) -> list[Path]:
@@ -112,11 +114,6 @@ class Workspace:
         order = np.lexsort((since, ids.astype(str)))
         first = np.append(True, ids[order][1:] != ids[order][:-1]) if len(ids) else np.zeros(0, bool)
         return Listed(ids[order][first], since[order][first])
-
-    def opted_out(self, purpose: str | None) -> frozenset[str]:
-        """Return the ids that must not be written to for a purpose."""
-        path = self.config.consent.get("path")
-        return opted_out(self.config.resolve(path) if path else None, purpose)
 
     def run(self, as_of: int, names: Sequence[str] = (), *, write: bool = True) -> Run:
         """Bring segments up to as_of and record it."""
@@ -236,10 +233,10 @@ class Workspace:
 
         parts, split = [], any((tries := self.segments[name].experiment) and tries.split for name in names or run.spells)
         opted, held = 0, 0
+        out = {purpose: self.opted_out(purpose) for purpose in {self.segments[name].purpose for name in names or run.spells}}
         for name in names or run.spells:
             spells, segment = run.spells[name], self.segments[name]
-            out = self.opted_out(segment.purpose)
-            willing = np.array([c not in out for c in spells.customers], bool)
+            willing = np.array([c not in out[segment.purpose] for c in spells.customers], bool)
             groups = np.array(segment.experiment.groups(spells.customers) if segment.experiment else [""] * len(willing), object)
             kept = willing & (groups != HOLDOUT)
             opted, held = opted + int((~willing).sum()), held + int((willing & ~kept).sum())
@@ -273,15 +270,14 @@ def vocabulary(config: Config, store: Store, occurred: Sequence[str] | None) -> 
     """Return what the rules of a project may name."""
     import pyarrow.parquet as pq
 
-    channels = frozenset(config.channels)
+    channels, purposes = frozenset(config.channels), config.consent.known
     if occurred is None or not store.exists("events"):
-        return Vocabulary(frozenset(config.models), channels=channels)
+        return Vocabulary(frozenset(config.models), channels=channels, purposes=purposes)
     declared = {*(config.contract.events or ()), *config.event_names()}
     columns = {n for path in store.files("events")[:1] for n in pq.read_schema(path).names} - _NO_PROPERTY
     traits = frozenset(store.read(CUSTOMERS).column_names) - {"customer_id", "event_time", "known_since"} if store.exists(CUSTOMERS) else None
-    return Vocabulary(
-        frozenset(config.models), STANDARD_EVENTS | declared | set(occurred), frozenset(occurred), frozenset(columns | {"value"}), traits, channels
-    )
+    events, properties = STANDARD_EVENTS | declared | set(occurred), frozenset(columns | {"value"})
+    return Vocabulary(frozenset(config.models), events, frozenset(occurred), properties, traits, channels, purposes)
 
 
 def log_table(log: pd.DataFrame) -> pa.Table:

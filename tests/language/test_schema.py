@@ -106,7 +106,7 @@ models:
   churn: {predict: {did_not: A, within_next: 90 days}, among: {all: [{did: A}, {trait: {country: GB}}]}}
 segments: segments/*.yaml
 channels: {mail: {file: out}}
-consent: {path: out.csv}
+consent: {path: out.csv, purposes: [sms, by post], opt_out: {Unsubscribed: email_marketing, Left: ["*"]}, opt_in: {Subscribed: sms}, key: [env:OLD, env:NEW_2]}
 engine: duckdb
 """
 
@@ -236,6 +236,12 @@ BAD_PROJECTS = (
     ("among: {all: [{did: A}", "among: {all: [{cluster: {p: x}}"),
     ("engine: duckdb", "engine: spark"),
     ("channels: {mail: {file: out}}", "channels: [mail]"),
+    ("{path: out.csv,", "{file: out.csv,"),
+    ("purposes: [sms, by post]", "purposes: []"),
+    ("purposes: [sms, by post]", 'purposes: ["*"]'),
+    ("Unsubscribed: email_marketing", "Unsubscribed: 3"),
+    ("[env:OLD, env:NEW_2]", "hunter2"),
+    ("[env:OLD, env:NEW_2]", "[env:2]"),
 )
 
 

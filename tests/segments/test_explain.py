@@ -16,6 +16,7 @@ import pytest
 from predseg.config import parse
 from predseg.errors import UsageError
 from predseg.evaluate.reference import Event, decide
+from predseg.history.privacy import NOBODY
 from predseg.language import conditions as c
 from predseg.language.documents import parse_condition
 from predseg.language.time import DAY, HOUR, parse_instant, say_instant
@@ -236,7 +237,7 @@ PROJECT = "project: shop\nsegments: rules.yaml\nmodels: {churn: {predict: {did_n
 
 def opened(folder: Path, text: str = RULES) -> Workspace:
     (folder / "rules.yaml").write_text(text, "utf-8")
-    return Workspace.open(parse(PROJECT, folder / "predseg.yaml"), Store(folder / "store"))
+    return Workspace.open(parse(PROJECT, folder / "predseg.yaml"), Store(folder / "store"), lambda purpose: NOBODY)
 
 
 def open_store(folder: Path, rows: Sequence[tuple[str, int, str, Mapping[str, Any]]], text: str = RULES) -> Workspace:
