@@ -4,9 +4,9 @@ The position of a customer is the first 8 bytes of the SHA-256 of ``SEGMENT/hold
 fraction of 2^64. Positions below the holdout's share are held out; the others are split by their second position, so neither tells
 anything of the other.
 
-Each of k variants is at home in one k-th of the line and fills it from its start; what it needs beyond that it takes from the ends of
-the other homes. So growing shares move nobody from one variant to another who need not move: up to one k-th each, and with two variants
-always.
+Each of k variants, in the order of their names, is at home in one k-th of the line and fills it from its start; what it needs beyond
+that it takes from the ends of the other homes. So growing shares move nobody from one variant to another who need not move: up to one
+k-th each, and with two variants always.
 """
 
 from __future__ import annotations
@@ -85,8 +85,9 @@ class Experiment:
 
     @cached_property
     def _places(self) -> list[tuple[int, int, str]]:
-        found = places([Fraction(share) / 100 for _, share in self.split])
-        return [(int(low * _LINE), int(high * _LINE), self.split[who][0]) for low, high, who in found]
+        split = sorted(self.split)
+        found = places([Fraction(share) / 100 for _, share in split])
+        return [(int(low * _LINE), int(high * _LINE), split[who][0]) for low, high, who in found]
 
 
 def position(segment: str, what: str, customer_id: str) -> int:

@@ -27,7 +27,11 @@ def test_golden_vectors() -> None:
     by_hand = int(hashlib.sha256(b"carts/holdout/c000001").hexdigest()[:16], 16)
     assert position("carts", "holdout", "c000001") == by_hand
     found = experiment("30", control="50", a="25", b="25").groups(CUSTOMERS[:12])
-    assert found == "holdout holdout holdout holdout control b a holdout control control control a".split()
+    assert found == "holdout holdout holdout holdout control control b holdout control control control b".split()
+
+
+def test_the_order_in_which_variants_are_written_does_not_matter() -> None:
+    assert experiment(a="60", control="30").groups(CUSTOMERS[:500]) == experiment(control="30", a="60").groups(CUSTOMERS[:500])
 
 
 def test_shares_are_as_declared() -> None:
