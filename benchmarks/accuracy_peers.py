@@ -1,4 +1,4 @@
-"""What a user would build by hand to forecast purchases: five peers, each from a table of orders alone.
+"""What a user would build by hand to forecast purchases: six peers, each from a table of orders alone.
 
 Every peer is asked: will this customer, who has ordered up to the cutoff, order in (cutoff, cutoff + horizon]? None sees
 anything after the cutoff. Training labels end at the cutoff.
@@ -6,6 +6,7 @@ anything after the cutoff. Training labels end at the cutoff.
 
 from __future__ import annotations
 
+import logging
 import warnings
 from pathlib import Path
 from typing import Any
@@ -64,12 +65,15 @@ def forecasts(orders: pd.DataFrame, at: pd.Timestamp, days: int) -> tuple[pd.Ser
     learned, test = learned.loc[known.index], rfm(orders, at).loc[truth.index]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        many = _cutoffs(orders, at, days)
+        now = windowed(orders, at).loc[truth.index]
         found = {
             "recency": -test["recency"].to_numpy(),
             "logistic RFM": _logistic(learned, known, test),
             "BG/NBD": _bg_nbd(test, days),
             "LightGBM, RFM": _default_trees(learned, known, test),
-            "LightGBM, windows": _many_cutoffs(orders, at, days, truth.index),
+            "LightGBM, windows": _many_cutoffs(*many, now),
+            "FLAML, windows": _automl(*many, now),
         }
     return truth, {name: values for name, values in found.items() if values is not None}
 
@@ -103,9 +107,8 @@ def _default_trees(learned: pd.DataFrame, y: pd.Series, test: pd.DataFrame) -> n
     return LGBMClassifier(n_jobs=1, verbose=-1).fit(learned, y).predict_proba(test)[:, 1]
 
 
-def _many_cutoffs(orders: pd.DataFrame, at: pd.Timestamp, days: int, customers: pd.Index) -> np.ndarray:
-    from lightgbm import LGBMClassifier
-
+def _cutoffs(orders: pd.DataFrame, at: pd.Timestamp, days: int) -> tuple[pd.DataFrame, np.ndarray]:
+    """Return features and labels of up to twelve past cutoffs, oldest first."""
     earliest = orders["time"].min() + pd.Timedelta(days=max(days, 30))
     step = pd.Timedelta(days=30 if days > 14 else 7)
     cutoff = at - pd.Timedelta(days=days)
@@ -116,6 +119,12 @@ def _many_cutoffs(orders: pd.DataFrame, at: pd.Timestamp, days: int, customers: 
         frames.append(windowed(orders, cutoff).loc[y.index])
         labels.append(y)
         cutoff -= step
+    return pd.concat(frames[::-1]), np.concatenate(labels[::-1])
+
+
+def _many_cutoffs(learned: pd.DataFrame, y: np.ndarray, test: pd.DataFrame) -> np.ndarray:
+    from lightgbm import LGBMClassifier
+
     model = LGBMClassifier(
         n_estimators=300,
         learning_rate=0.03,
@@ -128,4 +137,30 @@ def _many_cutoffs(orders: pd.DataFrame, at: pd.Timestamp, days: int, customers: 
         n_jobs=1,
         verbose=-1,
     )
-    return model.fit(pd.concat(frames), pd.concat(labels)).predict_proba(windowed(orders, at).loc[customers])[:, 1]
+    return model.fit(learned, y).predict_proba(test)[:, 1]
+
+
+def _automl(learned: pd.DataFrame, y: np.ndarray, test: pd.DataFrame) -> np.ndarray | None:
+    """FLAML chooses among trees and linear models, 40 trials, validated forward in time; None where it is not installed."""
+    try:
+        from flaml import AutoML
+    except ImportError:
+        return None
+    logging.getLogger("flaml").setLevel(logging.ERROR)
+    automl, learners = AutoML(), ["lgbm", "xgboost", "extra_tree", "lrl1"]
+    learned, test = (frame.replace(np.inf, np.nan).fillna(-1.0) for frame in (learned, test))
+    automl.fit(
+        learned.to_numpy(),
+        y,
+        task="classification",
+        metric="log_loss",
+        estimator_list=learners,
+        max_iter=40,
+        time_budget=-1,
+        split_type="time",
+        eval_method="holdout",
+        seed=0,
+        n_jobs=1,
+        verbose=0,
+    )
+    return np.asarray(automl.predict_proba(test.to_numpy()))[:, 1]

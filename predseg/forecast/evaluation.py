@@ -54,7 +54,7 @@ def auc(y: Array, rank: Array, weight: Array | None = None) -> float:
     >>> auc(np.array([0, 1, 1, 0]), np.array([1.0, 2.0, 2.0, 2.0]))
     0.75
     """
-    return float(_areas(y, rank, np.ones((1, len(y))) if weight is None else weight[None, :])[0][0])
+    return float(areas(y, rank, np.ones((1, len(y))) if weight is None else weight[None, :])[0][0])
 
 
 def average_precision(y: Array, rank: Array) -> float:
@@ -63,10 +63,10 @@ def average_precision(y: Array, rank: Array) -> float:
     >>> average_precision(np.array([1, 0, 1]), np.array([3.0, 2.0, 1.0])).__round__(4)
     0.8333
     """
-    return float(_areas(y, rank, np.ones((1, len(y))))[1][0])
+    return float(areas(y, rank, np.ones((1, len(y))))[1][0])
 
 
-def _areas(y: Array, rank: Array, weights: Array) -> tuple[Array, Array]:
+def areas(y: Array, rank: Array, weights: Array) -> tuple[Array, Array]:
     """AUC and average precision of (samples, rows) weights at once: hits and misses of each distinct rank, highest first."""
     order = np.argsort(-rank, kind="stable")
     ends = np.flatnonzero(np.append(np.diff(rank[order]) != 0, True))
@@ -162,7 +162,7 @@ def _counts(rng: np.random.Generator, rows: int, samples: int) -> Array:
 
 
 def _draws(y: Array, forecast: Forecast, counts: Array) -> dict[str, Array]:
-    area, average = _areas(y, forecast.rank, counts)
+    area, average = areas(y, forecast.rank, counts)
     found = {"auc": area, "average_precision": average}
     if forecast.probability is not None:
         p = forecast.probability
