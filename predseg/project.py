@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from predseg.forecast.learn import TrainingReport
     from predseg.forecast.runs import Change, Version
     from predseg.forecast.tracking import Registry
+    from predseg.forecast.watching import Drift
     from predseg.history.privacy import OptedOut
     from predseg.history.report import IngestReport
     from predseg.segments.workspace import Workspace
@@ -164,6 +165,25 @@ class Project:
                 if out is not None:
                     write_file(out, table)
         return table.to_pandas()
+
+    def drift(self, models: Sequence[str] | None = None, as_of: Moment = None) -> dict[str, Drift]:
+        """Compare each champion with the present, and its matured scores with what came true; writes nothing of its own.
+
+        Args:
+            models: Names; all of the project file by default.
+            as_of: The moment; by default the last one of the data.
+
+        Raises:
+            ModelError: when a model is not trained, was changed on disk, or does not fit the features.
+        """
+        from predseg.forecast.dataset import open_source
+        from predseg.forecast.watching import watch
+
+        chosen, registry = self._chosen(models), self.registry()
+        bundles = {model.name: registry.load(model.name) for model in chosen}
+        with self._events(False) as (store, report):
+            source, moment = open_source(self.config, store, self.opted_out("profiling", events=store)), moment_of(as_of, report)
+            return {model.name: watch(source, store, model, bundles[model.name], moment) for model in chosen}
 
     def discover(
         self,

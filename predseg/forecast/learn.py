@@ -16,6 +16,7 @@ from predseg.config import Config, Model
 from predseg.errors import ModelError
 from predseg.forecast import dataset, leaks
 from predseg.forecast.card import card
+from predseg.forecast.drift import reference
 from predseg.forecast.evaluation import Forecast, baselines, bootstrap, evaluate, importance, interval, measures, rfm_columns
 from predseg.forecast.gate import Decision, gate
 from predseg.forecast.pictures import draw
@@ -139,7 +140,7 @@ def _for_registry(config: Config, source: Source, trained: Trained, report: Trai
         as_of=say_instant(report.as_of),
         forecaster=trained.forecaster,
         decision=report.decision,
-        facts=report.facts,
+        facts={**report.facts, "reference": reference(trained.tested, trained.test.X, report.importance, found["intervals"]["auc"])},
         declarations=declare(source.features),
         card=report.card,
         params={k: v for k, v in report.facts.items() if k != "cutoffs"} | {"cutoffs": len(trained.cutoffs)},

@@ -1,0 +1,237 @@
+"""Drift: has the world moved away from what a model learned, and do its forecasts still come true?
+
+A training leaves a reference in its bundle: how each feature and the score were spread over the customers of the forward
+test. `compare` holds the present against it; `matured` holds old scores against what has come true since; `recommend`
+says what to do. Features that move are no harm while forecasts come true, so labels speak first, and spreads only
+where no label has matured yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from predseg.forecast.evaluation import Forecast, auc, bootstrap, calibration_error, interval, reliability
+from predseg.forecast.forecaster import Array, Forecaster, encode
+from predseg.forecast.gate import CALIBRATION_LIMIT
+from predseg.language.time import say_instant
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MOVED = 0.2
+"""A PSI from here on is a move, if it is also beyond chance."""
+UNLIKELY = 0.001
+"""What chance alone does less often than this is beyond chance."""
+HEAVY = 0.25
+"""When features with this share of the importance have moved, the model knows another world."""
+FEWEST = 50
+"""Matured labels count when both answers occur this often."""
+_TENTHS = np.arange(1, 10) / 10
+
+Word = Literal["retrain", "recalibrate", "nothing"]
+
+
+def reference(forecaster: Forecaster, frame: pd.DataFrame, importance: Mapping[str, float], promised: Sequence[float]) -> dict[str, Any]:
+    """Return what a bundle remembers, plain JSON: the spread of each feature and of the score, and the AUC promised (low, high).
+
+    Args:
+        forecaster: The model of the forward test.
+        frame: The features of the forward test.
+        importance: Of each feature, on any scale.
+        promised: The interval of the AUC on the forward test.
+    """
+    matrix = encode(frame, forecaster.features, forecaster.categories)
+    total = sum(importance.values()) or 1.0
+    features = {}
+    for i, name in enumerate(forecaster.features):
+        levels = forecaster.categories.get(name)
+        edges = np.arange(len(levels) - 1) + 0.5 if levels else _edges(matrix[:, i])
+        features[name] = {**_spread(matrix[:, i], edges), "weight": importance.get(name, 0.0) / total}
+    score = forecaster.calibrate(forecaster.raw_matrix(matrix))
+    return {"rows": len(matrix), "features": features, "score": _spread(score, _edges(score)), "auc": [float(v) for v in promised]}
+
+
+def _edges(values: Array) -> Array:
+    present = values[~np.isnan(values)]
+    return np.unique(np.quantile(present, _TENTHS)) if len(present) else np.zeros(0)
+
+
+def _spread(values: Array, edges: Array) -> dict[str, Any]:
+    counts = count(values, edges)
+    return {"edges": edges.tolist(), "shares": (counts / max(1, counts.sum())).tolist()}
+
+
+def count(values: Array, edges: Array) -> Array:
+    """Return how many values fall under the first edge, between two (the lower included), over the last, and are missing.
+
+    >>> count(np.array([1.0, 2.0, 5.0, np.nan]), np.array([2.0])).tolist()
+    [1, 2, 1]
+    """
+    missing = np.isnan(values)
+    bins = np.searchsorted(edges, values[~missing], side="right")
+    return np.append(np.bincount(bins, minlength=len(edges) + 1), missing.sum())
+
+
+def psi(shares: Array, rows: int, counts: Array) -> tuple[float, float]:
+    """Return the population stability index of counts against shares of so many rows, and the chance of as much without any drift.
+
+    Without drift PSI / (1/n + 1/m) follows a chi-squared law with one degree of freedom less than there are bins
+    (Yurdakul and Naranjo, "Statistical properties of the population stability index", Journal of Risk Model Validation 14, 2020).
+
+    >>> [round(v, 3) for v in psi(np.array([0.5, 0.5]), 1000, np.array([500, 500]))]
+    [0.0, 1.0]
+    """
+    from scipy.stats import chi2
+
+    now, used = int(counts.sum()), (shares > 0) | (counts > 0)
+    if not now or not rows or used.sum() < 2:
+        return 0.0, 1.0
+    p, q = np.maximum(shares[used], 0.5 / rows), np.maximum(counts[used] / now, 0.5 / now)
+    value = float(np.sum((q - p) * np.log(q / p)))
+    return value, float(chi2.sf(value / (1 / rows + 1 / now), used.sum() - 1))
+
+
+@dataclass(frozen=True)
+class Move:
+    """How far one column is from its reference.
+
+    Attributes:
+        name: The feature, or ``score``.
+        psi: Population stability index; under 0.1 is the same, from 0.2 on another spread.
+        p: The chance of as much without drift.
+        weight: The share of the model's importance; 1 for the score.
+    """
+
+    name: str
+    psi: float
+    p: float
+    weight: float
+
+    @property
+    def moved(self) -> bool:
+        """Whether it is both far and beyond chance."""
+        return self.psi >= MOVED and self.p < UNLIKELY
+
+
+def compare(forecaster: Forecaster, remembered: Mapping[str, Any], frames: Iterable[pd.DataFrame]) -> tuple[int, list[Move]]:
+    """Return how many rows the frames have, and the moves: the score, then the features, farthest first."""
+    parts = {"score": remembered["score"], **remembered["features"]}
+    edges = {name: np.asarray(part["edges"], np.float64) for name, part in parts.items()}
+    counts = {name: np.zeros(len(part["shares"]), np.int64) for name, part in parts.items()}
+    rows = 0
+    for frame in frames:
+        matrix = encode(frame, forecaster.features, forecaster.categories)
+        rows += len(matrix)
+        counts["score"] += count(forecaster.calibrate(forecaster.raw_matrix(matrix)), edges["score"])
+        for i, name in enumerate(forecaster.features):
+            counts[name] += count(matrix[:, i], edges[name])
+    found = [
+        Move(name, *psi(np.asarray(part["shares"]), int(remembered["rows"]), counts[name]), float(part.get("weight", 1.0)))
+        for name, part in parts.items()
+    ]
+    return rows, [found[0], *sorted(found[1:], key=lambda move: (-move.psi, move.name))]
+
+
+@dataclass(frozen=True)
+class Matured:
+    """An old run of scores, whose horizon is over, against what came true.
+
+    Attributes:
+        as_of: When it was scored (microseconds).
+        version: Of the model that scored.
+        rows: Customers.
+        said: Mean probability.
+        came: Share of those for whom it came true.
+        auc: With its 95 % interval.
+        auc_interval: Low and high.
+        calibration_error: Mean distance of probability and frequency.
+        chance: Of as much distance, if the probabilities were right (Hosmer and Lemeshow's test).
+    """
+
+    as_of: int
+    version: int
+    rows: int
+    said: float
+    came: float
+    auc: float
+    auc_interval: tuple[float, float]
+    calibration_error: float
+    chance: float
+
+    @property
+    def enough(self) -> bool:
+        """Whether both answers occur often enough to say anything."""
+        return FEWEST <= self.rows * self.came <= self.rows - FEWEST
+
+    @property
+    def off(self) -> bool:
+        """Whether the probabilities are off, both visibly and beyond chance."""
+        return self.calibration_error > CALIBRATION_LIMIT and self.chance < UNLIKELY
+
+
+def matured(as_of: int, version: int, y: Array, probability: Array, rank: Array, seed: int = 0) -> Matured:
+    """Return how the scores of one run came true; ``y`` is 0 or 1."""
+    bounds = interval(bootstrap(y, {"": Forecast(rank)}, seed, 200)[""]["auc"]) if len(y) else (float("nan"), float("nan"))
+    found = float(np.mean(probability)), float(np.mean(y)), auc(y, rank)
+    return Matured(as_of, version, len(y), *found, bounds, calibration_error(y, probability), _hosmer_lemeshow(y, probability))
+
+
+def _hosmer_lemeshow(y: Array, probability: Array) -> float:
+    from scipy.stats import chi2
+
+    groups = reliability(y, probability)
+    distance = sum(n * (came - said) ** 2 / max(said * (1 - said), 1e-9) for n, said, came in groups)
+    return float(chi2.sf(distance, len(groups)))
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What to do about a model: ``retrain``, ``recalibrate`` or ``nothing``, and why."""
+
+    word: Word
+    reason: str
+
+
+def recommend(moves: Sequence[Move], runs: Sequence[Matured], version: int, promised: Sequence[float]) -> Advice:
+    """Return the advice for a champion.
+
+    Args:
+        moves: See `compare`.
+        runs: Matured runs, oldest first, of any version.
+        version: The champion.
+        promised: The interval of the AUC on its forward test.
+    """
+    moved = [move.name for move in moves[1:] if move.moved]
+    weight = sum(move.weight for move in moves[1:] if move.moved)
+    its = [run for run in runs if run.version == version and run.enough]
+    if its:
+        return _by_labels(its[-1], promised, moved)
+    waiting = "none of its scores has matured yet"
+    if moves and moves[0].moved:
+        return Advice("retrain", f"{waiting}, and the scores are spread otherwise than in training (PSI {moves[0].psi:.2f})")
+    if weight >= HEAVY:
+        return Advice("retrain", f"{waiting}, and features with {weight:.0%} of its importance have moved: {_some(moved)}")
+    return Advice("nothing", f"{waiting}; scores and important features are spread as in training{_aside(moved)}")
+
+
+def _by_labels(run: Matured, promised: Sequence[float], moved: Sequence[str]) -> Advice:
+    of = f"of those scored at {say_instant(run.as_of)[:10]}"
+    low, high = run.auc_interval
+    if high < promised[0]:
+        return Advice("retrain", f"{of} it ranked with an AUC of {run.auc:.3f} ({low:.3f} to {high:.3f}), promised were {promised[0]:.3f} and more")
+    if run.off:
+        said = f"said {run.said:.1%}, came true {run.came:.1%}, off by {run.calibration_error:.3f} on average"
+        return Advice("recalibrate", f"{of} it ranks as promised, but its probabilities are off: {said}")
+    return Advice("nothing", f"{of} it kept what its forward test promised: AUC {run.auc:.3f}, off by {run.calibration_error:.3f}{_aside(moved)}")
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _aside(moved: Sequence[str]) -> str:
+    return f" (moved, without harm so far: {_some(moved)})" if moved else ""
