@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
-from predseg.errors import ConfigError, nearest
+from predseg.errors import ConfigError
+from predseg.language.actions import read_timezone
+from predseg.language.channels import Channel, parse_channels
 from predseg.language.conditions import Cluster, Condition, In, Prediction, Rfv, Score, measures, walk
 from predseg.language.consent import Consent, parse_consent
 from predseg.language.documents import parse_condition, parse_measure, parse_prediction, read_duration
@@ -108,7 +109,7 @@ class Config:
     features: Features = Features()
     models: dict[str, Model] = field(default_factory=dict)
     segments: tuple[str, ...] = ()
-    channels: dict[str, Any] = field(default_factory=dict)
+    channels: dict[str, Channel] = field(default_factory=dict)
     consent: Consent = Consent()
     engine: str = "duckdb"
 
@@ -192,19 +193,6 @@ def _name(node: Node) -> str:
     return name
 
 
-def _timezone(node: Node) -> str:
-    zone = node.text("`timezone`")
-    try:
-        ZoneInfo(zone)
-    except (KeyError, ValueError, OSError):
-        from zoneinfo import available_timezones
-
-        hint = nearest(zone, tuple(available_timezones()))
-        hint = hint if hint.startswith("did") else "write a name of the IANA list, such as Europe/London"
-        raise ConfigError("E309", node.place, f"unknown time zone {zone!r}", hint) from None
-    return zone
-
-
 _SOURCE_KEYS = ("path", "table", "url", "query", "columns", "timezone")
 
 
@@ -217,7 +205,7 @@ def _source(name: str, node: Node, keys: dict[str, Node]) -> Source:
         keys["url"].text("`url`") if "url" in keys else None,
         keys["query"].text("`query`") if "query" in keys else None,
         tuple((column, str(n.text(f"`{column}`"))) for column, n in columns.items()),
-        _timezone(keys["timezone"]) if "timezone" in keys else None,
+        read_timezone(keys["timezone"]) if "timezone" in keys else None,
         node.place,
     )
 
@@ -340,7 +328,7 @@ def _engine(node: Node) -> str:
 
 _KEYS: dict[str, Any] = {
     "project": _name,
-    "timezone": _timezone,
+    "timezone": read_timezone,
     "store": lambda node: node.text("`store`"),
     "sources": _sources,
     "customers": _customers,
@@ -348,7 +336,7 @@ _KEYS: dict[str, Any] = {
     "features": _features,
     "models": _models,
     "segments": lambda node: node.texts("`segments`"),
-    "channels": lambda node: {name: n.plain() for name, n in node.mapping("`channels`").items()},
+    "channels": parse_channels,
     "consent": parse_consent,
     "engine": _engine,
 }

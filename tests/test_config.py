@@ -13,8 +13,10 @@ from predseg import config
 from predseg.config import CANONICAL, Config, Contract, EventFeatures, load, parse
 from predseg.errors import ConfigError
 from predseg.language import conditions as c
+from predseg.language.channels import Webhook
 from predseg.language.consent import Consent
 from predseg.language.measures import Events, Measure, Window
+from predseg.language.secrets import Secret
 from predseg.language.time import DAY
 from tests.language.refusals import Case, line_of, read_cases, refuse, refusing_lines, update
 
@@ -144,7 +146,8 @@ def test_models(whole: Config) -> None:
 
 def test_the_rest(whole: Config) -> None:
     assert whole.segments == ("segments/*.yaml",) and whole.consent == Consent(path="../data/optouts.csv")
-    assert whole.channels["recovery"]["secret"] == "env:RECOVERY_SECRET" and whole.engine == "duckdb"
+    recovery = whole.channels["recovery"]
+    assert isinstance(recovery, Webhook) and recovery.secrets == (Secret("RECOVERY_SECRET"),) and whole.engine == "duckdb"
     assert read("project: shop\nsegments: [a.yaml, b.yaml]\n").segments == ("a.yaml", "b.yaml")
 
 

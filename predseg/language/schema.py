@@ -7,6 +7,7 @@ A schema accepts what the loader accepts, and nothing else, but for what no sche
 - looks names up: events, properties, models, segments, channels, time zones, and names that stand twice; segments in a circle;
 - reads the YAML itself: at most 256 KB and 20 levels, no aliases, no tags, no key twice or named on, off, yes or no, and numbers
   only as digits (`1e5` and numbers of more than 18 digits are text, and 2.0 is no whole number where one counts or ranks);
+- knows addresses: which of them are private, metadata of clouds or none, and which ports there are; what a $ in a template may begin;
 - knows the calendar (no 30 February, no duration over 200 years) and rare spellings of instants (`20260301`, `2026-W09-1`);
 - reads the lines of `events` in a test.
 """
@@ -16,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from predseg.language.channels import channels_schema
 from predseg.language.consent import PURPOSE
 from predseg.language.documents import ADVERBS
 from predseg.language.measures import COMPARISONS, PROPERTY_AGGREGATES
@@ -254,16 +256,7 @@ def _then() -> Schema:
 
 def segments_schema() -> Schema:
     """Return the schema of one document of a segment file."""
-    action = _object(
-        {
-            "send": _text("A channel of the project file."),
-            "limit": _text("How often at most: `once per 7 days`."),
-            "quiet": _text("When not to send."),
-            "after": _text("How long to wait."),
-        },
-        "What is sent.",
-        ["send"],
-    )
+    actions = _actions()
     keys = {
         "segment": _text("The name of the segment: letters, digits and `_`.", NAME),
         "about": _text("What it is for, in a sentence."),
@@ -281,13 +274,30 @@ def segments_schema() -> Schema:
             propertyNames={"pattern": NAME, "not": {"const": "holdout"}},
             minProperties=2,
         ),
-        "on_enter": action | {"description": "What is sent to who enters."},
-        "on_leave": action | {"description": "What is sent to who leaves."},
+        "on_enter": actions | {"description": "What is sent to who enters."},
+        "on_leave": actions | {"description": "What is sent to who leaves."},
         "tags": _texts("Words to find it by."),
         "tests": {"type": "array", "items": _ref("test"), "description": "Tests of the rule, run by `predseg test`."},
     }
     whole = _object(keys, "A segment: a named rule.", ["segment", "match"])
     return {"$schema": DIALECT, "title": "predseg segment", **whole, "$defs": _definitions() | {"test": _test(), "facts": _facts()}}
+
+
+def _actions() -> Schema:
+    clock = "([01][0-9]|2[0-3]):[0-5][0-9]"
+    action = _object(
+        {
+            "send": _text("A channel of the project file."),
+            "limit": _text("How often at most: `once per 7 days`.", rf"^once per {SPACE}({_LENGTH}|{_UNIT}){SPACE}$"),
+            "quiet": _text("When nothing is sent: `22:00-08:00`.", rf"^(?!(.{{5}})-\1$)(?!00:00-24:00$){clock}-({clock}|24:00)$"),
+            "timezone": _text("Time zone of the quiet hours; else that of the project."),
+            "after": _ref("duration", "How long to wait; nothing is sent to who changed back by then."),
+        },
+        "What is sent.",
+        ["send"],
+        dependentRequired={"timezone": ["quiet"]},
+    )
+    return {"anyOf": [action, {"type": "array", "items": action, "minItems": 1}]}
 
 
 def _test() -> Schema:
@@ -345,7 +355,7 @@ def project_schema() -> Schema:
         "features": _features(),
         "models": _map(_model(), "What is predicted, by name.", propertyNames={"pattern": NAME}),
         "segments": _texts("Files of segments; a pattern such as `segments/*.yaml`."),
-        "channels": {"type": "object", "description": "Where messages go, by name."},
+        "channels": channels_schema(),
         "consent": _consent(),
         "engine": {"const": "duckdb", "description": "What moves the data."},
     }

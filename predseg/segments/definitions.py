@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from predseg.config import Config
 from predseg.errors import ConfigError, nearest
 from predseg.language import conditions as c
+from predseg.language.actions import Action, parse_actions
 from predseg.language.assignment import HOLDOUT, Experiment
 from predseg.language.consent import purpose_name
 from predseg.language.documents import parse_condition, read_share
@@ -46,8 +47,8 @@ class Segment:
     purpose: str | None = None
     refresh: str = "daily"
     tags: tuple[str, ...] = ()
-    on_enter: tuple[tuple[str, Any], ...] = ()
-    on_leave: tuple[tuple[str, Any], ...] = ()
+    on_enter: tuple[Action, ...] = ()
+    on_leave: tuple[Action, ...] = ()
     experiment: Experiment | None = None
     node: Node | None = None
 
@@ -85,7 +86,7 @@ def load_segments(config: Config, vocabulary: Vocabulary | None = None) -> dict[
     Raises:
         ConfigError: with the place, for anything that is not understood, a name that stands twice, or a cycle.
     """
-    return arrange(_nodes(config), vocabulary or Vocabulary(frozenset(config.models)))
+    return arrange(_nodes(config), vocabulary or Vocabulary(frozenset(config.models)), config.timezone or "UTC")
 
 
 def _nodes(config: Config) -> Iterator[Node]:
@@ -102,8 +103,8 @@ def _nodes(config: Config) -> Iterator[Node]:
             yield from read_documents(text, str(name))
 
 
-def arrange(nodes: Iterable[Node], vocabulary: Vocabulary) -> dict[str, Segment]:
-    """Return the segments of some documents, checked, each after those that it uses."""
+def arrange(nodes: Iterable[Node], vocabulary: Vocabulary, timezone: str = "UTC") -> dict[str, Segment]:
+    """Return the segments of some documents, checked, each after those that it uses; ``timezone`` is that of their quiet hours."""
     drafts: dict[str, tuple[Node, c.Condition]] = {}
     for node in nodes:
         name, match = _draft(node)
@@ -117,7 +118,14 @@ def arrange(nodes: Iterable[Node], vocabulary: Vocabulary) -> dict[str, Segment]
     done: dict[str, Segment] = {}
     for name in drafts:
         _place(name, drafts, done, ())
-    return done
+    return {name: _with_actions(segment, timezone) for name, segment in done.items()}
+
+
+def _with_actions(segment: Segment, timezone: str) -> Segment:
+    assert segment.node is not None
+    keys = segment.node.value
+    enter, leave = (parse_actions(keys[key], key, timezone) if key in keys else () for key in ("on_enter", "on_leave"))
+    return replace(segment, on_enter=enter, on_leave=leave)
 
 
 def _draft(node: Node) -> tuple[str, c.Condition]:
@@ -152,10 +160,9 @@ def _segment(name: str, node: Node, match: c.Condition, used: list[str]) -> Segm
     refresh = texts.get("refresh", "daily")
     if refresh not in REFRESH:
         raise ConfigError("E332", keys["refresh"].place, f"`refresh` is live or daily, found {refresh!r}", nearest(refresh, REFRESH))
-    actions = {key: tuple(_action(keys[key], key).items()) for key in ("on_enter", "on_leave") if key in keys}
     tags = keys["tags"].texts("`tags`") if "tags" in keys else ()
     tries = _experiment(name, keys)
-    return Segment(name, match, fingerprint(match, refresh, used), tags=tags, experiment=tries, node=node, **texts, **actions)  # type: ignore[arg-type]
+    return Segment(name, match, fingerprint(match, refresh, used), tags=tags, experiment=tries, node=node, **texts)
 
 
 def _experiment(name: str, keys: dict[str, Node]) -> Experiment | None:
@@ -177,13 +184,6 @@ def _split(node: Node) -> tuple[tuple[str, Decimal], ...]:
     if (total := sum((share for _, share in shares), Decimal(0))) > 100:
         raise ConfigError("E346", node.place, f"the shares of `split` add up to {total.normalize():f}%, over 100%", "lower one of them")
     return shares
-
-
-def _action(node: Node, key: str) -> dict[str, Any]:
-    found = node.mapping(f"`{key}`", ("send", "limit", "quiet", "after"))
-    if "send" not in found:
-        raise ConfigError("E334", node.place, f"`{key}` sends nothing", f"write `{key}: {{send: CHANNEL}}`")
-    return {name: n.text(f"`{name}`") for name, n in found.items()}
 
 
 def fingerprint(match: c.Condition, refresh: str, used: Iterable[str] = ()) -> str:

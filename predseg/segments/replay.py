@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from predseg.errors import ConfigError
 from predseg.evaluate.batch import decide, evaluate
 from predseg.evaluate.block import Array, Block
 from predseg.evaluate.moments import Known, transitions
 from predseg.forecast.labels import block_labels
 from predseg.language import conditions as c
-from predseg.language.time import parse_duration
+from predseg.language.actions import Action
+from predseg.language.assignment import HOLDOUT
 from predseg.segments.definitions import Segment
 from predseg.segments.facts import Facts
 from predseg.segments.population import NOBODY, SEEN, Listed, population
@@ -90,7 +89,7 @@ def replay(
     segment = segments[name]
     rule = replace(segment, match=inline_all(segment.match, segments))
     complete = [t for t in moments if model is not None and t + model[1].horizon <= last_event]
-    tally = _Tally(rule, moments, complete, model, facts, _limit(segment))
+    tally = _Tally(rule, moments, complete, model, facts)
     properties = set().union(*(m.properties() for m in c.measures(rule.match)))
     properties |= model[1].measure.properties() if model else set()
     for block, since in population(files, properties, moments[-1], listed):
@@ -105,27 +104,11 @@ def inline_all(condition: c.Condition, segments: Mapping[str, Segment]) -> c.Con
     return replace(condition, of=tuple(inline_all(p, segments) for p in condition.of)) if isinstance(condition, c.LAYERS) else condition
 
 
-def _limit(segment: Segment) -> int | None:
-    """Return the shortest time between two messages of `on_enter` (microseconds), None when nothing is sent."""
-    action = dict(segment.on_enter)
-    if not action:
-        return None
-    match = re.fullmatch(r"once per (.+)", str(action.get("limit", "once per 1 minute")))
-    try:
-        return parse_duration(match[1]) if match else 0
-    except ValueError:
-        assert segment.node is not None
-        place = segment.node.value["on_enter"].place
-        raise ConfigError("E334", place, f"`limit` is a time, found {action['limit']!r}", "write `limit: once per 7 days`") from None
-
-
 class _Tally:
     """Adds up blocks."""
 
-    def __init__(
-        self, rule: Segment, moments: Sequence[int], complete: Sequence[int], model: tuple[str, c.Prediction] | None, facts: Facts, limit: int | None
-    ) -> None:
-        self.rule, self.moments, self.complete, self.model, self.facts, self.limit = rule, list(moments), list(complete), model, facts, limit
+    def __init__(self, rule: Segment, moments: Sequence[int], complete: Sequence[int], model: tuple[str, c.Prediction] | None, facts: Facts) -> None:
+        self.rule, self.moments, self.complete, self.model, self.facts = rule, list(moments), list(complete), model, facts
         self.counts = np.zeros((4, len(moments)), np.int64)  # members, entered, left, sent
         self.did = np.zeros((2, 2), np.int64)  # others, members × all, who did it
         self.unique = 0
@@ -138,8 +121,9 @@ class _Tally:
         step = np.searchsorted(self.moments, at)
         np.add.at(self.counts[1], step[now], 1)
         np.add.at(self.counts[2], step[~now], 1)
-        if self.limit is not None:
-            np.add.at(self.counts[3], step[now][_allowed(customer[now], at[now], self.limit)], 1)
+        for action in self.rule.on_enter:
+            due = np.array(list(self._messages(action, block.customers, customer, at, now)), np.int64)
+            np.add.at(self.counts[3], np.searchsorted(self.moments, due[due <= self.moments[-1]]), 1)
         if self.complete and self.model is not None:
             done = block_labels(block, self.complete, self.model[1], known=2**61) > 0
             for member in (0, 1):
@@ -159,6 +143,19 @@ class _Tally:
         known = Known(self.facts.instants(self.rule.match), self.facts.trait_instants(self.rule.match, block.customers), since)
         return transitions(block, self.rule.match, self.moments[0], self.moments[-1], facts=self.facts, known=known)
 
+    def _messages(self, action: Action, ids: Array, customer: Array, at: Array, entered: Array) -> Iterator[int]:
+        """Yield when each message of an action would have gone out: to who was still a member then, not held out, and not too often."""
+        order, tries = np.lexsort((at, customer)), self.rule.experiment
+        last: tuple[int, int] | None = None
+        for i, after in zip(order, [*order[1:], None], strict=True):
+            who, due = int(customer[i]), action.due(int(at[i])) if entered[i] else 0
+            gone = after is not None and customer[after] == who and at[after] <= due
+            if not entered[i] or gone or (tries is not None and tries.group(ids[who]) == HOLDOUT):
+                continue
+            if action.limit is None or last is None or last[0] != who or due - last[1] >= action.limit:
+                last = (who, due)
+                yield due
+
     def result(self) -> Replay:
         days = tuple(Day(t, *(int(n) for n in column)) for t, column in zip(self.moments, self.counts.T, strict=True))
         outcome = None
@@ -166,14 +163,3 @@ class _Tally:
             (others, others_did), (members, members_did) = self.did.tolist()
             outcome = Outcome(self.model[0], len(self.complete), members, members_did, others, others_did)
         return Replay(self.rule.name, self.rule.sentence(), days, self.unique, outcome)
-
-
-def _allowed(customer: Array, at: Array, limit: int) -> Array:
-    """Return which entries would have been written to: none within ``limit`` after one that was."""
-    allowed = np.zeros(len(at), bool)
-    last: dict[int, int] = {}
-    for i in np.lexsort((at, customer)):
-        who, t = int(customer[i]), int(at[i])
-        if who not in last or t - last[who] >= limit:
-            allowed[i], last[who] = True, t
-    return allowed

@@ -73,8 +73,8 @@ refresh: live
 match: {did: A}
 holdout: 10%
 split: {control: 50%, new_subject: 12.5 %}
-on_enter: {send: mail, limit: once per 7 days, quiet: at night, after: 1 hour}
-on_leave: {send: mail}
+on_enter: {send: mail, limit: once per 7 days, quiet: 22:00-08:00, timezone: Europe/London, after: 1 hour}
+on_leave: [{send: mail, limit: once per Day}, {send: other, quiet: 20:30-24:00}]
 tests:
   - it: works
     events: |
@@ -105,7 +105,14 @@ models:
   purchase: {predict: {did: A, sum: value, more_than: 10, where: {a: b}, within_next: 30 days}, cutoffs: 3, every: 7 days, seed: 1, allow: [a], tune: 5}
   churn: {predict: {did_not: A, within_next: 90 days}, among: {all: [{did: A}, {trait: {country: GB}}]}}
 segments: segments/*.yaml
-channels: {mail: {file: out}}
+channels:
+  hook: {webhook: "https://mail.example.com:8443/hooks?x=1&y", secret: [env:NEW, env:OLD], attempts: 3}
+  local: {webhook: "http://127.0.0.1:9000/in", secret: env:S, private: true}
+  profiles: {identify: "https://[2001:4860:4860::8888]/v1/identify", key: env:K, private: false}
+  crm: {file: ../exports, format: jsonl}
+  mail: {smtp: "smtp://mail.example.com", from: shop@example.com, to: {trait: email}, subject: Hello $first_name, text: "$$5 off", user: u, password: env:P}
+  ops: {smtp: "smtps://mail.example.com:465/", from: shop@example.com, to: ops@example.com, subject: a, text: b}
+  trial: {dry: true}
 consent: {path: out.csv, purposes: [sms, by post], opt_out: {Unsubscribed: email_marketing, Left: ["*"]}, opt_in: {Subscribed: sms}, key: [env:OLD, env:NEW_2]}
 engine: duckdb
 """
@@ -184,7 +191,7 @@ BAD_SEGMENTS = (
     ("segment: one", "name: one"),
     ("match: {did: A}", "matches: {did: A}"),
     ("refresh: live", "refresh: hourly"),
-    ("{send: mail}", "{to: mail}"),
+    ("on_enter: {send: mail,", "on_enter: {to: mail,"),
     ("holdout: 10%", "holdout: 10"),
     ("holdout: 10%", "holdout: 0%"),
     ("control: 50%", "control: 0.5"),
@@ -192,6 +199,18 @@ BAD_SEGMENTS = (
     ("control: 50%", "holdout: 50%"),
     ("{control: 50%, new_subject: 12.5 %}", "{control: 50%}"),
     ("limit: once per 7 days", "limit: 7"),
+    ("limit: once per 7 days", "limit: once"),
+    ("limit: once per 7 days", "limit: once per 0 days"),
+    ("limit: once per 7 days", "limit: twice per day"),
+    ("quiet: 22:00-08:00", "quiet: at night"),
+    ("quiet: 22:00-08:00", "quiet: 22:00-8:00"),
+    ("quiet: 22:00-08:00", "quiet: 22:00-22:00"),
+    ("quiet: 22:00-08:00", "quiet: 00:00-24:00"),
+    ("quiet: 22:00-08:00", "quiet: 24:00-08:00"),
+    ("quiet: 22:00-08:00, timezone", "timezone"),
+    ("after: 1 hour", "after: soon"),
+    ("on_leave: [{send: mail, limit: once per Day}, {send: other, quiet: 20:30-24:00}]", "on_leave: []"),
+    ("on_leave: [{send: mail, limit: once per Day}, {send: other, quiet: 20:30-24:00}]", "on_leave: [{limit: once per day}]"),
     ("tags: [a, b]", "tags: []"),
     ("- it: works", "- that: works"),
     ("enters: 2026-03-01 10:00\n", "enter: 2026-03-01 10:00\n"),
@@ -235,7 +254,29 @@ BAD_PROJECTS = (
     ("among: {all: [{did: A}", "among: {all: [{score: churn, top: 10%}"),
     ("among: {all: [{did: A}", "among: {all: [{cluster: {p: x}}"),
     ("engine: duckdb", "engine: spark"),
-    ("channels: {mail: {file: out}}", "channels: [mail]"),
+    ("trial: {dry: true}", "trial: [dry]"),
+    ("trial: {dry: true}", "trial: {dry: false}"),
+    ("trial: {dry: true}", "the trial: {dry: true}"),
+    ("trial: {dry: true}", "trial: {dry: true, file: out}"),
+    ("trial: {dry: true}", "trial: {}"),
+    ("secret: [env:NEW, env:OLD]", "secret: []"),
+    ("secret: [env:NEW, env:OLD]", "secret: [env:NEW, whsec_abc]"),
+    ("secret: [env:NEW, env:OLD],", ""),
+    ("attempts: 3", "attempts: 101"),
+    ("attempts: 3", "tries: 3"),
+    ("secret: env:S, private: true", "secret: env:S"),
+    ("secret: env:S, private: true", "secret: env:S, private: false"),
+    ("secret: env:S, private: true", "secret: env:S, private: 1"),
+    ("https://mail.example.com:8443", "https://shop@mail.example.com:8443"),
+    ("https://mail.example.com:8443", "ftp://mail.example.com:8443"),
+    ("https://mail.example.com:8443", "https://mail.example.com:0443"),
+    ("?x=1&y", "#x"),
+    ("?x=1&y", "\\\\x"),
+    ("format: jsonl", "format: xlsx"),
+    ("from: shop@example.com, to: {trait", "from: shop, to: {trait"),
+    ("to: {trait: email}", "to: {traits: email}"),
+    ("user: u, password: env:P", "user: u"),
+    ("465/", "465/in"),
     ("{path: out.csv,", "{file: out.csv,"),
     ("purposes: [sms, by post]", "purposes: []"),
     ("purposes: [sms, by post]", 'purposes: ["*"]'),
