@@ -23,3 +23,7 @@ ci:
 # a million decisions of random rules, reference against batch
 verify *ARGS:
     predseg verify --trees 1000 {{ARGS}}
+
+# 2,000 experiments without an effect and with a known one
+simulations *ARGS:
+    PREDSEG_LONG=1 pytest -n 0 tests/outcomes {{ARGS}}

@@ -72,17 +72,11 @@ def replay(
     every: Annotated[str, typer.Option("--every", metavar="DURATION", help="The time between two moments.")] = "1d",
 ) -> Answer:
     """Say what a rule would have done on history, and what its members did next."""
-    from predseg.errors import UsageError
-    from predseg.language.time import parse_duration
+    from predseg.cli.options import duration
     from predseg.project import instant
 
     _, workspace = _open(run)
-    try:
-        step = parse_duration(every)
-    except ValueError as error:
-        found, _, remedy = str(error).partition(": ")
-        raise UsageError("E203", "--every", found, remedy) from None
-    result = workspace.replay(name, instant(start), instant(end), step)
+    result = workspace.replay(name, instant(start), instant(end), duration("--every", every))
     return Answer(_plain(result), lambda console: _show_replay(console, result))
 
 

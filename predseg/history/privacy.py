@@ -22,9 +22,9 @@ import json
 import os
 import secrets
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from predseg.errors import DataError
@@ -219,13 +219,17 @@ def opted_out(connection: sqlite3.Connection, customer_id: str, purpose: str | N
 
 @dataclass(frozen=True)
 class OptedOut:
-    """Everybody who opted out of some purposes, as a container of customer ids."""
+    """Everybody who opted out of some purposes, as a container of customer ids; ``persons`` says since when."""
 
-    persons: frozenset[bytes] = frozenset()
+    persons: Mapping[bytes, int] = field(default_factory=dict)
     keys: tuple[bytes, ...] = ()
 
     def __contains__(self, customer_id: object) -> bool:
         return bool(self.persons) and isinstance(customer_id, str) and person(customer_id, self.keys) in self.persons
+
+    def by(self, customer_id: str, t: int) -> bool:
+        """Say whether the customer is known to have opted out at or before an instant; a line of the file has no date."""
+        return bool(self.persons) and self.persons.get(person(customer_id, self.keys), ALWAYS) <= t
 
     def __len__(self) -> int:
         return len(self.persons)
@@ -236,14 +240,15 @@ NOBODY = OptedOut()
 
 def all_opted_out(connection: sqlite3.Connection, keys: Sequence[bytes], *purposes: str | None) -> OptedOut:
     """Return everybody who opted out of one of the purposes; None among them stands for any."""
-    found: set[bytes] = set()
+    found: dict[bytes, int] = {}
     for purpose in purposes:
         if purpose is None:
-            rows = connection.execute(f"select person from optouts o {_ANY}")
+            rows = connection.execute(f"select person, max(at) from optouts o {_ANY}")
         else:
-            rows = connection.execute(f"select person from optouts where purpose in (?, '*') group by person having {_REFUSED}", (purpose,))
-        found.update(row[0] for row in rows)
-    return OptedOut(frozenset(found), tuple(keys))
+            rows = connection.execute(f"select person, max(at) from optouts where purpose in (?, '*') group by person having {_REFUSED}", (purpose,))
+        for who, at in rows:
+            found[who] = min(at, found.get(who, at))
+    return OptedOut(found, tuple(keys))
 
 
 def purposes_of(connection: sqlite3.Connection, customer_id: str) -> list[tuple[str, str, int, bool]]:

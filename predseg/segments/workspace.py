@@ -19,6 +19,7 @@ from predseg.language.assignment import HOLDOUT
 from predseg.language.documents import NEVER
 from predseg.language.time import say_instant
 from predseg.segments.definitions import STANDARD_EVENTS, Segment, Vocabulary, load_segments, never_occurred
+from predseg.segments.designs import note_designs
 from predseg.segments.edits import apply
 from predseg.segments.facts import DIMENSIONS, Facts
 from predseg.segments.memberships import LOG, Ledger, from_table, to_table
@@ -125,6 +126,7 @@ class Workspace:
         if write and run.recorded:
             self.store.write(MEMBERSHIPS, to_table(run.ledger.history))
             self.store.write(RUNS, log_table(run.ledger.log))
+            note_designs(self.store, [self.segments[name] for name in run.spells], as_of)
         return run
 
     def publish_rfv(self, as_of: int) -> None:

@@ -1,0 +1,1 @@
+"""Did it work: engagement, experiments, monitoring, and the report."""

@@ -1,0 +1,150 @@
+"""Some events of all customers in columns, and what happened after an instant that each customer has of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from predseg.evaluate.block import Array, Block, Numbers, Words, blocks
+from predseg.language.measures import SCALE
+
+
+@dataclass(frozen=True)
+class Log:
+    """Events of n customers in r rows, sorted by customer and time.
+
+    Attributes:
+        customers: Ids, sorted, str (n).
+        customer: Position of the customer of each row, int64 (r).
+        time: Microseconds, int64 (r).
+        event: Position of the event in ``names``, int64 (r).
+        names: The events that were asked for.
+        value: Money in whole 1/10000, 0 where there is none, int64 (r).
+        texts: Properties as text: codes, -1 where missing, and what they stand for.
+    """
+
+    customers: Array
+    customer: Array
+    time: Array
+    event: Array
+    names: tuple[str, ...]
+    value: Array
+    texts: dict[str, tuple[Array, list[str]]] = field(default_factory=dict)
+
+    def where(self, *names: str) -> Log:
+        """Return the rows of some events."""
+        return self.take(np.flatnonzero(np.isin(self.event, [i for i, name in enumerate(self.names) if name in names])))
+
+    def take(self, rows: Array) -> Log:
+        """Return some rows, given in ascending order."""
+        texts = {name: (codes[rows], values) for name, (codes, values) in self.texts.items()}
+        return Log(self.customers, self.customer[rows], self.time[rows], self.event[rows], self.names, self.value[rows], texts)
+
+    def positions(self, ids: Array) -> Array:
+        """Return the position of each customer id, -1 where it has none of these events."""
+        return np.asarray(self._index.get_indexer(np.asarray(ids, object)))
+
+    def totals(self, customer: Array, start: Array, end: Array) -> tuple[Array, Array]:
+        """Return how many events each has in (start, end], and their value; a customer of -1 has none.
+
+        Args:
+            customer: Positions, int64 (k).
+            start: Microseconds, int64 (k).
+            end: Microseconds, int64 (k), not before start.
+        """
+        first, last = self.after(customer, start), self.after(customer, end)
+        sums = np.append(0, np.cumsum(self.value))
+        return last - first, sums[last] - sums[first]
+
+    def after(self, customer: Array, t: Array) -> Array:
+        """Return for each customer the first row later than t, int64 (k): those before it, of this customer, are at or before t."""
+        times, keys = self._keys
+        found = np.asarray(customer, np.int64) * (len(times) + 1) + np.searchsorted(times, t, "right")
+        return np.searchsorted(keys, found, "right")
+
+    @cached_property
+    def _keys(self) -> tuple[Array, Array]:
+        """The different times, and one number per row that sorts by customer and time."""
+        times = np.unique(self.time)
+        return times, self.customer * (len(times) + 1) + np.searchsorted(times, self.time, "right")
+
+    @cached_property
+    def _index(self) -> Any:
+        import pandas as pd
+
+        return pd.Index(self.customers, dtype=object)
+
+
+def read_log(files: Sequence[Path], events: Iterable[str], known_at: int, texts: Iterable[str] = ()) -> Log:
+    """Return the rows of some events that were visible at an instant, under the customer that they belong to then.
+
+    Args:
+        files: The events table.
+        events: Names of events.
+        known_at: Rows that happened or arrived later are left away (microseconds).
+        texts: Properties to read as text.
+    """
+    names, texts = tuple(dict.fromkeys(events)), list(texts)
+    parts = [_part(block, names, known_at, texts) for block in blocks(files, ["value", *texts])]
+    ids, customer, time, event, value = ([p[i] for p in parts] for i in range(5))
+    every = np.concatenate([np.zeros(0, object), *ids])
+    order = np.argsort(every.astype(str), kind="stable")
+    place = np.empty(len(every), np.int64)
+    place[order] = np.arange(len(every))
+    starts = np.cumsum([0, *map(len, ids)])
+    who = np.concatenate([np.zeros(0, np.int64), *(place[start + c] for start, c in zip(starts, customer, strict=False))])
+    when = np.concatenate([np.zeros(0, np.int64), *time])
+    rows = np.lexsort((when, who))
+    said = {name: _joined([p[5][name] for p in parts]) for name in texts}
+    return Log(
+        every[order],
+        who[rows],
+        when[rows],
+        np.concatenate([np.zeros(0, np.int64), *event])[rows],
+        names,
+        np.concatenate([np.zeros(0, np.int64), *value])[rows],
+        {name: (codes[rows], values) for name, (codes, values) in said.items()},
+    )
+
+
+_Part = tuple[Array, Array, Array, Array, Array, dict[str, tuple[Array, list[str]]]]
+
+
+def _part(block: Block, names: tuple[str, ...], known_at: int, texts: list[str]) -> _Part:
+    """Ids, and for each wanted row: customer, time, event, value, texts."""
+    place = np.array([names.index(name) if name in names else -1 for name in block.names] or [-1], np.int64)
+    kept = (place[block.event] >= 0) & (block.received <= known_at)
+    customer = block.customer
+    if block.owner is not None:
+        kept &= block.owner[customer] == customer
+    rows = np.flatnonzero(kept)
+    used, who = np.unique(customer[rows], return_inverse=True)
+    value = block.properties.get("value")
+    units = value.units[rows] * (SCALE // value.scale) if isinstance(value, Numbers) else np.zeros(len(rows), np.int64)
+    said = {name: _text(block, name, rows) for name in texts}
+    return block.customers[used], who, block.time[rows], place[block.event[rows]], units, said
+
+
+def _text(block: Block, name: str, rows: Array) -> tuple[Array, list[str]]:
+    found = block.properties.get(name)
+    if isinstance(found, Words):
+        return found.codes[rows].astype(np.int64), [str(value) for value in found.values]
+    if isinstance(found, Numbers):
+        numbers, codes = np.unique(found.units[rows], return_inverse=True)
+        return np.where(found.present[rows], codes, -1), [f"{n / found.scale:g}" for n in numbers]
+    return np.full(len(rows), -1), []
+
+
+def _joined(parts: list[tuple[Array, list[str]]]) -> tuple[Array, list[str]]:
+    """Join the parts of a property: the same text gets the same code."""
+    seen: dict[str, int] = {}
+    codes = [np.zeros(0, np.int64)]
+    for part, values in parts:
+        place = np.array([seen.setdefault(value, len(seen)) for value in values] + [-1], np.int64)
+        codes.append(place[part])
+    return np.concatenate(codes), list(seen)

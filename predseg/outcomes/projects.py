@@ -1,0 +1,149 @@
+"""What outcomes need of a project: its memberships, its events, and what counts as a success."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from predseg.config import Config
+from predseg.errors import UsageError, nearest
+from predseg.language.documents import NEVER
+from predseg.language.time import DAY, say_instant
+from predseg.outcomes.experiments import Plan, Result, Units, analyse, group_shares, plan
+from predseg.outcomes.log import Log, read_log
+from predseg.segments.definitions import Segment
+from predseg.segments.designs import in_force_since
+from predseg.segments.memberships import Ledger
+from predseg.segments.workspace import Workspace
+
+ORDER = "Order Completed"
+RECENT = 90 * DAY
+
+
+def goal_of(config: Config) -> str:
+    """Return the event that the project hopes for: what its first model predicts to happen, else an order."""
+    hoped = (m.predict.measure.names() for m in config.models.values() if m.predict.comparison != NEVER)
+    return next((names[0] for names in map(list, hoped)), ORDER)
+
+
+def goal_log(workspace: Workspace, goal: str, as_of: int) -> Log:
+    """Return the events of a goal.
+
+    Raises:
+        UsageError: E226 when nobody ever did it.
+    """
+    occurred = workspace.vocabulary.occurred
+    if occurred is not None and goal not in occurred:
+        raise UsageError("E226", "--goal", f"the event {goal!r} never occurred", nearest(goal, tuple(occurred)))
+    return read_log(workspace.files, [goal], as_of)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """An experiment of a project, looked at.
+
+    Attributes:
+        segment: Its name.
+        design: What it tries out, in words.
+        since: From when on its present design is in force; None when no run has seen it.
+        goal: The event that is hoped for.
+        within: How long each customer is watched.
+        result: None while nobody is in it.
+        plan: None when the rate to start from is not known.
+    """
+
+    segment: str
+    design: str
+    since: int | None
+    as_of: int
+    goal: str
+    within: int
+    result: Result | None
+    plan: Plan | None
+
+
+def trial(
+    workspace: Workspace,
+    name: str,
+    as_of: int,
+    *,
+    goal: str | None = None,
+    within: int = 30 * DAY,
+    since: int | None = None,
+    detect: float = 0.1,
+    rate: float | None = None,
+) -> Trial:
+    """Look at the experiment of a segment.
+
+    Args:
+        workspace: The project's segments.
+        name: The segment.
+        as_of: The moment of looking.
+        goal: The event that is hoped for; by default `goal_of`.
+        within: How long each customer is watched.
+        since: Only customers from then on; not before the present design.
+        detect: The relative effect that is to be seen.
+        rate: The rate to plan with; by default what was seen.
+
+    Raises:
+        UsageError: E220 no such segment, E225 it tries nothing out or ``since`` is before its present design, E226 no such event.
+    """
+    segment = workspace.segment(name)
+    if segment.experiment is None:
+        raise UsageError("E225", name, "the segment has no `holdout` and no `split`", "declare one: `holdout: 10%`")
+    begun = in_force_since(workspace.store, segment)
+    if since is not None and (begun is None or since < begun):
+        found = "no run has seen the present design yet" if begun is None else f"the present design is in force since {say_instant(begun)} only"
+        raise UsageError("E225", "--since", found, "leave it away, or choose a later moment")
+    goal = goal or goal_of(workspace.config)
+    log, ledger = goal_log(workspace, goal, as_of), workspace.ledger()
+    start = begun if since is None else since
+    result, units = None, None
+    if start is not None and start <= as_of:
+        units = _willing(workspace, segment, members_since(ledger, segment, start, as_of))
+        result = analyse(segment.experiment, units, log, as_of, within, detect=detect) if len(units.customers) else None
+    base = rate if rate is not None else _base_rate(segment, result, ledger, log, as_of, within)
+    entering = _per_day(segment, ledger, as_of)
+    expected = plan(segment.experiment, base, detect, entering * float(sum(group_shares(segment.experiment).values()))) if base is not None else None
+    return Trial(name, segment.experiment.says(), start, as_of, goal, within, result, expected)
+
+
+def members_since(ledger: Ledger, segment: Segment, start: int, as_of: int) -> Units:
+    """Return who was a member at a moment of [start, as_of], each once, from the first such moment; of a segment with `on_enter`, who entered then."""
+    spells = ledger.spells(segment.name)
+    first = spells.entered if segment.on_enter else np.maximum(spells.entered, start)
+    kept = (first >= start) & (first <= as_of) & (spells.left > first)
+    customers, moments = spells.customers[kept], first[kept]
+    order = np.lexsort((moments, customers.astype(str)))
+    customers, moments = customers[order], moments[order]
+    new = np.append(True, customers[1:] != customers[:-1]) if len(customers) else np.zeros(0, bool)
+    return Units(customers[new], moments[new])
+
+
+def _willing(workspace: Workspace, segment: Segment, units: Units) -> Units:
+    """Leave away who had opted out by then. Who opted out later stays: that may be what the messages did, and would tilt the comparison."""
+    out = workspace.opted_out(segment.purpose)
+    kept = np.array([not out.by(customer, int(since)) for customer, since in zip(units.customers, units.since, strict=True)], bool)
+    return Units(units.customers[kept], units.since[kept])
+
+
+def _base_rate(segment: Segment, result: Result | None, ledger: Ledger, log: Log, as_of: int, within: int) -> float | None:
+    """The rate of the base group; before there is one, of everybody who was ever a member and whose time is over."""
+    assert segment.experiment is not None
+    base = [g.rate for g in result.groups if g.name == segment.experiment.control()] if result else []
+    if base and base[0]:
+        return base[0]
+    past = members_since(ledger, segment, -(2**61), as_of)
+    done = past.since + within <= as_of
+    number, _ = log.totals(log.positions(past.customers[done]), past.since[done], past.since[done] + within)
+    rate = float(np.mean(number > 0)) if len(number) else 0.0
+    return rate if 0 < rate < 1 else None
+
+
+def _per_day(segment: Segment, ledger: Ledger, as_of: int) -> float:
+    """How many customers a day entered for the first time in the last 90 days, or since the first run if that is later."""
+    runs = ledger.log[ledger.log["segment"] == segment.name]["as_of"]
+    start = max(as_of - RECENT, int(runs.min())) if len(runs) else as_of
+    first = members_since(ledger, segment, -(2**61), as_of).since
+    return float(np.sum(first > start)) / ((as_of - start) / DAY) if as_of > start else 0.0
