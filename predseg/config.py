@@ -20,6 +20,7 @@ from predseg.language.conditions import Cluster, Condition, In, Prediction, Rfv,
 from predseg.language.consent import Consent, parse_consent
 from predseg.language.documents import parse_condition, parse_measure, parse_prediction, read_duration
 from predseg.language.measures import Measure
+from predseg.language.serving import Serving, parse_serving
 from predseg.language.time import DAY
 from predseg.language.yaml import Node, read_documents
 
@@ -111,6 +112,7 @@ class Config:
     segments: tuple[str, ...] = ()
     channels: dict[str, Channel] = field(default_factory=dict)
     consent: Consent = Consent()
+    serve: Serving = Serving()
     engine: str = "duckdb"
 
     @property
@@ -338,5 +340,6 @@ _KEYS: dict[str, Any] = {
     "segments": lambda node: node.texts("`segments`"),
     "channels": parse_channels,
     "consent": parse_consent,
+    "serve": parse_serving,
     "engine": _engine,
 }

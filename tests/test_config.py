@@ -17,7 +17,8 @@ from predseg.language.channels import Webhook
 from predseg.language.consent import Consent
 from predseg.language.measures import Events, Measure, Window
 from predseg.language.secrets import Secret
-from predseg.language.time import DAY
+from predseg.language.serving import Alerts, Stream
+from predseg.language.time import DAY, HOUR, MINUTE
 from tests.language.refusals import Case, line_of, read_cases, refuse, refusing_lines, update
 
 FILE = Path("/project/predseg.yaml")
@@ -63,6 +64,7 @@ channels:
   recovery: {webhook: "https://mail.example.com/hooks/recovery", secret: "env:RECOVERY_SECRET"}
 consent: {path: ../data/optouts.csv}
 engine: duckdb
+serve: {port: 8123, read_key: "env:READ", stream: {url: "nats://broker:4222", topic: shop.events}, alerts: {rejected: 2.5%, silence: {Order Completed: 6 hours}}}
 """
 
 
@@ -93,6 +95,13 @@ def test_the_whole_file_uses_every_key(whole: Config) -> None:
     """A key added to the project file needs its line in the text above and its check below."""
     assert [key for key in config._KEYS if not re.search(f"^{key}:", WHOLE, re.MULTILINE)] == []
     assert whole.text == WHOLE and whole.file == FILE
+
+
+def test_serve(whole: Config) -> None:
+    serve = whole.serve
+    assert (serve.host, serve.port, serve.write_key, serve.read_key) == ("127.0.0.1", 8123, None, Secret("READ"))
+    assert serve.stream == Stream("nats://broker:4222", "shop.events") and serve.stream.broker == "nats"
+    assert serve.alerts == Alerts(MINUTE, 0.025, 0.8, (("Order Completed", 6 * HOUR),))
 
 
 def test_sources(whole: Config) -> None:

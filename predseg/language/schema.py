@@ -21,6 +21,7 @@ from predseg.language.channels import channels_schema
 from predseg.language.consent import PURPOSE
 from predseg.language.documents import ADVERBS
 from predseg.language.measures import COMPARISONS, PROPERTY_AGGREGATES
+from predseg.language.serving import ON_STALE, serving_schema
 
 Schema = dict[str, Any]
 
@@ -266,6 +267,8 @@ def segments_schema() -> Schema:
             "enum": ["daily", "live"],
             "description": "live: changes the moment its customers do; daily: by the last run of `predseg segment`.",
         },
+        "max_stale": _ref("duration", "How old an answer may be."),
+        "on_stale": {"enum": list(ON_STALE), "description": "What is answered when it is older: the old answer, nothing, or that nobody belongs."},
         "match": _ref("condition", "Who belongs."),
         "holdout": _ref("share", "The share of members that nothing is sent to, so that the effect can be measured: `10%`."),
         "split": _map(
@@ -279,7 +282,7 @@ def segments_schema() -> Schema:
         "tags": _texts("Words to find it by."),
         "tests": {"type": "array", "items": _ref("test"), "description": "Tests of the rule, run by `predseg test`."},
     }
-    whole = _object(keys, "A segment: a named rule.", ["segment", "match"])
+    whole = _object(keys, "A segment: a named rule.", ["segment", "match"], dependentRequired={"on_stale": ["max_stale"]})
     return {"$schema": DIALECT, "title": "predseg segment", **whole, "$defs": _definitions() | {"test": _test(), "facts": _facts()}}
 
 
@@ -357,6 +360,7 @@ def project_schema() -> Schema:
         "segments": _texts("Files of segments; a pattern such as `segments/*.yaml`."),
         "channels": channels_schema(),
         "consent": _consent(),
+        "serve": serving_schema(),
         "engine": {"const": "duckdb", "description": "What moves the data."},
     }
     whole = _object(keys, "A project.", ["project"])

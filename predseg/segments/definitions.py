@@ -20,17 +20,18 @@ from predseg.language.consent import purpose_name
 from predseg.language.documents import parse_condition, read_share
 from predseg.language.english import say_condition
 from predseg.language.measures import PROPERTY_AGGREGATES
+from predseg.language.serving import Stale, read_stale
 from predseg.language.yaml import Node, read_documents
 
 REFRESH = ("daily", "live")
-KEYS = ("segment", "about", "owner", "purpose", "refresh", "match", "holdout", "split", "on_enter", "on_leave", "tags", "tests")
+KEYS = tuple("segment about owner purpose refresh max_stale on_stale match holdout split on_enter on_leave tags tests".split())
 
 STANDARD_EVENTS = frozenset(
     "Product Viewed|Product Clicked|Products Searched|Product List Viewed|Product List Filtered|Promotion Viewed|Promotion Clicked|Product Added|Product Removed|"
     "Cart Viewed|Checkout Started|Checkout Step Viewed|Checkout Step Completed|Payment Info Entered|Order Completed|Order Updated|Order Refunded|Order Cancelled|"
     "Coupon Entered|Coupon Applied|Coupon Denied|Coupon Removed|Product Added to Wishlist|Product Removed from Wishlist|Wishlist Product Added to Cart|"
     "Product Shared|Cart Shared|Product Reviewed|Email Delivered|Email Opened|Email Link Clicked|Email Bounced|Email Marked as Spam|Unsubscribed|"
-    "Signed Up|Signed In|Signed Out|Trial Started|Trial Ended|Identify|Page Viewed".split("|")
+    "Signed Up|Signed In|Signed Out|Trial Started|Trial Ended|Identify|Page Viewed|Screen Viewed|Group|Alias".split("|")
 )
 """Event names that a rule may use before they first occur (Segment's e-commerce and e-mail specifications)."""
 
@@ -50,6 +51,7 @@ class Segment:
     on_enter: tuple[Action, ...] = ()
     on_leave: tuple[Action, ...] = ()
     experiment: Experiment | None = None
+    stale: Stale = Stale()
     node: Node | None = None
 
     @property
@@ -162,7 +164,7 @@ def _segment(name: str, node: Node, match: c.Condition, used: list[str]) -> Segm
         raise ConfigError("E332", keys["refresh"].place, f"`refresh` is live or daily, found {refresh!r}", nearest(refresh, REFRESH))
     tags = keys["tags"].texts("`tags`") if "tags" in keys else ()
     tries = _experiment(name, keys)
-    return Segment(name, match, fingerprint(match, refresh, used), tags=tags, experiment=tries, node=node, **texts)
+    return Segment(name, match, fingerprint(match, refresh, used), tags=tags, experiment=tries, stale=read_stale(keys), node=node, **texts)
 
 
 def _experiment(name: str, keys: dict[str, Node]) -> Experiment | None:

@@ -22,6 +22,7 @@ from predseg.segments.definitions import Vocabulary, arrange
 
 MODELS = frozenset({"churn"})
 UNSAYABLE = (
+    ("E382", "one key for"),  # two names that are the same
     ("E308", ""),  # keys named on, off, yes, no
     ("E309", "unknown time zone"),
     ("E317", "before"),
@@ -70,6 +71,8 @@ about: text
 owner: a@example.com
 purpose: email
 refresh: live
+max_stale: 2 hours
+on_stale: hold
 match: {did: A}
 holdout: 10%
 split: {control: 50%, new_subject: 12.5 %}
@@ -115,6 +118,13 @@ channels:
   trial: {dry: true}
 consent: {path: out.csv, purposes: [sms, by post], opt_out: {Unsubscribed: email_marketing, Left: ["*"]}, opt_in: {Subscribed: sms}, key: [env:OLD, env:NEW_2]}
 engine: duckdb
+serve:
+  host: 127.0.0.1
+  port: 8000
+  write_key: env:WRITE
+  read_key: env:READ
+  stream: {url: "redis://127.0.0.1:6379/0", topic: events, group: shop, user: me, password: env:PASS}
+  alerts: {lag: 1 minute, rejected: 5%, queue: 80%, silence: {Order Completed: 6 hours}, send: mail}
 """
 
 BAD_RULES = r"""
@@ -192,6 +202,9 @@ BAD_SEGMENTS = (
     ("match: {did: A}", "matches: {did: A}"),
     ("refresh: live", "refresh: hourly"),
     ("on_enter: {send: mail,", "on_enter: {to: mail,"),
+    ("max_stale: 2 hours", "max_stale: 2"),
+    ("max_stale: 2 hours", ""),
+    ("on_stale: hold", "on_stale: stop"),
     ("holdout: 10%", "holdout: 10"),
     ("holdout: 10%", "holdout: 0%"),
     ("control: 50%", "control: 0.5"),
@@ -283,6 +296,18 @@ BAD_PROJECTS = (
     ("Unsubscribed: email_marketing", "Unsubscribed: 3"),
     ("[env:OLD, env:NEW_2]", "hunter2"),
     ("[env:OLD, env:NEW_2]", "[env:2]"),
+    ("port: 8000", "port: 70000"),
+    ("port: 8000", "port: a"),
+    ("port: 8000", "prt: 8000"),
+    ("host: 127.0.0.1", "host: http://x"),
+    ("write_key: env:WRITE", "write_key: secret"),
+    ("redis://127", "redis://me:pw@127"),
+    ("redis://127", "amqp://127"),
+    ("topic: events", "topic: a b"),
+    ("topic: events,", ""),
+    ("lag: 1 minute", "lag: 0"),
+    ("rejected: 5%", "rejected: 5"),
+    ("{Order Completed: 6 hours}", "6 hours"),
 )
 
 

@@ -1,0 +1,1 @@
+"""In the moment: events come in, segments change, whoever asks is answered."""
