@@ -1,0 +1,475 @@
+"""The live executor: event by event and by the clock alone, (state, event or instant) → (state, changes, next instant).
+
+Decided is per instant, not per event: all events that become visible at t, all timers due at t, one evaluation. A customer
+has one timer, at the first instant at which the clock alone can change one of its conditions. An event that belongs before
+what was decided has its customer evaluated anew from what is kept; the difference to what was said before is a correction.
+
+    engine = Engine(Program(rules), facts)
+    engine.add("ann", None, time, visible, "Product Added", {"price": Decimal(12)})
+    engine.advance(t)                                         # → the changes of membership in (the last t, t]
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right, insort
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from typing import NamedTuple, Protocol
+
+from predseg.evaluate.leaves import NEVER, TRUE, UNKNOWN, Folded, Hit, Kept, Person, Said
+from predseg.evaluate.program import Program
+from predseg.evaluate.reference import Truth
+from predseg.language import conditions as c
+from predseg.language.measures import Value
+from predseg.language.time import DAY
+
+BEGINNING = -(2**61)
+LATENESS = 30 * DAY
+"""Corrections are possible for events that come up to this long behind the clock."""
+
+
+class Change(NamedTuple):
+    """A customer entered or left a segment at an instant; ``n`` counts its changes there, under this definition."""
+
+    change: str  # entered | left
+    segment: str
+    customer_id: str
+    at: int
+    definition: str
+    correction: bool = False
+    n: int = 0
+
+
+class Facts(Protocol):
+    """Answers what does not follow from events: step functions of time, for one customer."""
+
+    def truth(self, condition: c.Condition, customer_id: str, t: int) -> Truth:
+        """Decide a condition at t."""
+        ...
+
+    def next_change(self, condition: c.Condition, customer_id: str, t: int) -> int | None:
+        """Return the first known instant after t at which it can change for the customer."""
+        ...
+
+    def known_since(self, customer_id: str) -> int | None:
+        """Return from when the customer is known without an event; None is never."""
+        ...
+
+
+class Row(NamedTuple):
+    """An event as it is kept: visible from, its own time, where it belongs, and under whom it came."""
+
+    visible: int
+    time: int
+    hits: tuple[Hit, ...]
+    customer_id: str | None
+    anonymous_id: str | None
+
+    @property
+    def link(self) -> bool:
+        """Whether it joins an anonymous visitor to a customer."""
+        return self.customer_id is not None and self.anonymous_id is not None
+
+
+# customers
+
+
+@dataclass
+class Origin:
+    """What came under one id: its rows within the time of corrections, and a summary of the rows before.
+
+    Attributes:
+        rows: Rows, in the order in which they became visible.
+        folded: Stream → summary of the rows that were dropped.
+        since: When the first row became visible.
+        links: Ids that came together with this one.
+    """
+
+    rows: list[Row] = field(default_factory=list)
+    folded: dict[int, Folded] = field(default_factory=dict)
+    since: int = NEVER
+    links: set[str] = field(default_factory=set)
+
+
+class Engine:
+    """Rules over a stream of events.
+
+    Args:
+        program: The rules.
+        facts: What is known beside events.
+        clock: What was decided before: events visible up to then are history.
+        lateness: How far behind the clock an event may come and still correct what was said (microseconds).
+    """
+
+    def __init__(self, program: Program, facts: Facts, clock: int = BEGINNING, lateness: int = LATENESS) -> None:
+        self.program, self.facts, self.clock, self.lateness = program, facts, clock, lateness
+        self.people: dict[str, Person] = {}
+        self.own: dict[str, Origin] = {}
+        self.anonymous: dict[str, Origin] = {}
+        self.owners: dict[str, tuple[int, str]] = {}
+        self.refused: list[Row] = []
+        self._waiting: list[Row] = []
+        self._timers: list[tuple[int, str]] = []
+        self._changes: list[Change] = []
+        self._everything = tuple(range(len(program.rules)))
+
+    # in
+
+    def add(
+        self, customer_id: str | None, anonymous_id: str | None, time: int, visible: int, name: str, properties: Mapping[str, Value]
+    ) -> list[Change]:
+        """Take an event; it counts when the clock reaches ``visible``. Return corrections when the clock is past it.
+
+        Args:
+            customer_id: Whose it is; None when only the anonymous visitor is known.
+            anonymous_id: The visitor; together with a customer_id a link that joins the two.
+            time: When it happened (microseconds).
+            visible: From when it counts, not before ``time``.
+            name: What happened.
+            properties: More about it; numbers are `decimal.Decimal`.
+        """
+        if customer_id == anonymous_id:
+            customer_id = None
+        return self.put(Row(visible, time, self.program.hits(name, time, properties), customer_id, anonymous_id))
+
+    def too_late(self, visible: int) -> bool:
+        """Whether an event that counts from then comes too long behind the clock: what it would correct is no longer kept."""
+        return visible < self.clock - self.lateness
+
+    def put(self, row: Row) -> list[Change]:
+        """Take an event that is already sorted into streams, like `add`; nothing that is `too_late`."""
+        if row.visible <= self.clock:
+            return self._correct(row)
+        waiting = self._waiting
+        if not waiting or row.visible >= waiting[-1].visible:
+            waiting.append(row)
+        else:
+            insort(waiting, row, key=lambda r: r.visible)
+        return []
+
+    def know(self, customer_id: str, since: int) -> None:
+        """Say that a customer is known from an instant on without an event."""
+        person = self._person(customer_id)
+        if not person.known:
+            self._wake(person, max(since, BEGINNING + 1))
+
+    def touch(self, customers: Iterable[str], at: int, leaves: Sequence[int]) -> None:
+        """Say that facts of these customers may change at an instant after the clock."""
+        for customer_id in customers:
+            person = self._person(customer_id)
+            for leaf in leaves:
+                person.due[leaf] = min(person.due[leaf], at)
+            self._wake(person, at)
+
+    # out
+
+    @property
+    def next_instant(self) -> int | None:
+        """The first instant after the clock at which something may change: a lower bound."""
+        row = self._waiting[0].visible if self._waiting else NEVER
+        timer = self._timers[0][0] if self._timers else NEVER
+        return None if min(row, timer) == NEVER else min(row, timer)
+
+    def advance(self, t: int) -> list[Change]:
+        """Let the clock go to t and return what changed, in order of time."""
+        waiting, timers, at, n = self._waiting, self._timers, 0, len(self._waiting)
+        while True:
+            instant = waiting[at].visible if at < n else NEVER
+            if timers and timers[0][0] < instant:
+                instant = timers[0][0]
+            if instant > t or instant == NEVER:
+                break
+            first = at
+            while at < n and waiting[at].visible == instant:
+                at += 1
+            self._decide(instant, waiting[first:at])
+        if at:
+            del waiting[:at]
+        self.clock = max(self.clock, t)
+        found, self._changes = self._changes, []
+        return found
+
+    def members(self, segment: str) -> dict[str, int]:
+        """Return who is a member now, and since when."""
+        rule = next(i for i, r in enumerate(self.program.rules) if r.name == segment)
+        return {p.id: since for p in self.people.values() if (since := p.members[rule]) is not None}
+
+    # one instant
+
+    def _decide(self, t: int, rows: list[Row]) -> None:
+        dirty: dict[str, set[int] | None] = {}
+        links = [row for row in rows if row.link]
+        for row in sorted(links, key=lambda row: str(row.customer_id)) if links else ():
+            self._link(row, t, dirty)
+        for row in rows:
+            self._arrive(row, t, dirty)
+        timers = self._timers
+        while timers and timers[0][0] <= t:
+            due, customer_id = heappop(timers)
+            person = self.people.get(customer_id)
+            if person is not None and person.scheduled == due:
+                person.scheduled = NEVER
+                dirty.setdefault(customer_id, set())
+        for customer_id in sorted(dirty) if len(dirty) > 1 else dirty:
+            self._evaluate(self.people[customer_id], t, dirty[customer_id])
+
+    def _arrive(self, row: Row, t: int, dirty: dict[str, set[int] | None]) -> None:
+        self._remember(row)
+        own = row.customer_id
+        if own is None:
+            anonymous = str(row.anonymous_id)
+            own = self.owners[anonymous][1] if anonymous in self.owners else anonymous
+        person = self.people.get(own) or self._person(own)
+        if row.hits or not person.known:
+            leaves = dirty.setdefault(own, set())
+            for stream, values in row.hits:
+                kept = person.kept[stream]
+                if kept is None:
+                    kept = person.kept[stream] = Kept(len(values))
+                kept.insert(row.time, values)
+                if leaves is not None:
+                    leaves.update(self.program.leaves_of[stream])
+
+    def _evaluate(self, person: Person, t: int, dirty: set[int] | None) -> None:
+        """Answer again what may have changed, and say what did; None is everything."""
+        program, truth, due = self.program, person.truth, person.due
+        rules: Iterable[int]
+        if dirty is None or not person.known:
+            dirty, rules = set(range(len(truth))), set(self._everything)
+            person.known = self._known(person, t)
+            truth[:] = program.blank
+        else:
+            dirty.update([i for i, d in enumerate(due) if d <= t])
+            rules = set()
+        events = program.about_events
+        for leaf in dirty:
+            if leaf in events:
+                now, due[leaf] = events[leaf](person, t)
+            else:
+                now = self._fact(person, leaf, t)
+            if now != truth[leaf]:
+                truth[leaf] = now
+                rules.update(program.rules_of[leaf])
+        if rules:
+            self._compare(person, t, sorted(rules))
+        if due and (first := min(due)) < person.scheduled:
+            if first <= t:
+                raise RuntimeError(f"the clock stands still at {t}: a condition of {self.program.conditions} is due again")
+            self._wake(person, first)
+
+    def _fact(self, person: Person, leaf: int, t: int) -> int:
+        condition = self.program.conditions[leaf]
+        person.due[leaf] = self.facts.next_change(condition, person.id, t) or NEVER
+        found = self.facts.truth(condition, person.id, t)
+        return UNKNOWN if found is None else int(found)
+
+    def _compare(self, person: Person, t: int, rules: Iterable[int]) -> None:
+        for i in rules:
+            member = person.known and self.program.decide[i](person.truth, person.members) == TRUE
+            if member != (person.members[i] is not None):
+                rule = self.program.rules[i]
+                person.members[i] = t if member else None
+                person.counts[i] += 1
+                person.log.append((t, i, member, person.counts[i]))
+                self._changes.append(Change("entered" if member else "left", rule.name, person.id, t, rule.definition, False, person.counts[i]))
+
+    # who
+
+    def _person(self, customer_id: str) -> Person:
+        person = self.people.get(customer_id)
+        if person is None:
+            program = self.program
+            person = self.people[customer_id] = Person(customer_id, len(program.streams), len(program.conditions), len(program.rules))
+            person.truth[:] = program.blank
+        return person
+
+    def _known(self, person: Person, t: int) -> bool:
+        """Whether anything is known of the customer that did not join another one."""
+        listed = self.facts.known_since(person.id)
+        if listed is not None and listed <= t:
+            return True
+        own, before = self.own.get(person.id), self.anonymous.get(person.id)
+        joined = self.owners.get(person.id)
+        return (own is not None and own.since <= t) or (before is not None and before.since <= t and (joined is None or joined[0] > t))
+
+    def _wake(self, person: Person, at: int) -> None:
+        if at < person.scheduled:
+            person.scheduled = at
+            heappush(self._timers, (at, person.id))
+
+    def _origin(self, row: Row) -> Origin:
+        if row.customer_id is not None:
+            return self.own.get(row.customer_id) or self.own.setdefault(row.customer_id, Origin())
+        return self.anonymous.get(str(row.anonymous_id)) or self.anonymous.setdefault(str(row.anonymous_id), Origin())
+
+    def _remember(self, row: Row) -> None:
+        origin = self._origin(row)
+        if row.hits or row.visible < origin.since or row.link:
+            origin.rows.append(row)
+            origin.since = min(origin.since, row.visible)
+
+    def _tie(self, row: Row) -> None:
+        """Remember that two ids came together."""
+        self.own.setdefault(str(row.customer_id), Origin()).links.add(str(row.anonymous_id))
+        self.anonymous.setdefault(str(row.anonymous_id), Origin()).links.add(str(row.customer_id))
+
+    def _link(self, row: Row, t: int, dirty: dict[str, set[int] | None]) -> None:
+        """Join an anonymous visitor to a customer: it leaves everything, the customer is evaluated on the united history."""
+        owner, anonymous = str(row.customer_id), str(row.anonymous_id)
+        self._tie(row)
+        if anonymous in self.owners:
+            if self.owners[anonymous][1] != owner:
+                self.refused.append(row)
+            return
+        self.owners[anonymous] = (t, owner)
+        if anonymous in self.anonymous and self.anonymous[anonymous].since <= t:
+            for customer_id in (owner, anonymous):
+                self._rebuild(self._person(customer_id))
+                dirty[customer_id] = None
+
+    def _rebuild(self, person: Person) -> None:
+        """Fill the streams of a customer from what came under its ids."""
+        kept: list[Kept | None] = [None] * len(person.kept)
+        mine = [self.own.get(person.id)]
+        mine += [self.anonymous.get(a) for a in self._anonymous_of(person.id)]
+        for origin in mine:
+            for stream, folded in origin.folded.items() if origin is not None else ():
+                at = kept[stream] or Kept(len(self.program.streams[stream].columns))
+                at.folded = at.folded or Folded()
+                at.folded.join(folded)
+                kept[stream] = at
+            for row in origin.rows if origin is not None else ():
+                for stream, values in row.hits:
+                    at = kept[stream] or Kept(len(values))
+                    at.insert(row.time, values)
+                    kept[stream] = at
+        person.kept = kept
+
+    def _anonymous_of(self, customer_id: str) -> list[str]:
+        linked = self.own[customer_id].links if customer_id in self.own else set()
+        found = [a for a in linked if a in self.owners and self.owners[a][1] == customer_id]
+        return found if customer_id in self.owners else [*found, customer_id]
+
+    # corrections
+
+    def _correct(self, row: Row) -> list[Change]:
+        """Evaluate anew whom an event concerns that belongs before what was decided; return the difference to what was said."""
+        if row.link:
+            self._tie(row)
+        origin = self._origin(row)
+        insort(origin.rows, row, key=lambda r: r.visible)
+        origin.since = min(origin.since, row.visible)
+        ids = self._component(str(row.customer_id or row.anonymous_id))
+        fresh = self._again(ids)
+        for anonymous in ids:
+            self.owners.pop(anonymous, None)
+        self.owners |= fresh.owners
+        self.refused += [r for r in fresh.refused if r is row]
+        found: list[Change] = []
+        for customer_id in sorted(ids):
+            if customer_id in self.people or customer_id in fresh.people:
+                person = fresh._person(customer_id)
+                found += self._differences(self._person(customer_id), person, row.visible)
+                person.scheduled = NEVER
+                self.people[customer_id] = person
+                self._wake(person, min(person.due, default=NEVER))
+        return sorted(found, key=lambda change: change.at)
+
+    def _component(self, customer_id: str) -> set[str]:
+        """Return all ids that ever came together with this one, directly or through others."""
+        found, waiting = {customer_id}, [customer_id]
+        while waiting:
+            one = waiting.pop()
+            for origins in (self.own, self.anonymous):
+                more = (origins[one].links if one in origins else set()) - found
+                found |= more
+                waiting += more
+        return found
+
+    def _again(self, ids: set[str]) -> Engine:
+        """Return an engine in which these ids alone lived up to the clock."""
+        fresh = Engine(self.program, self.facts, BEGINNING, self.lateness)
+        rows: list[Row] = []
+        for customer_id in ids:
+            for mine, theirs in ((self.own, fresh.own), (self.anonymous, fresh.anonymous)):
+                if (origin := mine.get(customer_id)) is not None:
+                    dropped = not origin.rows or origin.since < origin.rows[0].visible
+                    theirs[customer_id] = Origin([], origin.folded, origin.since if dropped else NEVER)
+                    rows += origin.rows
+                    if dropped:
+                        fresh._wake(fresh._person(customer_id), origin.since)
+            if (since := self.facts.known_since(customer_id)) is not None:
+                fresh.know(customer_id, since)
+            fresh._rebuild(fresh._person(customer_id))
+        for row in sorted(rows, key=lambda r: r.visible):
+            fresh.put(row)
+        fresh.advance(self.clock)
+        return fresh
+
+    def _differences(self, old: Person, new: Person, since: int) -> list[Change]:
+        """Return what has to be said to turn the log of one into that of the other, and continue the old counts in the new one."""
+        said = [x for x in old.log if x[0] >= since]
+        told = [x for x in new.log if x[0] >= since]
+        before = [x for x in old.log if x[0] < since]
+        counts = [n - sum(x[1] == i for x in said) for i, n in enumerate(old.counts)]
+        after: list[Said] = []
+        for at, rule, member, _ in told:
+            counts[rule] += 1
+            after.append((at, rule, member, counts[rule]))
+        new.log, new.counts = [*before, *after], counts
+        for i, now in enumerate(new.members):
+            if now is not None and now < since:
+                entered = [x[0] for x in before if x[1] == i and x[2]]
+                new.members[i] = entered[-1] if entered else old.members[i] if old.members[i] is not None else now
+        withdrawn = Counter(x[:3] for x in said) - Counter(x[:3] for x in after)
+        added = Counter(x[:3] for x in after) - Counter(x[:3] for x in said)
+        numbers = {x[:3]: x[3] for x in (*said, *after)}
+        found = [self._say(old.id, (at, rule, not member, numbers[at, rule, member])) for at, rule, member in withdrawn]
+        return found + [self._say(old.id, (*key, numbers[key])) for key in added]
+
+    def _say(self, customer_id: str, said: Said) -> Change:
+        at, i, member, n = said
+        rule = self.program.rules[i]
+        return Change("entered" if member else "left", rule.name, customer_id, at, rule.definition, True, n)
+
+    # forgetting
+
+    def prune(self) -> None:
+        """Forget what no rule can see any more and no correction can need; what windows without a beginning see is summed up."""
+        for person in self.people.values():
+            for number, kept in enumerate(person.kept):
+                if kept is not None:
+                    self._prune_stream(person, number, kept)
+            person.log = [x for x in person.log if x[0] >= self.clock - self.lateness]
+        horizon = self.clock - self.lateness
+        for origins in (self.own, self.anonymous):
+            for origin in origins.values():
+                if origin.rows and origin.rows[0].visible < horizon:
+                    self._prune_origin(origin, horizon)
+
+    def _prune_stream(self, person: Person, number: int, kept: Kept) -> None:
+        stream = self.program.streams[number]
+        if stream.span is None or (not kept.times or kept.times[0] > self.clock - stream.span):
+            return
+        until = self.clock - stream.span
+        if stream.folds:
+            kept.folded = kept.folded or Folded()
+            for i in range(bisect_right(kept.times, until)):
+                kept.folded.add(stream.columns, tuple([column[i] for column in kept.columns]))
+        kept.drop(until)
+        if not kept.times and kept.folded is None:
+            person.kept[number] = None
+
+    def _prune_origin(self, origin: Origin, horizon: int) -> None:
+        streams, rows = self.program.streams, []
+        for row in origin.rows:
+            seen = row.link or any((span := streams[s].span) is None or row.time > horizon - span for s, _ in row.hits)
+            if row.visible >= horizon or seen:
+                rows.append(row)
+                continue
+            for s, values in row.hits:
+                if streams[s].folds:
+                    origin.folded.setdefault(s, Folded()).add(streams[s].columns, values)
+        origin.rows = rows

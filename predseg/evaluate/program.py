@@ -1,0 +1,96 @@
+"""Live rules, compiled: equal conditions become one leaf, equal declarations of events one stream."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from predseg.evaluate.leaves import FALSE, TRUE, UNKNOWN, Hit, Person, Stream, Streams, compile_did, route, steps
+from predseg.language import conditions as c
+from predseg.language.measures import Value
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A live segment: its condition asks with `In` about the rules before it and, as facts, about daily segments."""
+
+    name: str
+    match: c.Condition
+    definition: str = ""
+
+
+Decide = Callable[[bytearray, list[int | None]], int]
+"""(truth of the leaves, since when a member of each rule) → truth."""
+
+
+class Program:
+    """Rules, compiled: equal conditions are one leaf, equal declarations of events one stream."""
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        self.rules = tuple(rules)
+        self._at = {rule.name: i for i, rule in enumerate(rules)}
+        self._leaves: dict[c.Condition, int] = {}
+        streams = Streams()
+        self.decide = [self._compile(rule.match) for rule in rules]
+        self.conditions = tuple(self._leaves)
+        self.about_events = {i: compile_did(leaf, streams) for leaf, i in self._leaves.items() if isinstance(leaf, c.Did)}
+        self.facts = tuple((i, leaf) for leaf, i in self._leaves.items() if not isinstance(leaf, c.Did))
+        self.streams: list[Stream] = streams.all
+        self.span = max((s.span for s in self.streams if s.span is not None), default=0)
+        self.rules_of = self._rules_of()
+        self._routes: dict[str, tuple[tuple[int, Stream], ...]] = {}
+        self.leaves_of = [
+            tuple(i for leaf, i in self._leaves.items() if isinstance(leaf, c.Did) and n in self._reads(leaf, streams))
+            for n in range(len(self.streams))
+        ]
+        empty = Person("", len(self.streams), len(self.conditions), len(rules))
+        self.blank = bytes(self.about_events[i](empty, 0)[0] if i in self.about_events else UNKNOWN for i in range(len(self.conditions)))
+
+    def hits(self, name: str, time: int, properties: Mapping[str, Value]) -> tuple[Hit, ...]:
+        """Return the streams that an event belongs to, with the values kept there."""
+        if name not in self._routes:
+            self._routes[name] = route(self.streams, name)
+        return tuple([(i, values) for i, s in self._routes[name] if (values := s.hit(time, properties)) is not None])
+
+    @staticmethod
+    def _reads(leaf: c.Did, streams: Streams) -> set[int]:
+        return {streams.number(leaf.measure.events, leaf.measure.window.since), *(streams.number(s.events) for s in steps(leaf.measure.then))}
+
+    def _compile(self, condition: c.Condition) -> Decide:
+        if isinstance(condition, c.LAYERS):
+            parts = [self._compile(part) for part in condition.of]
+            return _holds(parts[0], condition.member) if isinstance(condition, c.Holds) else _layer(condition, parts)
+        if isinstance(condition, c.In) and condition.segment in self._at:
+            segment, member = self._at[condition.segment], condition.member
+            return lambda truth, members: int((members[segment] is not None) == member)
+        leaf = self._leaves.setdefault(condition, len(self._leaves))
+        return lambda truth, members: truth[leaf]
+
+    def _rules_of(self) -> list[tuple[int, ...]]:
+        """Return, per leaf, the rules that it can change, also through other rules."""
+        depends: list[set[int]] = []
+        for rule in self.rules:
+            parts = list(c.walk(rule.match))
+            mine = {self._leaves[p] for p in parts if p in self._leaves}
+            used = (self._at[p.segment] for p in parts if isinstance(p, c.In) and p.segment in self._at)
+            depends.append(mine.union(*(depends[i] for i in used)))
+        return [tuple(r for r, leaves in enumerate(depends) if i in leaves) for i in range(len(self._leaves))]
+
+
+def _holds(part: Decide, member: bool) -> Decide:
+    return lambda truth, members: int((part(truth, members) == TRUE) == member)
+
+
+def _layer(condition: c.All | c.Any | c.NoneOf | c.Some, parts: list[Decide]) -> Decide:
+    """Combine in Kleene's logic."""
+    needed = len(parts) if isinstance(condition, c.All) else condition.at_least if isinstance(condition, c.Some) else 1
+    negated = isinstance(condition, c.NoneOf)
+
+    def decide(truth: bytearray, members: list[int | None]) -> int:
+        found = [part(truth, members) for part in parts]
+        true = found.count(TRUE)
+        if true >= needed:
+            return FALSE if negated else TRUE
+        return UNKNOWN if true + found.count(UNKNOWN) >= needed else TRUE if negated else FALSE
+
+    return decide
