@@ -304,7 +304,7 @@ def _flush_one(path: Path) -> None:
 
 
 @contextmanager
-def _aside(path: Path) -> Iterator[Path]:
+def replaced(path: Path) -> Iterator[Path]:
     """Give a temporary path beside ``path`` that is flushed and renamed over it at the end, or removed on an error."""
     temporary = path.parent / f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.part"
     try:
@@ -333,7 +333,7 @@ def write_file(path: str | Path, table: pa.Table) -> Path:
         )
     if not path.parent.is_dir():
         raise UsageError("E211", str(path), f"there is no folder {path.parent}", f"make it first: mkdir -p {path.parent}")
-    with disk_errors(path), _aside(path) as temporary:
+    with disk_errors(path), replaced(path) as temporary:
         _WRITERS[path.suffix](temporary, table)
     return path
 
@@ -368,7 +368,7 @@ def _csv_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
     if pa.types.is_timestamp(column.type):
         return _csv_instants(column)
     if pa.types.is_nested(column.type):
-        return pa.chunked_array([[None if v is None else _json(v) for v in column.to_pylist()]], pa.string())
+        return pa.chunked_array([[None if v is None else as_json(v) for v in column.to_pylist()]], pa.string())
     if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
         return column
     formula = pc.match_substring_regex(column, r"^[=+\-@\t\r]")
@@ -387,10 +387,11 @@ def _csv_instants(column: pa.ChunkedArray) -> pa.ChunkedArray:
 def _write_jsonl(path: Path, table: pa.Table) -> None:
     with path.open("w", encoding="utf-8", newline="\n") as file:
         for batch in table.to_batches(max_chunksize=16_384):
-            file.writelines(_json(row) + "\n" for row in batch.to_pylist())
+            file.writelines(as_json(row) + "\n" for row in batch.to_pylist())
 
 
-def _json(value: Any) -> str:
+def as_json(value: Any) -> str:
+    """Return a value as one line of JSON: instants as ISO text in UTC, exact decimals as numbers, bytes as hex, not finite as null."""
     import json
 
     return json.dumps(_plain(value), ensure_ascii=False, allow_nan=False)
@@ -404,6 +405,8 @@ def _plain(value: Any) -> Any:
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
+    if isinstance(value, bytes):
+        return value.hex()
     if isinstance(value, Decimal):
         return int(value) if value == value.to_integral_value() else float(value)
     if isinstance(value, datetime):

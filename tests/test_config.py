@@ -63,6 +63,7 @@ segments: segments/*.yaml
 channels:
   recovery: {webhook: "https://mail.example.com/hooks/recovery", secret: "env:RECOVERY_SECRET"}
 consent: {path: ../data/optouts.csv}
+pseudonymize: [env:SHOP_OLD, env:SHOP_KEY]
 engine: duckdb
 serve: {port: 8123, read_key: "env:READ", stream: {url: "nats://broker:4222", topic: shop.events}, alerts: {rejected: 2.5%, silence: {Order Completed: 6 hours}}}
 """
@@ -155,6 +156,7 @@ def test_models(whole: Config) -> None:
 
 def test_the_rest(whole: Config) -> None:
     assert whole.segments == ("segments/*.yaml",) and whole.consent == Consent(path="../data/optouts.csv")
+    assert whole.pseudonymize == (Secret("SHOP_OLD"), Secret("SHOP_KEY"))
     recovery = whole.channels["recovery"]
     assert isinstance(recovery, Webhook) and recovery.secrets == (Secret("RECOVERY_SECRET"),) and whole.engine == "duckdb"
     assert read("project: shop\nsegments: [a.yaml, b.yaml]\n").segments == ("a.yaml", "b.yaml")

@@ -72,7 +72,7 @@ def check(run: Run) -> Answer:
             raise
         report, error = found, refusal
     warnings = project.warnings(report)
-    totals = {name: getattr(report, name) for name in ("received", "accepted", "duplicates", "quarantined")}
+    totals = {name: getattr(report, name) for name in ("received", "accepted", "duplicates", "quarantined", "suppressed")}
     results = {**totals, **plain(report), "warnings": warnings, "dry_run": run.dry_run}
     return Answer(
         results, reports.ingest(project.config.project, report, warnings, error is None, run.dry_run), "failed" if error else "ok", error=error

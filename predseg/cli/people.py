@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from predseg.cli.frame import Answer, Run, command
+from predseg.cli.frame import Answer, Run, command, plain
 
 if TYPE_CHECKING:
     from predseg.project import Project
@@ -20,6 +20,12 @@ class OptOut(StrEnum):
     ADD = "add"
     REMOVE = "remove"
     LIST = "list"
+
+
+class Subject(StrEnum):
+    """What `predseg subject` does."""
+
+    EXPORT = "export"
 
 
 @command("optout", "predseg optout add c000017 --purpose email_marketing", "predseg optout add --from no_thanks.txt", "predseg optout list c000017")
@@ -38,7 +44,89 @@ def optout(
     purposes = _purposes(project, purpose or [])
     if action is OptOut.LIST:
         return _listed(run, project, named)
-    return _said(run, project, named, purposes, action is OptOut.ADD)
+    return _said(run, project, _required(named, "optout add"), purposes, action is OptOut.ADD)
+
+
+@command("forget", "predseg forget c000017", "predseg forget --from forget.txt --dry-run")
+def forget(
+    run: Run,
+    customers: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Customers.")] = None,
+    source: Annotated[Path | None, typer.Option("--from", metavar="FILE", help="Also the customers of a text file, one a line.")] = None,
+    lift: Annotated[bool, typer.Option("--lift", help="Let them come in again; what was erased is not brought back.")] = False,
+) -> Answer:
+    """Erase persons from everything in the store and every file that left it, and keep them out."""
+    project = run.project()
+    named = _required(_named(customers or [], source), "forget")
+    if lift:
+        return _lifted(project, named, run.dry_run)
+    found = project.forget(named, dry_run=run.dry_run)
+    results = {"customers": len(named), **plain(found), "dry_run": run.dry_run}
+    sources = [str(name) for name in project.config.sources] + (["customers"] if project.config.customers else [])
+
+    def show(console: Any) -> None:
+        from predseg.cli.views import table
+
+        lines = [(name, f"{number:,}") for name, number in (*found.rows.items(), *found.files.items())]
+        console.print(table(("held in", "rows"), lines, ("rows",)) if lines else "nothing was held about them")
+        for path, why in found.unreachable.items():
+            console.print(f"\n{path} {why}: look into it yourself", soft_wrap=True)
+        console.print("\ndry run: nothing was erased" if run.dry_run else "\nerased, and whatever a source brings of them again is left away")
+        if sources:
+            console.print(f"the sources themselves are yours and were not touched: {', '.join(sources)}")
+
+    return Answer(results, show, "failed" if found.unreachable else "ok", 1 if found.unreachable else 0)
+
+
+def _lifted(project: Project, customers: list[str], dry_run: bool) -> Answer:
+    from predseg.history import privacy
+
+    with project.consent(dry_run=dry_run) as (connection, _):
+        lifted = privacy.remember(connection, customers)
+    return Answer(
+        {"lifted": lifted, "dry_run": dry_run},
+        lambda console: console.print(f"{lifted:,} of {len(customers):,} were forgotten; they may come in again"),
+    )
+
+
+@command("subject", "predseg subject export c000017", "predseg subject export c000017 --out c000017.json")
+def subject(
+    run: Run,
+    _: Annotated[Subject, typer.Argument(metavar="ACTION", help="export: everything that is held, as JSON.")],
+    customer: Annotated[str, typer.Argument(metavar="ID", help="A customer.")],
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write it to a file that only you can read.")] = None,
+) -> Answer:
+    """Give everything that is held about a person."""
+    import json
+
+    from predseg.store import as_json
+
+    found = run.project().subject(customer)
+    text = json.dumps(json.loads(as_json(found)), ensure_ascii=False, indent=1)
+    if out is not None and not run.dry_run:
+        _write_private(out, text)
+    counts = {name: len(rows) for name, rows in found["held"].items()}
+    results = {"out": out, "rows": counts} if out is not None else {"subject": json.loads(text)}
+    return Answer(results, lambda console: typer.echo(text if out is None else f"{sum(counts.values()):,} rows written to {out}"))
+
+
+def _write_private(path: Path, text: str) -> None:
+    import os
+
+    from predseg.store import disk_errors, replaced
+
+    def private(name: str, flags: int) -> int:
+        return os.open(name, flags, 0o600)
+
+    with disk_errors(path), replaced(path) as aside, open(aside, "x", encoding="utf-8", opener=private) as file:
+        file.write(text + "\n")
+
+
+def _required(customers: list[str], command: str) -> list[str]:
+    from predseg.errors import UsageError
+
+    if not customers:
+        raise UsageError("E240", command, "no customer is named", f"predseg {command} ID..., or --from FILE")
+    return customers
 
 
 def _named(customers: list[str], source: Path | None) -> list[str]:
@@ -62,12 +150,9 @@ def _purposes(project: Project, given: list[str]) -> list[str]:
 
 
 def _said(run: Run, project: Project, customers: list[str], purposes: list[str], out: bool) -> Answer:
-    from predseg.errors import UsageError
     from predseg.history import privacy
     from predseg.project import clock
 
-    if not customers:
-        raise UsageError("E240", "optout", "no customer is named", "predseg optout add ID..., or --from FILE")
     with project.consent(dry_run=run.dry_run) as (connection, _):
         changed = privacy.say(connection, customers, purposes, clock(), out=out, origin=privacy.COMMAND)
         still = [] if out else [c for c in customers if any(privacy.opted_out(connection, c, _asked(p)) for p in purposes)]
@@ -96,18 +181,11 @@ def _listed(run: Run, project: Project, customers: list[str]) -> Answer:
 
     with project.consent(dry_run=run.dry_run) as (connection, _):
         counts = privacy.counts(connection)
-        said = {customer: _statements(privacy.purposes_of(connection, customer)) for customer in customers}
+        said = {customer: [s.plain() for s in privacy.said_of(connection, customer)] for customer in customers}
         refused = {c: {p: privacy.opted_out(connection, c, p) for p in project.config.consent.known} for c in customers}
     totals = [{"purpose": purpose, "from": origin, "persons": number} for (purpose, origin), number in counts.items()]
     people = [{"customer_id": c, "opted_out": [p for p, no in refused[c].items() if no], "said": said[c]} for c in customers]
     return Answer({"opted_out": totals} | ({"customers": people} if customers else {}), lambda console: _show(console, totals, people))
-
-
-def _statements(found: list[tuple[str, str, int, bool]]) -> list[dict[str, Any]]:
-    from predseg.history.privacy import ALWAYS
-    from predseg.language.time import say_instant
-
-    return [{"purpose": p, "from": origin, "at": None if at == ALWAYS else say_instant(at), "opted_out": out} for p, origin, at, out in found]
 
 
 def _show(console: Any, totals: list[dict[str, Any]], people: list[dict[str, Any]]) -> None:

@@ -27,7 +27,7 @@ def ingest(project: str, report: IngestReport, warnings: Sequence[str], passed: 
     """Show what became of every received row."""
 
     def show(console: Console) -> None:
-        numbers = ("received", "accepted", "duplicates", "quarantined")
+        numbers = ("received", "accepted", "duplicates", "quarantined", *(("suppressed",) if report.suppressed else ()))
         rows = [(s.name, *(f"{getattr(s, n):,}" for n in numbers)) for s in report.sources]
         if len(rows) > 1:
             rows.append(("all", *(f"{getattr(report, n):,}" for n in numbers)))

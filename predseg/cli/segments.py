@@ -29,7 +29,7 @@ def segment(
     on: Annotated[str | None, typer.Option("--on", metavar="INSTANT", help="Only read who was recorded as a member then; nothing is run.")] = None,
 ) -> Answer:
     """Bring segments up to one moment: members, entered, left."""
-    from predseg.store import write_file
+    from predseg.history.exports import export
 
     project, workspace = _open(run)
     if describe:
@@ -40,7 +40,7 @@ def segment(
     result = workspace.run(as_of, names or (), write=not run.dry_run)
     audience = workspace.audience(result, names or ())
     if out is not None and not run.dry_run:
-        write_file(out, audience.table)
+        export(workspace.store, out, audience.table)
     notes = workspace.warnings(as_of, names or ())
     if not result.recorded:
         notes.append(f"a later run is recorded already, so this one at {_say(as_of)} was computed but not recorded")

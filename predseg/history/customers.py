@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from predseg.engine import engine_in, literal
 from predseg.history import contract, merge, sources, values
 from predseg.history.contract import Property
+from predseg.history.persons import EVERYBODY, Persons
 from predseg.history.report import SourceReport, source_report
 from predseg.history.staging import QUARANTINE, Progress, Stage, keep_quarantine, plan
 from predseg.store import Store
@@ -34,7 +35,9 @@ FORMAT = 1
 _FIELDS = [("customer_id", pa.string()), ("event_time", values.INSTANT), ("known_since", values.INSTANT)]
 
 
-def ingest_customers(config: Config, store: Store, *, rebuild: bool = False, progress: Progress | None = None) -> SourceReport | None:
+def ingest_customers(
+    config: Config, store: Store, *, persons: Persons = EVERYBODY, rebuild: bool = False, progress: Progress | None = None
+) -> SourceReport | None:
     """Bring the customers table up to date with its source; None, and no table, when the project declares none.
 
     Raises:
@@ -46,21 +49,23 @@ def ingest_customers(config: Config, store: Store, *, rebuild: bool = False, pro
             store.drop(TABLE)
         return None
     found = sources.locate(config.customers.source, config.resolve, "customers")
-    state = _state(config, found)
+    state = _state(config, found, persons)
     text = store.read_text(FILE)
     if text is not None and not rebuild and store.exists(TABLE) and state["files"] and (before := _same(text, state)):
         return before
     with store.scratch("customers") as folder:
-        report = _load(config, store, folder, found, progress or (lambda step, done, total: None))
+        report = _load(config, store, folder, found, persons, progress or (lambda step, done, total: None))
         store.write_text(FILE, json.dumps({"state": state, "report": asdict(report)}, ensure_ascii=False, indent=1))
     return report
 
 
-def _state(config: Config, found: tuple[Path, ...]) -> dict[str, Any]:
+def _state(config: Config, found: tuple[Path, ...], persons: Persons) -> dict[str, Any]:
     customers = config.customers
     assert customers is not None
     named = {"customer_id": customers.customer_id, "event_time": customers.event_time, "known_since": customers.known_since}
-    whole = json.dumps([FORMAT, named, sources.definition(customers.source, config.timezone)], sort_keys=True)
+    whole = json.dumps(
+        [FORMAT, named, sources.definition(customers.source, config.timezone), *([persons.mark] if persons.keys else [])], sort_keys=True
+    )
     return {"definition": hashlib.sha256(whole.encode()).hexdigest(), "files": sources.fingerprint(found)}
 
 
@@ -72,7 +77,7 @@ def _same(text: str, state: dict[str, Any]) -> SourceReport | None:
         return None
 
 
-def _load(config: Config, store: Store, folder: Path, found: tuple[Path, ...], tell: Progress) -> SourceReport:
+def _load(config: Config, store: Store, folder: Path, found: tuple[Path, ...], persons: Persons, tell: Progress) -> SourceReport:
     customers = config.customers
     assert customers is not None
     aside = folder / "quarantine.parquet"
@@ -80,7 +85,7 @@ def _load(config: Config, store: Store, folder: Path, found: tuple[Path, ...], t
         reading = sources.read_customers(engine, customers, found, customers.source.timezone or config.timezone)
         traits = plan([reading.kinds], set())
         fields = pa.schema(_FIELDS + [(p.column, p.type) for p in traits])
-        stage = Stage(engine, reading, traits, fields, folder / "load.parquet", quarantine)
+        stage = Stage(engine, reading, traits, fields, folder / "load.parquet", quarantine, persons)
         stage.fill(partial(contract.check_customers, reading=reading, properties=traits), tell)
         quarantine.close()
         with store.replace(TABLE) as target:

@@ -4,7 +4,7 @@
     store/tables/quarantine/part-00000.parquet    the bad rows of the present sources: source, raw, reason, field, received_at
     store/ingest.json                             the report, and what the sources looked like
 
-For every source received = accepted + duplicates + quarantined. A load adds to the table and changes nothing when the
+For every source received = accepted + duplicates + quarantined + suppressed (rows of forgotten persons). A load adds to the table and changes nothing when the
 same rows come again. When no file changed nothing is read; when a declaration changed the table is built anew.
 """
 
@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -26,6 +26,7 @@ from predseg.history import contract, identity, merge, sources, values
 from predseg.history import report as report_
 from predseg.history.contract import Property
 from predseg.history.customers import ingest_customers
+from predseg.history.persons import EVERYBODY, Persons
 from predseg.history.report import IngestReport, SourceReport
 from predseg.history.staging import QUARANTINE, Progress, Stage, keep_quarantine, plan
 from predseg.store import Store
@@ -37,13 +38,16 @@ FORMAT = 1
 """Raised when the same sources would give another table; stored tables are then built anew."""
 
 
-def ingest(config: Config, store: Store, *, now: int, rebuild: bool = False, progress: Progress | None = None) -> IngestReport:
+def ingest(
+    config: Config, store: Store, *, now: int, persons: Persons = EVERYBODY, rebuild: bool = False, progress: Progress | None = None
+) -> IngestReport:
     """Bring the events table up to date with the sources and return what was done.
 
     Args:
         config: The project.
         store: Where the tables are.
         now: The clock (µs); events more than five minutes ahead of it wait in quarantine.
+        persons: Who does not come in, and under which names the others do.
         rebuild: Forget the present table and build it from the sources as they are.
         progress: Called while it works.
 
@@ -54,17 +58,17 @@ def ingest(config: Config, store: Store, *, now: int, rebuild: bool = False, pro
     """
     tell = progress or (lambda step, done, total: None)
     found = {name: sources.locate(source, config.resolve, f"source {name}") for name, source in config.sources.items()}
-    state = report_.State(_definition(config), {name: sources.fingerprint(paths) for name, paths in found.items()})
+    state = report_.State(_definition(config, persons), {name: sources.fingerprint(paths) for name, paths in found.items()})
     memory = None if rebuild else _current(config, store, state, now)
     if memory is None:
         with store.lock():
             memory = report_.remembered(store)
             stale = memory is None or memory.state.definition != state.definition or not store.exists("events")
             with store.scratch("ingest") as folder:
-                report, due = _Load(config, store, folder, now, rebuild or stale, tell).run(found)
+                report, due = _Load(config, store, folder, now, persons, rebuild or stale, tell).run(found)
             memory = report_.Memory(replace(state, due=due), report)
             report_.remember(store, memory)
-    report = _with_traits(config, store, memory, rebuild, tell).report
+    report = _with_traits(config, store, memory, persons, rebuild, tell).report
     report_.judge(report, config.contract.tolerance)
     return report
 
@@ -81,8 +85,8 @@ def _current(config: Config, store: Store, state: report_.State, now: int) -> re
     return replace(memory, report=replace(memory.report, up_to_date=True, rebuilt=False))
 
 
-def _with_traits(config: Config, store: Store, memory: report_.Memory, rebuild: bool, tell: Progress) -> report_.Memory:
-    traits = ingest_customers(config, store, rebuild=rebuild, progress=tell)
+def _with_traits(config: Config, store: Store, memory: report_.Memory, persons: Persons, rebuild: bool, tell: Progress) -> report_.Memory:
+    traits = ingest_customers(config, store, persons=persons, rebuild=rebuild, progress=tell)
     if traits == memory.report.traits:
         return memory
     memory = replace(memory, report=replace(memory.report, traits=traits))
@@ -96,10 +100,12 @@ def last_report(store: Store) -> IngestReport | None:
     return before.report if before else None
 
 
-def _definition(config: Config) -> str:
+def _definition(config: Config, persons: Persons) -> str:
     """Return a hash of everything that decides what the table looks like, but not of what the files hold."""
     parts = {name: sources.definition(source, config.timezone) for name, source in config.sources.items()}
-    whole = {"format": FORMAT, "sources": parts, "counted": sorted(config.numeric_properties()), "events": config.contract.events}
+    whole: dict[str, Any] = {"format": FORMAT, "sources": parts, "counted": sorted(config.numeric_properties()), "events": config.contract.events}
+    if persons.keys:
+        whole["names"] = persons.mark
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
 
@@ -114,6 +120,7 @@ class _Load:
     store: Store
     folder: Path
     now: int
+    persons: Persons
     rebuild: bool
     tell: Progress
 
@@ -146,7 +153,7 @@ class _Load:
                 readings.append((engine, sources.read_events(engine, source, found[name], source.timezone or config.timezone)))
             properties = plan([was, *(reading.kinds for _, reading in readings)], config.numeric_properties())
             stages = [
-                Stage(engine, reading, properties, _fields(properties), self.folder / f"load-{number}.parquet", quarantine)
+                Stage(engine, reading, properties, _fields(properties), self.folder / f"load-{number}.parquet", quarantine, self.persons)
                 for number, (engine, reading) in enumerate(readings)
             ]
             for stage in stages:
@@ -178,6 +185,6 @@ def _report(stages: list[Stage], counts: merge.Counts, refused: int, rebuilt: bo
 
 def _source_report(stage: Stage, load: int, counts: merge.Counts) -> SourceReport:
     tally, lost = stage.tally, counts.conflicts.get(load, 0)
-    if counts.seen.get(load, 0) + lost != tally.good or tally.received != tally.good + tally.bad:
+    if counts.seen.get(load, 0) + lost != tally.good or tally.received != tally.good + tally.bad + tally.suppressed:
         raise RuntimeError(f"{stage.reading.place}: rows were lost: {tally}, seen {counts.seen.get(load)}, conflicts {lost}")
     return tally.report(stage.reading.name, counts.accepted.get(load, 0), counts.new.get(load, 0), lost)

@@ -129,6 +129,7 @@ class Merge:
         properties: The properties of the new table.
         anonymous: Whether anonymous ids are in use.
         named: Whether some rows bring an event_id.
+        again: Whether the content of present rows was changed, so that those without an id of their own need a new one.
     """
 
     existing: list[Path]
@@ -137,6 +138,7 @@ class Merge:
     properties: list[Property]
     anonymous: bool
     named: bool
+    again: bool = False
 
 
 def existing_kinds(file: Path) -> dict[str, str]:
@@ -167,7 +169,7 @@ def _existing_sql(merge: Merge) -> str:
     columns = [f"{EXISTING}::smallint as load", f"{own} as customer_id", f"{anonymous} as anonymous_id"]
     columns += [f"{aliases[name]} as {name}" for name in ("event", "event_time", "received_at", "value")]
     event_id = aliases["event_id"]
-    renamed = any(merge.kinds.get(p.name, p.kind) != p.kind for p in merge.properties)
+    renamed = merge.again or any(merge.kinds.get(p.name, p.kind) != p.kind for p in merge.properties)
     columns.append(f"case when not {_made(event_id)} then {event_id} end as event_id" if renamed else f"{event_id} as event_id")
     columns += [f"{_converted(item, merge.kinds.get(item.name), aliases)} as {item.column}" for item in merge.properties]
     files = ", ".join(literal(file) for file in merge.existing)

@@ -1,6 +1,7 @@
 """Consent: who must not be written to, learned from or scored. It is no part of a rule; whoever sends, trains or scores asks here.
 
     STORE/live.db, table optouts    person, purpose, origin, at, out
+    STORE/live.db, table forgotten  person, at: who must never come in again
     STORE/live.db, table privacy    which key the persons are made with
     STORE/privacy.key               that key, when the project names none in the environment
 
@@ -19,20 +20,19 @@ import csv
 import hashlib
 import hmac
 import json
-import os
-import secrets
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from predseg.errors import DataError
+from predseg.history.keys import KEY, person, pseudonym
 from predseg.language.consent import EVERY, Consent
+from predseg.language.time import say_instant
 from predseg.store import Store, disk_errors
 
 DATABASE = "live.db"
-KEY = "privacy.key"
 FILE, COMMAND, EVENT, LIVE = "file", "command", "event", "live"
 """Where a no (or a yes) comes from: the file of opt-outs, `predseg optout`, the events table, an event that came live."""
 ALWAYS = 2**62 - 1
@@ -46,6 +46,7 @@ create table if not exists optouts (
     out integer not null,      -- 1 no, 0 yes
     primary key (person, purpose, origin)
 ) without rowid;
+create table if not exists forgotten (person blob primary key, at integer not null) without rowid;
 create table if not exists privacy (name text primary key, value text not null) without rowid;
 """
 _REFUSED = "max(2 * at + out) & 1"  # of several statements the latest, at the same instant the no
@@ -53,77 +54,44 @@ _UNLESS_ALL = "coalesce((select max(2 * at + out) from optouts e where e.person 
 _ANY = f"group by person, purpose having max(max(2 * at + out), cast({_UNLESS_ALL} as integer)) & 1"
 
 
-def person(customer_id: str, keys: Sequence[bytes]) -> bytes:
-    """Return what stands for a customer in the list.
-
-    >>> person("c1", [b"first"]) == person("c1", [b"first", b"second"])
-    False
-    """
-    found = customer_id.encode("utf-8", "surrogatepass")
-    for key in keys:
-        found = hmac.digest(key, found, "sha256")
-    return found
-
-
 # the database
 
 
-def kept_key(folder: Path) -> bytes | None:
-    """Return the key that the store keeps, None when it keeps none."""
-    with suppress(FileNotFoundError):
-        return (folder / KEY).read_text("ascii").strip().encode()
-    return None
-
-
-def make_key(folder: Path) -> bytes:
-    """Make a key in the store, for nobody but its owner to read, unless there is one, and return the one that is there."""
-    aside = folder / f".{KEY}.{os.getpid()}-{secrets.token_hex(4)}"
-    with disk_errors(folder):
-        handle = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "w") as file:
-            file.write(secrets.token_hex(32) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            with suppress(FileExistsError):
-                os.link(aside, folder / KEY)
-        finally:
-            aside.unlink()
-    found = kept_key(folder)
-    assert found is not None
-    return found
-
-
-def keys_of(folder: Path, named: Sequence[bytes], *, dry_run: bool = False) -> tuple[bytes, ...]:
-    """Return the keys of a store's list: the kept one, when there is one, before those that the project names."""
-    kept = kept_key(folder)
-    if kept is None and not named:
-        kept = secrets.token_hex(32).encode() if dry_run else make_key(folder)
-    return (*([kept] if kept else []), *named)
-
-
-def prepare(connection: sqlite3.Connection, keys: Sequence[bytes]) -> None:
+def prepare(connection: sqlite3.Connection, keys: Sequence[bytes], names: Sequence[bytes] = ()) -> None:
     """Make a connection fit for the functions below: the tables, and the SQL function ``person``.
+
+    Args:
+        connection: To the database; it must not be in a transaction.
+        keys: See `predseg.history.keys.keys_of`.
+        names: What pseudonyms are made with, when the project wants pseudonyms.
 
     Raises:
         DataError: E450 when the list was made with other keys.
     """
-    connection.create_function("person", 1, lambda customer_id: person(customer_id, keys), deterministic=True)
+    connection.create_function("person", 1, lambda customer_id: person(pseudonym(customer_id, names), keys), deterministic=True)
     connection.executescript(_TABLES)
     _use_keys(connection, keys)
 
 
 @contextmanager
 def opened(
-    folder: Path, keys: Sequence[bytes], consent: Consent, *, root: Path, events: Store | None = None, dry_run: bool = False
+    folder: Path,
+    keys: Sequence[bytes],
+    consent: Consent | None,
+    *,
+    root: Path = Path(),
+    names: Sequence[bytes] = (),
+    events: Store | None = None,
+    dry_run: bool = False,
 ) -> Iterator[sqlite3.Connection]:
     """Give a connection to the list of opt-outs, up to date with the file and the events table.
 
     Args:
         folder: The folder of the store.
         keys: See `keys_of`.
-        consent: The declaration.
+        consent: The declaration; None takes the list as it is.
         root: What its path is relative to.
+        names: What pseudonyms are made with.
         events: The store of the events table.
         dry_run: Write nothing: the list is brought up to date in memory.
 
@@ -140,13 +108,9 @@ def opened(
             elif file.is_file():
                 with closing(_reading(file)) as kept:
                     kept.backup(connection)
-            prepare(connection, keys)
-            if consent.path is not None:
-                follow_file(connection, (root / consent.path).absolute())
-            else:
-                _forget_file(connection)
-            if events is not None:
-                follow_events(connection, events, consent)
+            prepare(connection, keys, names)
+            if consent is not None:
+                _follow(connection, consent, root, events)
             yield connection
         finally:
             connection.close()
@@ -185,6 +149,7 @@ def _use_keys(connection: sqlite3.Connection, keys: Sequence[bytes]) -> None:
         for key in keys[checks.index(known) + 1 if known else len(keys) :]:
             connection.create_function("again", 1, lambda old, key=key: hmac.digest(key, old, "sha256"))
             connection.execute("update optouts set person = again(person)")
+            connection.execute("update forgotten set person = again(person)")
         _note(connection, "key", checks[-1])
 
 
@@ -251,10 +216,24 @@ def all_opted_out(connection: sqlite3.Connection, keys: Sequence[bytes], *purpos
     return OptedOut(found, tuple(keys))
 
 
-def purposes_of(connection: sqlite3.Connection, customer_id: str) -> list[tuple[str, str, int, bool]]:
-    """Return all that was said of a customer: purpose, origin, instant (`ALWAYS` for the file), and whether it was a no."""
+@dataclass(frozen=True)
+class Statement:
+    """What was said of a customer: a no (``out``) or a yes to a purpose, where and when; `ALWAYS` for a line of the file."""
+
+    purpose: str
+    origin: str
+    at: int
+    out: bool
+
+    def plain(self) -> dict[str, object]:
+        """Return it as JSON has it."""
+        return {"purpose": self.purpose, "from": self.origin, "at": None if self.at == ALWAYS else say_instant(self.at), "opted_out": self.out}
+
+
+def said_of(connection: sqlite3.Connection, customer_id: str) -> list[Statement]:
+    """Return all that was said of a customer."""
     rows = connection.execute("select purpose, origin, at, out from optouts where person = person(?) order by purpose, at, out", (customer_id,))
-    return [(purpose, origin, at, bool(out)) for purpose, origin, at, out in rows]
+    return [Statement(purpose, origin, at, bool(out)) for purpose, origin, at, out in rows]
 
 
 def counts(connection: sqlite3.Connection) -> dict[tuple[str, str], int]:
@@ -292,12 +271,41 @@ def hear(connection: sqlite3.Connection, consent: Consent, customer_id: str, eve
 def joined(connection: sqlite3.Connection, losing: str, winning: str) -> None:
     """Let what a customer said before he was known hold for whom he turned out to be."""
     with _writing(connection):
-        for purpose, origin, at, out in purposes_of(connection, losing):
-            if at != ALWAYS:
-                say(connection, [winning], [purpose], at, out=out, origin=origin)
+        for s in said_of(connection, losing):
+            if s.at != ALWAYS:
+                say(connection, [winning], [s.purpose], s.at, out=s.out, origin=s.origin)
+
+
+# forgetting
+
+
+def forget(connection: sqlite3.Connection, ids: Iterable[str], at: int) -> None:
+    """Note that persons were forgotten: under these ids nobody comes in again."""
+    with _writing(connection):
+        connection.executemany("insert or ignore into forgotten values (person(?), ?)", ((one, at) for one in ids))
+
+
+def remember(connection: sqlite3.Connection, ids: Iterable[str]) -> int:
+    """Let forgotten persons come in again, and return how many were forgotten."""
+    with _writing(connection):
+        return sum(connection.execute("delete from forgotten where person = person(?)", (one,)).rowcount for one in ids)
+
+
+def all_forgotten(connection: sqlite3.Connection, keys: Sequence[bytes]) -> OptedOut:
+    """Return everybody who was forgotten."""
+    return OptedOut(dict(connection.execute("select person, at from forgotten").fetchall()), tuple(keys))
 
 
 # following
+
+
+def _follow(connection: sqlite3.Connection, consent: Consent, root: Path, events: Store | None) -> None:
+    if consent.path is not None:
+        follow_file(connection, (root / consent.path).absolute())
+    else:
+        _forget_file(connection)
+    if events is not None:
+        follow_events(connection, events, consent)
 
 
 def follow_file(connection: sqlite3.Connection, path: Path) -> None:

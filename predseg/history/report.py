@@ -32,6 +32,7 @@ class SourceReport:
         accepted: Rows in the events table.
         duplicates: Rows that repeat another one of this load; of one event_id also those with other content.
         quarantined: Rows that break the contract.
+        suppressed: Rows left away because their person was forgotten.
         new: Accepted rows that were not in the table before.
         conflicts: Duplicates that had other content than the row that stayed.
         rounded: Numbers that lost digits beyond the fourth.
@@ -49,6 +50,7 @@ class SourceReport:
     rounded: int = 0
     reasons: dict[str, int] = field(default_factory=dict)
     samples: tuple[Sample, ...] = ()
+    suppressed: int = 0
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,33 @@ class IngestReport:
     def quarantined(self) -> int:
         """Rows of all sources that break the contract."""
         return sum(s.quarantined for s in self.sources)
+
+    @property
+    def suppressed(self) -> int:
+        """Rows of all sources left away because their person was forgotten."""
+        return sum(s.suppressed for s in self.sources)
+
+
+def described(store: Store, report: IngestReport) -> IngestReport:
+    """Return the report with what the events table holds now."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = customers = 0
+    events: dict[str, int] = {}
+    times: list[tuple[int, int, int]] = []
+    for file in store.files("events"):
+        table = pq.ParquetFile(file).read(["customer_id", "event", "event_time", "received_at"])
+        rows, customers = rows + len(table), customers + len(table["customer_id"].unique())
+        for pair in table["event"].cast(pa.string()).value_counts().to_pylist():
+            events[pair["values"]] = events.get(pair["values"], 0) + pair["counts"]
+        when, heard = (table[name].cast(pa.int64()).to_numpy() for name in ("event_time", "received_at"))
+        if len(table):
+            times.append((int(when.min()), int(when.max()), int(np.maximum(when, heard).max())))
+    first, last, visible = (min(t[0] for t in times), max(t[1] for t in times), max(t[2] for t in times)) if times else (None, None, None)
+    events = dict(sorted(events.items(), key=lambda pair: (-pair[1], pair[0])))
+    return replace(report, rows=rows, customers=customers, events=events, first=first, last=last, visible=visible)
 
 
 def judge(report: IngestReport, tolerance: float) -> None:

@@ -14,6 +14,7 @@ from predseg.engine import Engine, engine_errors, literal, quoted
 from predseg.errors import DataError
 from predseg.history import values
 from predseg.history.contract import NOT_ROW, Checked, Property
+from predseg.history.persons import EVERYBODY, Persons
 from predseg.history.report import SAMPLES, Sample, SourceReport
 from predseg.history.sources import Reading
 from predseg.store import Store
@@ -32,6 +33,7 @@ class Tally:
     received: int = 0
     good: int = 0
     bad: int = 0
+    suppressed: int = 0
     rounded: int = 0
     reasons: dict[tuple[str, str], int] = field(default_factory=dict)
     samples: dict[tuple[str, str], list[str]] = field(default_factory=dict)
@@ -51,7 +53,7 @@ class Tally:
         self.due = due if self.due is None or (due is not None and due < self.due) else self.due
 
     def report(self, name: str, accepted: int, new: int, conflicts: int = 0) -> SourceReport:
-        """Return what became of the rows; what is neither accepted nor bad is a duplicate."""
+        """Return what became of the rows; of those that came in, what is neither accepted nor bad is a duplicate."""
         ordered = sorted(self.reasons.items(), key=lambda pair: (-pair[1], pair[0]))
         return SourceReport(
             name,
@@ -59,6 +61,7 @@ class Tally:
             accepted=accepted,
             duplicates=self.good - accepted,
             quarantined=self.bad,
+            suppressed=self.suppressed,
             new=new,
             conflicts=conflicts,
             rounded=self.rounded,
@@ -77,6 +80,7 @@ class Stage:
     fields: pa.Schema
     file: Path
     quarantine: pq.ParquetWriter
+    persons: Persons = EVERYBODY
     tally: Tally = field(default_factory=Tally)
 
     def fill(self, check: Callable[[pa.RecordBatch], Checked], tell: Progress) -> None:
@@ -97,10 +101,12 @@ class Stage:
                 checked = check(batch)
                 if len(checked.good) + len(checked.bad) != batch.num_rows:
                     raise RuntimeError(f"{self.reading.place}: {batch.num_rows} rows became {len(checked.good)} good and {len(checked.bad)} bad")
+                checked, left = self.persons.admit(batch, checked)
                 writer.write_table(checked.good.select(self.fields.names))
                 self._refuse(batch, checked)
                 tally.received += batch.num_rows
                 tally.good += len(checked.good)
+                tally.suppressed += left
                 tally.rounded += checked.rounded
                 tally.wait(checked.due)
                 tell(step, tally.received, None if self.reading.query else self.reading.raw.rows)
@@ -108,14 +114,17 @@ class Stage:
 
     def _refuse(self, batch: pa.RecordBatch, checked: Checked) -> None:
         if len(checked.bad):
-            raw = self._raw(batch.take(pa.array(checked.bad)))
+            raw = self._raw(self.persons.shown(batch.take(pa.array(checked.bad))))
             self._write(raw, checked.fields, checked.reasons, checked.received)
 
     def _refuse_lines(self) -> None:
         for batch in self.engine.stream(self.reading.raw.rejected) if self.reading.raw.rejected else ():
-            reasons = batch.column("reason").to_pylist()
+            lines = [(self.persons.line(raw), reason) for raw, reason in zip(*(batch.column(n).to_pylist() for n in ("raw", "reason")), strict=True)]
+            kept = [(raw, reason) for raw, reason in lines if raw is not None]
             self.tally.received += batch.num_rows
-            self._write(batch.column("raw"), [NOT_ROW] * len(reasons), reasons, pa.nulls(len(reasons), values.INSTANT))
+            self.tally.suppressed += batch.num_rows - len(kept)
+            raws, reasons = pa.array([raw for raw, _ in kept], pa.string()), [reason for _, reason in kept]
+            self._write(raws, [NOT_ROW] * len(kept), reasons, pa.nulls(len(kept), values.INSTANT))
 
     def _write(self, raw: pa.Array, fields: list[str], reasons: list[str], received: pa.Array) -> None:
         names = pa.array([self.reading.name] * len(raw), pa.string())

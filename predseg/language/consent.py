@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 from predseg.errors import ConfigError, PredsegError, nearest
-from predseg.language.secrets import Secret, read_secret
+from predseg.language.secrets import Secret, read_keys
 from predseg.language.yaml import Node
 
 PURPOSES = ("email_marketing", "training", "profiling")
@@ -53,7 +53,7 @@ def parse_consent(node: Node) -> Consent:
         read["purposes"] = tuple(_purpose(n) for n in _items(keys["purposes"]))
     read |= {key: _said(keys[key], key) for key in ("opt_out", "opt_in") if key in keys}
     if "key" in keys:
-        read["keys"] = tuple(read_secret(n, "`key`") for n in _items(keys["key"]))
+        read["keys"] = read_keys(keys["key"], "`key`")
     return Consent(**read)  # type: ignore[arg-type]
 
 

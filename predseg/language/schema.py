@@ -361,6 +361,7 @@ def project_schema() -> Schema:
         "channels": channels_schema(),
         "consent": _consent(),
         "serve": serving_schema(),
+        "pseudonymize": _secrets("Ids become hashes with this key at ingest, everywhere: `env:NAME`; a new key is added after the old one."),
         "engine": {"const": "duckdb", "description": "What moves the data."},
     }
     whole = _object(keys, "A project.", ["project"])
@@ -409,16 +410,19 @@ def _contract() -> Schema:
     return _object(keys, "What the data must keep.")
 
 
+def _secrets(description: str) -> Schema:
+    return _texts(description, {"type": "string", "pattern": r"^env:[A-Za-z_][A-Za-z0-9_]{0,127}$"})
+
+
 def _consent() -> Schema:
     purpose: Schema = {"type": "string", "pattern": f"^{PURPOSE}$"}
     said = _map(_texts("", {"type": "string", "pattern": rf"^(\*|{PURPOSE})$"}), "Event → purposes; `*` is every purpose.")
-    secret: Schema = {"type": "string", "pattern": r"^env:[A-Za-z_][A-Za-z0-9_]{0,127}$"}
     keys = {
         "path": _text("A CSV file with customer_id and, if wanted, purpose: who opted out elsewhere."),
         "purposes": _texts("Purposes beside email_marketing, training and profiling.", purpose),
         "opt_out": said | {"description": "Event → purposes that it withdraws; by default `{Unsubscribed: email_marketing}`."},
         "opt_in": said | {"description": "Event → purposes that it gives back."},
-        "key": _texts("What the list of opt-outs is made unreadable with: `env:NAME`; a new key is added after the old one.", secret),
+        "key": _secrets("What the list of opt-outs is made unreadable with: `env:NAME`; a new key is added after the old one."),
     }
     return _object(keys, "Who must be left alone, and for what.")
 

@@ -51,3 +51,10 @@ def read_secret(node: Node, what: str) -> Secret:
             "E381", node.place, f"{what} is not the name of an environment variable", "a secret is never written here: write `env:NAME` and set NAME"
         )
     return Secret(match[1], node.place)
+
+
+def read_keys(node: Node, what: str) -> tuple[Secret, ...]:
+    """Return one secret or a list of them, the oldest first."""
+    if node.is_list and not node.value:
+        raise ConfigError("E381", node.place, f"{what} names no environment variable", "write `env:NAME`, or take the key out")
+    return tuple(read_secret(one, what) for one in (node.value if node.is_list else [node]))

@@ -117,6 +117,7 @@ channels:
   ops: {smtp: "smtps://mail.example.com:465/", from: shop@example.com, to: ops@example.com, subject: a, text: b}
   trial: {dry: true}
 consent: {path: out.csv, purposes: [sms, by post], opt_out: {Unsubscribed: email_marketing, Left: ["*"]}, opt_in: {Subscribed: sms}, key: [env:OLD, env:NEW_2]}
+pseudonymize: env:SHOP
 engine: duckdb
 serve:
   host: 127.0.0.1
@@ -291,6 +292,8 @@ BAD_PROJECTS = (
     ("user: u, password: env:P", "user: u"),
     ("465/", "465/in"),
     ("{path: out.csv,", "{file: out.csv,"),
+    ("pseudonymize: env:SHOP", "pseudonymize: yes please"),
+    ("pseudonymize: env:SHOP", "pseudonymize: []"),
     ("purposes: [sms, by post]", "purposes: []"),
     ("purposes: [sms, by post]", 'purposes: ["*"]'),
     ("Unsubscribed: email_marketing", "Unsubscribed: 3"),

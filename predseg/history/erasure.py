@@ -1,0 +1,335 @@
+"""A person's rights: what is held about them, and taking all of it out.
+
+Whatever table has a column ``customer_id`` or ``anonymous_id`` is looked through, those of later versions too; so are the
+databases, the quarantine, the samples of the last report and the files that were exported. Ids are taken literally:
+a row of somebody else that happens to mention the person in a property is theirs, and stays.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from predseg.history import customers, exports, report
+from predseg.history.persons import IDS, names
+from predseg.history.privacy import DATABASE
+from predseg.store import Store, disk_errors
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+EVENTS = "events"
+OUR_LISTS = ("optouts", "forgotten", "privacy")
+"""Tables of the database that hold hashes only: a no outlasts the person's data."""
+
+
+@dataclass(frozen=True)
+class Erased:
+    """What was taken out.
+
+    Attributes:
+        ids: How many ids the persons had, anonymous ones included.
+        rows: Rows by table; ``live.db/NAME`` are those of the database.
+        files: Rows by exported file.
+        unreachable: Exported files that cannot be looked through, and why.
+    """
+
+    ids: int
+    rows: dict[str, int] = field(default_factory=dict)
+    files: dict[str, int] = field(default_factory=dict)
+    unreachable: dict[str, str] = field(default_factory=dict)
+
+
+def ids_of(store: Store, customers_: Sequence[str]) -> list[str]:
+    """Return the ids of some customers with the anonymous ones that belong to them."""
+    rows = _linked(store, ("customer_id", "in", list(customers_)))
+    mine = owners(store, sorted({anonymous for _, anonymous, _ in rows}))
+    return list(dict.fromkeys((*customers_, *(anonymous for anonymous, owner in mine.items() if owner in customers_))))
+
+
+def owners(store: Store, anonymous_ids: Sequence[str]) -> dict[str, str]:
+    """Return the customers to whom anonymous ids belong: by the earliest visible link, as in `predseg.history.identity`."""
+    found: dict[str, tuple[int, str]] = {}
+    for customer, anonymous, visible in _linked(store, ("anonymous_id", "in", list(anonymous_ids))) if anonymous_ids else ():
+        found[anonymous] = min(found.get(anonymous, (visible, customer)), (visible, customer))
+    return {anonymous: customer for anonymous, (_, customer) in found.items()}
+
+
+def _linked(store: Store, where: tuple[str, str, Any]) -> list[tuple[str, str, int]]:
+    """Return the links among events: customer, anonymous id, and when it became visible."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    found: list[tuple[str, str, int]] = []
+    for file in store.files("events"):
+        if "anonymous_id" in pq.read_schema(file).names:
+            columns = ["customer_id", "anonymous_id", "event_time", "received_at", "linked_at"]
+            rows = pq.read_table(file, columns=columns, filters=[where])
+            for name in columns[2:]:
+                rows = rows.set_column(rows.column_names.index(name), name, rows[name].cast(pa.int64()))
+            found += [
+                (r["customer_id"], r["anonymous_id"], max(r["event_time"], r["received_at"]))
+                for r in rows.to_pylist()
+                if r["anonymous_id"] not in (None, r["customer_id"]) and r["linked_at"] is None
+            ]
+    return found
+
+
+# what is held
+
+
+def held(store: Store, ids: Sequence[str]) -> dict[str, Any]:
+    """Return every row about a person: table → rows, ``live.db/NAME`` → rows, exported file → rows; only where there are some."""
+    found: dict[str, Any] = {}
+    for name in table_names(store):
+        rows = [row for file in store.files(name) for row in _rows(store, name, file, ids)]
+        if rows:
+            found[name] = rows
+    if (store.path / DATABASE).is_file():
+        with closing(sqlite3.connect(store.path / DATABASE)) as connection:
+            connection.row_factory = sqlite3.Row
+            for table, columns in _columns(connection):
+                rows = [dict(row) for row in connection.execute(f"select * from {table} where {_among(columns, ids)}", _given(columns, ids))]
+                if rows:
+                    found[f"{DATABASE}/{table}"] = rows
+    for path in exports.known_files(store):
+        with suppress(ValueError):
+            if about := exports.rows_about(path, ids):
+                found[str(path)] = about
+    return found
+
+
+def table_names(store: Store) -> list[str]:
+    """Return the tables that there are."""
+    return sorted(folder.name for folder in store.tables.iterdir() if folder.is_dir())
+
+
+def _rows(store: Store, name: str, file: Path, ids: Sequence[str]) -> list[dict[str, Any]]:
+    import pyarrow.parquet as pq
+
+    table = pq.ParquetFile(file).read()
+    rows = table.filter(_about(table, ids)).to_pylist()
+    inside = file.parent.name
+    return [{**row, "partition": inside} for row in rows] if inside != name else rows
+
+
+def _about(table: pa.Table, ids: Sequence[str]) -> pa.ChunkedArray:
+    """Return which rows are about a person."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    wanted = pa.array(ids, pa.string())
+    if "customer_id" in table.column_names:
+        return pc.fill_null(pc.is_in(table["customer_id"].cast(pa.string()), wanted), False)
+    if "raw" in table.column_names:
+        return pa.chunked_array([[names(raw, ids) for raw in table["raw"].to_pylist()]], pa.bool_())
+    return pa.chunked_array([pa.repeat(False, len(table))])
+
+
+# taking it out
+
+
+def erase(store: Store, ids: Sequence[str]) -> Erased:
+    """Take everything about persons out of the store and out of exported files. Done twice, the second time finds nothing.
+
+    Each table is replaced whole or not at all.
+
+    Raises:
+        UsageError: E210 when another process is writing.
+        DataError: E410, E411 when something cannot be written.
+    """
+    found = Erased(len(ids))
+    with store.lock():
+        for name in table_names(store):
+            if number := sum(_erase_folder(store, folder, ids) for folder in _folders(store, name) if name != EVENTS):
+                found.rows[name] = number
+        if number := _erase_events(store, ids):
+            found.rows[EVENTS] = number
+        _erase_samples(store, ids)
+        for table, number in _erase_database(store.path / DATABASE, ids):
+            found.rows[f"{DATABASE}/{table}"] = number
+        for path in exports.known_files(store):
+            try:
+                if number := exports.take_out(path, ids):
+                    found.files[str(path)] = number
+            except (ValueError, OSError) as error:
+                found.unreachable[str(path)] = str(error)
+    return found
+
+
+def _folders(store: Store, name: str) -> list[Path]:
+    return sorted({file.parent for file in store.files(name)})
+
+
+def _erase_folder(store: Store, folder: Path, ids: Sequence[str]) -> int:
+    changed, removed = _without_rows(folder, ids)
+    if removed:
+        with store.replace(str(folder.relative_to(store.tables))) as target:
+            _lay(folder, changed, target)
+    return removed
+
+
+def _erase_events(store: Store, ids: Sequence[str]) -> int:
+    """Take rows out of the events table; where others used an anonymous id of the person, it is taken out and their rows are named anew."""
+    if not store.exists(EVENTS):
+        return 0
+    folder = store.tables / EVENTS
+    changed, removed = _without_rows(folder, ids)
+    unlinked = {file: kept for file in store.files(EVENTS) if (kept := _unlinked(changed.get(file, file), ids)) is not None}
+    if unlinked:
+        with store.scratch("erasure") as aside:
+            (aside / "rows").mkdir()
+            _lay(folder, changed | unlinked, aside / "rows")
+            _name_anew(store, aside)
+    elif removed:
+        with store.replace(EVENTS) as target:
+            _lay(folder, changed, target)
+    return removed
+
+
+def _without_rows(folder: Path, ids: Sequence[str]) -> tuple[dict[Path, pa.Table], int]:
+    """Return the rest of every file that has rows about a person, and how many rows these are."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    changed, removed = {}, 0
+    for file in sorted(folder.glob("*.parquet")):
+        table = pq.ParquetFile(file).read()
+        about = _about(table, ids)
+        if number := pc.sum(about).as_py():
+            changed[file], removed = table.filter(pc.invert(about)), removed + number
+    return changed, removed
+
+
+def _lay(folder: Path, changed: dict[Path, pa.Table], target: Path) -> None:
+    """Lay the files of a table into a folder, the changed ones as they are now; one that became empty only when it is the last."""
+    files = sorted(folder.glob("*.parquet"))
+    kept = [file for file in files if file not in changed or len(changed[file])] or files[:1]
+    for file in kept:
+        if file in changed:
+            _write(_compact(changed[file]), target / file.name)
+        else:
+            _link(file, target / file.name)
+
+
+def _unlinked(rows: pa.Table | Path, ids: Sequence[str]) -> pa.Table | None:
+    """Return rows of others without the anonymous ids of the person; None when they have none."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    if isinstance(rows, Path):
+        if "anonymous_id" not in pq.read_schema(rows).names:
+            return None
+        rows = pq.ParquetFile(rows).read()
+    if "anonymous_id" not in rows.column_names:
+        return None
+    named = pc.fill_null(pc.is_in(rows["anonymous_id"], pa.array(ids, pa.string())), False)
+    if not pc.any(named).as_py():
+        return None
+    cleared = pc.if_else(named, pa.scalar(None, pa.string()), rows["anonymous_id"])
+    return rows.set_column(rows.column_names.index("anonymous_id"), "anonymous_id", cleared)
+
+
+def _name_anew(store: Store, aside: Path) -> None:
+    """Make the events table of the rows laid into ``aside``, as if they had come in like this."""
+    from predseg.engine import engine_in
+    from predseg.history import merge
+    from predseg.history.staging import plan
+
+    files = sorted((aside / "rows").glob("*.parquet"))
+    kinds = merge.existing_kinds(files[0])
+    whole = merge.Merge(files, kinds, {}, plan([kinds], set()), anonymous=True, named=True, again=True)
+    with engine_in(aside, "merge") as engine, store.replace(EVENTS) as target:
+        merge.merge_events(engine, whole, target, lambda done: None)
+
+
+def _compact(table: pa.Table) -> pa.Table:
+    """Return a table whose dictionaries hold only what its rows have."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    for i, column in enumerate(table.schema):
+        if pa.types.is_dictionary(column.type):
+            values = pc.dictionary_encode(table.column(i).cast(column.type.value_type)).unify_dictionaries()
+            table = table.set_column(i, column, values.cast(column.type))
+    return table
+
+
+def _write(table: pa.Table, file: Path) -> None:
+    import pyarrow.parquet as pq
+
+    from predseg.history.merge import GROUP_ROWS, encoding
+
+    options = encoding(table.schema) if "event_time" in table.column_names else {"compression": "zstd"}
+    pq.write_table(table, file, row_group_size=GROUP_ROWS, **options)
+
+
+def _link(file: Path, target: Path) -> None:
+    try:
+        os.link(file, target)
+    except OSError:
+        shutil.copyfile(file, target)
+
+
+def _erase_samples(store: Store, ids: Sequence[str]) -> None:
+    """Take the person out of the samples of bad rows that the last reports show."""
+    memory = report.remembered(store)
+    if memory is not None:
+        parts = tuple(_without(part, ids) for part in memory.report.sources)
+        traits = _without(memory.report.traits, ids) if memory.report.traits else None
+        now = report.described(store, replace(memory.report, sources=parts, traits=traits))
+        if now != memory.report:
+            report.remember(store, replace(memory, report=now))
+    text = store.read_text(customers.FILE)
+    if text is not None:
+        saved = json.loads(text)
+        kept = [sample for sample in saved["report"]["samples"] if not names(sample["raw"], ids)]
+        if kept != saved["report"]["samples"]:
+            saved["report"]["samples"] = kept
+            store.write_text(customers.FILE, json.dumps(saved, ensure_ascii=False, indent=1))
+
+
+def _without(part: report.SourceReport, ids: Sequence[str]) -> report.SourceReport:
+    return replace(part, samples=tuple(s for s in part.samples if not names(s.raw, ids)))
+
+
+# the database
+
+
+def _columns(connection: sqlite3.Connection) -> Iterator[tuple[str, list[str]]]:
+    """Yield the tables that name persons, and the columns in which they do."""
+    tables = [row[0] for row in connection.execute("select name from sqlite_master where type = 'table' and name not like 'sqlite_%' order by name")]
+    for table in tables:
+        found = [row[1] for row in connection.execute(f"pragma table_info({table})") if row[1] in IDS]
+        if found and table not in OUR_LISTS:
+            yield table, found
+
+
+def _among(columns: Sequence[str], ids: Sequence[str]) -> str:
+    return " or ".join(f"{column} in (select value from json_each(?))" for column in columns)
+
+
+def _given(columns: Sequence[str], ids: Sequence[str]) -> list[str]:
+    return [json.dumps(list(ids))] * len(columns)
+
+
+def _erase_database(file: Path, ids: Sequence[str]) -> list[tuple[str, int]]:
+    """Delete rows, and overwrite what they leave behind in the file and its journal."""
+    if not file.is_file():
+        return []
+    with disk_errors(file), closing(sqlite3.connect(file, timeout=30, isolation_level=None)) as connection:
+        connection.execute("pragma secure_delete = on")
+        connection.execute("begin immediate")
+        found = [(t, connection.execute(f"delete from {t} where {_among(c, ids)}", _given(c, ids)).rowcount) for t, c in _columns(connection)]
+        connection.execute("commit")
+        connection.execute("vacuum")
+        connection.execute("pragma wal_checkpoint(truncate)")
+    return [(table, number) for table, number in found if number]
