@@ -16,6 +16,7 @@ from predseg.language import conditions as c
 from predseg.language.channels import Webhook
 from predseg.language.consent import Consent
 from predseg.language.measures import Events, Measure, Window
+from predseg.language.outcomes import Outcomes
 from predseg.language.secrets import Secret
 from predseg.language.serving import Alerts, Stream
 from predseg.language.time import DAY, HOUR, MINUTE
@@ -64,6 +65,7 @@ channels:
   recovery: {webhook: "https://mail.example.com/hooks/recovery", secret: "env:RECOVERY_SECRET"}
 consent: {path: ../data/optouts.csv}
 pseudonymize: [env:SHOP_OLD, env:SHOP_KEY]
+outcomes: {goal: Order Completed, campaign: utm_campaign, within: 3 days, every: 1 week}
 engine: duckdb
 serve: {port: 8123, read_key: "env:READ", stream: {url: "nats://broker:4222", topic: shop.events}, alerts: {rejected: 2.5%, silence: {Order Completed: 6 hours}}}
 """
@@ -96,6 +98,11 @@ def test_the_whole_file_uses_every_key(whole: Config) -> None:
     """A key added to the project file needs its line in the text above and its check below."""
     assert [key for key in config._KEYS if not re.search(f"^{key}:", WHOLE, re.MULTILINE)] == []
     assert whole.text == WHOLE and whole.file == FILE
+
+
+def test_outcomes(whole: Config) -> None:
+    assert whole.outcomes == Outcomes("Order Completed", "utm_campaign", 3 * DAY, 7 * DAY)
+    assert read("project: shop\n").outcomes == Outcomes(None, None, 7 * DAY, 28 * DAY)
 
 
 def test_serve(whole: Config) -> None:

@@ -20,13 +20,15 @@ Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Se
 OneName = Annotated[str, typer.Argument(metavar="NAME", help="A segment.")]
 
 
-@command("segment", "predseg segment", "predseg segment --as-of 2011-12-09T13:00 --out members.csv", "predseg segment --describe")
+@command("segment", "predseg segment", "predseg segment --as-of 2011-12-09T13:00 --out members.csv", "predseg segment --from 2011-06-01 --every 7d")
 def segment(
     run: Run,
     names: Names = None,
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Also write the members: .parquet, .csv or .jsonl.")] = None,
     describe: Annotated[bool, typer.Option("--describe", help="Only say each rule as one English sentence.")] = False,
     on: Annotated[str | None, typer.Option("--on", metavar="INSTANT", help="Only read who was recorded as a member then; nothing is run.")] = None,
+    start: Annotated[str | None, typer.Option("--from", metavar="INSTANT", help="First fill in the past, as if it had been run since then.")] = None,
+    every: Annotated[str, typer.Option("--every", metavar="DURATION", help="The time between two runs of the past.")] = "7d",
 ) -> Answer:
     """Bring segments up to one moment: members, entered, left."""
     from predseg.history.exports import export
@@ -37,6 +39,8 @@ def segment(
     if on is not None:
         return _recorded(workspace, names, on)
     as_of = project.moment(run.as_of)
+    for moment in _past(start, as_of, every) if not run.dry_run else ():
+        workspace.run(moment, names or ())
     result = workspace.run(as_of, names or (), write=not run.dry_run)
     audience = workspace.audience(result, names or ())
     if out is not None and not run.dry_run:
@@ -97,6 +101,21 @@ def review(
 def _open(run: Run) -> tuple[Project, Workspace]:
     project = run.project()
     return project, project.segments()
+
+
+def _past(start: str | None, as_of: int, every: str) -> range:
+    """The moments from ``start`` to before as_of, the last of them a whole step before it."""
+    from predseg.cli.options import duration
+    from predseg.errors import UsageError
+    from predseg.project import instant
+
+    if start is None:
+        return range(0)
+    first, step = instant(start), duration("--every", every)
+    number = max(-(-(as_of - first) // step), 0)
+    if number > 10_000:
+        raise UsageError("E223", "--from, --every", f"there are {number:,} moments", "ask for at most 10,000")
+    return range(as_of - number * step, as_of, step) if number else range(0)
 
 
 def _described(workspace: Workspace, names: list[str] | None) -> Answer:

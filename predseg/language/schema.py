@@ -21,6 +21,7 @@ from predseg.language.channels import channels_schema
 from predseg.language.consent import PURPOSE
 from predseg.language.documents import ADVERBS
 from predseg.language.measures import COMPARISONS, PROPERTY_AGGREGATES
+from predseg.language.outcomes import outcomes_schema
 from predseg.language.serving import ON_STALE, serving_schema
 
 Schema = dict[str, Any]
@@ -360,6 +361,7 @@ def project_schema() -> Schema:
         "segments": _texts("Files of segments; a pattern such as `segments/*.yaml`."),
         "channels": channels_schema(),
         "consent": _consent(),
+        "outcomes": outcomes_schema(),
         "serve": serving_schema(),
         "pseudonymize": _secrets("Ids become hashes with this key at ingest, everywhere: `env:NAME`; a new key is added after the old one."),
         "engine": {"const": "duckdb", "description": "What moves the data."},

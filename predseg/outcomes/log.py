@@ -15,6 +15,35 @@ from predseg.language.measures import SCALE
 
 
 @dataclass(frozen=True)
+class Timetable:
+    """Rows sorted by the line that they belong to, and by time: finds where an instant stands on a line.
+
+    Attributes:
+        line: Numbers of at least 0, int64 (r).
+        time: Microseconds, int64 (r).
+    """
+
+    line: Array
+    time: Array
+
+    def after(self, line: Array, t: Array) -> Array:
+        """Return for each pair the first row later than t, int64 (k): those before it, on this line, are at or before t."""
+        times, keys = self._keys
+        return np.searchsorted(keys, np.asarray(line, np.int64) * (len(times) + 1) + np.searchsorted(times, t, "right"), "right")
+
+    def last(self, line: Array, t: Array) -> Array:
+        """Return for each pair the last row at or before t, int64 (k); -1 when there is none on its line."""
+        row = self.after(line, t) - 1
+        return np.where((row >= 0) & (self.line[np.maximum(row, 0)] == line), row, -1) if len(self.line) else np.full(len(line), -1)
+
+    @cached_property
+    def _keys(self) -> tuple[Array, Array]:
+        """The different times, and one number per row that sorts by line and time."""
+        times = np.unique(self.time)
+        return times, self.line * (len(times) + 1) + np.searchsorted(times, self.time, "right")
+
+
+@dataclass(frozen=True)
 class Log:
     """Events of n customers in r rows, sorted by customer and time.
 
@@ -57,21 +86,13 @@ class Log:
             start: Microseconds, int64 (k).
             end: Microseconds, int64 (k), not before start.
         """
-        first, last = self.after(customer, start), self.after(customer, end)
+        first, last = self._rows.after(customer, start), self._rows.after(customer, end)
         sums = np.append(0, np.cumsum(self.value))
         return last - first, sums[last] - sums[first]
 
-    def after(self, customer: Array, t: Array) -> Array:
-        """Return for each customer the first row later than t, int64 (k): those before it, of this customer, are at or before t."""
-        times, keys = self._keys
-        found = np.asarray(customer, np.int64) * (len(times) + 1) + np.searchsorted(times, t, "right")
-        return np.searchsorted(keys, found, "right")
-
     @cached_property
-    def _keys(self) -> tuple[Array, Array]:
-        """The different times, and one number per row that sorts by customer and time."""
-        times = np.unique(self.time)
-        return times, self.customer * (len(times) + 1) + np.searchsorted(times, self.time, "right")
+    def _rows(self) -> Timetable:
+        return Timetable(self.customer, self.time)
 
     @cached_property
     def _index(self) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,9 @@ import numpy as np
 from predseg.config import Config
 from predseg.errors import UsageError, nearest
 from predseg.language.documents import NEVER
-from predseg.language.time import DAY, say_instant
+from predseg.language.time import DAY, YEAR, say_instant
+from predseg.outcomes.deliveries import DELIVERED, Deliveries, read_deliveries
+from predseg.outcomes.engagement import Engagement, engagement
 from predseg.outcomes.experiments import Plan, Result, Units, analyse, group_shares, plan
 from predseg.outcomes.log import Log, read_log
 from predseg.segments.definitions import Segment
@@ -22,7 +25,9 @@ RECENT = 90 * DAY
 
 
 def goal_of(config: Config) -> str:
-    """Return the event that the project hopes for: what its first model predicts to happen, else an order."""
+    """Return the event that the project hopes for: as declared, else what its first model predicts to happen, else an order."""
+    if config.outcomes.goal is not None:
+        return config.outcomes.goal
     hoped = (m.predict.measure.names() for m in config.models.values() if m.predict.comparison != NEVER)
     return next((names[0] for names in map(list, hoped)), ORDER)
 
@@ -33,10 +38,57 @@ def goal_log(workspace: Workspace, goal: str, as_of: int) -> Log:
     Raises:
         UsageError: E226 when nobody ever did it.
     """
-    occurred = workspace.vocabulary.occurred
-    if occurred is not None and goal not in occurred:
-        raise UsageError("E226", "--goal", f"the event {goal!r} never occurred", nearest(goal, tuple(occurred)))
+    check_occurred(workspace, "--goal", goal)
     return read_log(workspace.files, [goal], as_of)
+
+
+def check_occurred(workspace: Workspace, option: str, event: str) -> None:
+    """Refuse an event that nobody ever did.
+
+    Raises:
+        UsageError: E226.
+    """
+    occurred = workspace.vocabulary.occurred
+    if occurred is not None and event not in occurred:
+        raise UsageError("E226", option, f"the event {event!r} never occurred", nearest(event, tuple(occurred)))
+
+
+def engaged(
+    workspace: Workspace, as_of: int, names: Sequence[str] = (), *, last: int = YEAR, goal: str | None = None, within: int | None = None
+) -> Engagement:
+    """Add up what came of the deliveries of the last time, for everyone and for segments.
+
+    Args:
+        workspace: The project's segments.
+        as_of: The moment of looking.
+        names: Segments; all by default.
+        last: How far back deliveries count.
+        goal: What counts as an order; by default `goal_of`.
+        within: How long after a delivery; by default as the project says, else 7 days.
+
+    Raises:
+        UsageError: E220 no such segment, E226 nothing was ever delivered, or nobody ever did the goal.
+    """
+    chosen = [workspace.segment(name).name for name in names or workspace.segments]
+    check_occurred(workspace, "engagement", DELIVERED)
+    if goal is not None:
+        check_occurred(workspace, "--goal", goal)
+    sent = deliveries(workspace, as_of, goal=goal, within=within)
+    ledger = workspace.ledger()
+    return engagement(sent, {name: ledger.spells(name) for name in chosen}, as_of - last, as_of, workspace.config.outcomes.every)
+
+
+def deliveries(workspace: Workspace, as_of: int, *, goal: str | None = None, within: int | None = None) -> Deliveries:
+    """Return the deliveries that were known at a moment, with what came of them."""
+    declared = workspace.config.outcomes
+    return read_deliveries(
+        workspace.files,
+        as_of,
+        goal=goal or goal_of(workspace.config),
+        within=within or declared.within,
+        campaign=declared.campaign,
+        present=tuple(workspace.vocabulary.properties or ()),
+    )
 
 
 @dataclass(frozen=True)

@@ -118,6 +118,7 @@ channels:
   trial: {dry: true}
 consent: {path: out.csv, purposes: [sms, by post], opt_out: {Unsubscribed: email_marketing, Left: ["*"]}, opt_in: {Subscribed: sms}, key: [env:OLD, env:NEW_2]}
 pseudonymize: env:SHOP
+outcomes: {goal: Order Completed, campaign: utm_campaign, within: 3 days, every: 1 week}
 engine: duckdb
 serve:
   host: 127.0.0.1
@@ -268,6 +269,9 @@ BAD_PROJECTS = (
     ("among: {all: [{did: A}", "among: {all: [{score: churn, top: 10%}"),
     ("among: {all: [{did: A}", "among: {all: [{cluster: {p: x}}"),
     ("engine: duckdb", "engine: spark"),
+    ("every: 1 week", "every: week"),
+    ("campaign: utm_campaign", "campaigns: utm_campaign"),
+    ("goal: Order Completed", "goal: []"),
     ("trial: {dry: true}", "trial: [dry]"),
     ("trial: {dry: true}", "trial: {dry: false}"),
     ("trial: {dry: true}", "the trial: {dry: true}"),

@@ -1,0 +1,91 @@
+"""`predseg engagement`, and `segment --from` that fills in the past for it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from predseg.cli import main
+from predseg.language.time import DAY, parse_instant, say_instant
+
+PROJECT = """\
+project: shop
+sources:
+  shop: {path: events.csv}
+segments: segments.yaml
+outcomes: {campaign: mailing, within: 3 days}
+"""
+RULE = "segment: readers\nmatch: {did: Email Link Clicked, within: 8 days}\n"
+T0 = parse_instant("2026-01-05")
+
+
+@pytest.fixture
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Twenty customers get a mail a week; c00 to c04 click the first one, c00 all of them and buys two days later."""
+    rows = []
+    for week in range(6):
+        for number in range(20):
+            t = T0 + week * 7 * DAY
+            rows.append((t, f"c{number:02d}", "Email Delivered", "", f"mail {week}"))
+            if number < 5 and (week == 0 or number == 0):
+                rows.append((t + DAY, f"c{number:02d}", "Email Link Clicked", "", f"mail {week}"))
+        rows.append((t + 2 * DAY, "c00", "Order Completed", "10", ""))
+    lines = [f"{c},{say_instant(t)},{event},{value},{mailing}" for t, c, event, value, mailing in sorted(rows)]
+    (tmp_path / "events.csv").write_text("customer_id,event_time,event,value,mailing\n" + "\n".join(lines) + "\n", "utf-8")
+    (tmp_path / "predseg.yaml").write_text(PROJECT, "utf-8")
+    (tmp_path / "segments.yaml").write_text(RULE, "utf-8")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def ask(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict:
+    capsys.readouterr()
+    assert main([*arguments, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_the_past_is_filled_in_as_if_it_had_been_run(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["segment", "--from", "2026-01-06", "--every", "7d"]) == 0
+    by_week = ask(capsys, "segment", "--on", "2026-01-13")["members"]["readers"], ask(capsys, "segment", "--on", "2026-01-20")["members"]["readers"]
+    assert by_week == (["c00", "c01", "c02", "c03", "c04"], ["c00"])
+    found = ask(capsys, "engagement")
+    everyone, readers = found["segments"]
+    assert everyone["figures"]["delivered"] == 120 and everyone["figures"]["clicked"] == 10 and everyone["figures"]["revenue"] == 60
+    first, *others = readers["campaigns"]
+    assert (first["campaign"], first["figures"]["delivered"], first["figures"]["clicked"]) == ("mail 1", 5, 1)
+    assert [c["figures"]["delivered"] for c in others] == [1, 1, 1, 1] and readers["figures"]["orders"] == 5
+    assert found["recorded"] == say_instant(T0 + 2 * DAY)
+
+
+def test_what_a_user_reads(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["engagement"]) == 0
+    said = capsys.readouterr().out
+    assert "no memberships are recorded yet" in said and "readers 0 - 0 - - 0 0 0" in " ".join(said.split())
+    for by in ("campaign", "period"):
+        assert main(["engagement", "readers", "--by", by, "--last", "30d"]) == 0
+    said = capsys.readouterr().out
+    assert "mail 5" in said and "mail 0" not in said and "from 2026-01-19" in said
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        ("engagement --by segments", "E227"),
+        ("engagement nobody", "E220"),
+        ("engagement --goal Oder", "E226"),
+        ("engagement --last long", "E203"),
+        ("segment --from 2000-01-01 --every 1m", "E223"),
+        ("segment --from 2026-01-01 --every never", "E203"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused(shop: Path, capsys: pytest.CaptureFixture[str], command: str, code: str) -> None:
+    assert main(command.split()) == 2
+    assert f"error[{code}]" in capsys.readouterr().err
+
+
+def test_a_shop_that_sends_nothing_says_so(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (shop / "events.csv").write_text("customer_id,event_time,event\na,2026-01-01T00:00:00Z,Email Link Clicked\n")
+    assert main(["engagement"]) == 2
+    assert "the event 'Email Delivered' never occurred" in capsys.readouterr().err
