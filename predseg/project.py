@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from predseg.config import Config, Model, load
 from predseg.errors import DataError, UsageError, nearest
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from predseg.forecast.tracking import Registry
     from predseg.forecast.watching import Drift
     from predseg.history.erasure import Erased
-    from predseg.history.persons import Persons
+    from predseg.history.people import People
     from predseg.history.privacy import OptedOut
     from predseg.history.report import IngestReport
     from predseg.segments.workspace import Workspace
@@ -249,79 +248,22 @@ class Project:
         with self._events(False) as (_, report):
             return moment_of(as_of, report)
 
-    # consent
+    # people
 
-    @contextmanager
-    def consent(self, *, events: Store | None = None, dry_run: bool = False) -> Iterator[tuple[sqlite3.Connection, tuple[bytes, ...]]]:
-        """Give the list of opt-outs, up to date, and its keys; what to ask and tell it is in `predseg.history.privacy`.
+    @property
+    def people(self) -> People:
+        """The persons of the project: consent, erasure, access, and the audit log."""
+        from predseg.history.people import People
 
-        Args:
-            events: The store whose events say no; by default the project's.
-            dry_run: Write nothing.
-        """
-        from predseg.history import keys, privacy
-
-        said, root, folder = self.config.consent, self.config.root, self.config.store
-        events = Store(folder) if events is None and folder.is_dir() else events
-        used = keys.keys_of(folder, [secret.key(os.environ) for secret in said.keys], dry_run=dry_run)
-        with privacy.opened(folder, used, said, root=root, names=self._names(), events=events, dry_run=dry_run) as connection:
-            yield connection, used
-
-    def _names(self) -> tuple[bytes, ...]:
-        return tuple(secret.key(os.environ) for secret in self.config.pseudonymize)
-
-    def persons(self, *, dry_run: bool = False) -> Persons:
-        """Return under which names persons come into the tables, and who was forgotten and does not."""
-        from predseg.history import keys, privacy
-        from predseg.history.persons import Persons
-
-        folder, names = self.config.store, self._names()
-        if not (folder / privacy.DATABASE).is_file():
-            return Persons(keys=names)
-        used = keys.keys_of(folder, [secret.key(os.environ) for secret in self.config.consent.keys], dry_run=dry_run)
-        with privacy.opened(folder, used, None, names=names, dry_run=dry_run) as connection:
-            return Persons(privacy.all_forgotten(connection, used), names)
-
-    def customer(self, customer_id: str) -> str:
-        """Return the id under which a customer stands in the tables."""
-        from predseg.history.keys import pseudonym
-
-        return pseudonym(customer_id.strip(), self._names())
-
-    def forget(self, customers: Sequence[str], *, dry_run: bool = False) -> Erased:
-        """Take everything about some customers out of the store and of exported files, and keep them from coming in again.
-
-        Raises:
-            UsageError: E242 when an id is an anonymous one of a customer.
-        """
-        from predseg.history import erasure, privacy
-
-        store = Store(self.config.store)
-        wanted = [self.customer(one) for one in customers]
-        for one, owner in erasure.owners(store, wanted).items():
-            raise UsageError("E242", one, "this is an anonymous id of a customer", f"predseg forget {owner}")
-        ids = erasure.ids_of(store, wanted)
-        with store.lock(), self.consent(dry_run=dry_run) as (connection, _):
-            privacy.forget(connection, ids, clock())
-            return erasure.Erased(len(ids), {n: len(rows) for n, rows in erasure.held(store, ids).items()}) if dry_run else erasure.erase(store, ids)
-
-    def subject(self, customer: str) -> dict[str, Any]:
-        """Return everything that is held about a customer: plain values, by table and file, and what they said of consent."""
-        from predseg.history import erasure, privacy
-
-        store, one = Store(self.config.store), self.customer(customer)
-        ids = erasure.ids_of(store, [one])
-        with self.consent() as (connection, used):
-            said = [statement.plain() for i in ids for statement in privacy.said_of(connection, i)]
-            gone = one in privacy.all_forgotten(connection, used)
-        return {"customer_id": one, "ids": ids, "held": erasure.held(store, ids), "consent": said, "forgotten": gone}
+        return People(self.config, os.environ)
 
     def opted_out(self, *purposes: str | None, events: Store | None = None, dry_run: bool = False) -> OptedOut:
         """Return everybody who opted out of one of the purposes; None among them stands for any."""
-        from predseg.history import privacy
+        return self.people.opted_out(*purposes, events=events, dry_run=dry_run)
 
-        with self.consent(events=events, dry_run=dry_run) as (connection, keys):
-            return privacy.all_opted_out(connection, keys, *purposes)
+    def forget(self, customers: Sequence[str], *, dry_run: bool = False) -> Erased:
+        """Take everything about some customers out of the store and of exported files, and keep them from coming in again."""
+        return self.people.forget(customers, now=clock(), dry_run=dry_run)
 
     # registry
 
@@ -366,10 +308,10 @@ class Project:
         if dry_run:
             with TemporaryDirectory(prefix="predseg-") as folder:
                 aside = Store(folder)
-                yield aside, ingest(self.config, aside, now=clock(), persons=self.persons(dry_run=True), progress=self.progress)
+                yield aside, ingest(self.config, aside, now=clock(), persons=self.people.persons(dry_run=True), progress=self.progress)
         else:
             store = Store(self.config.store)
-            yield store, ingest(self.config, store, now=clock(), persons=self.persons(), progress=self.progress)
+            yield store, ingest(self.config, store, now=clock(), persons=self.people.persons(), progress=self.progress)
 
 
 def moment_of(as_of: Moment, report: IngestReport) -> int:

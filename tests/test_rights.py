@@ -134,7 +134,7 @@ def test_a_rebuild_equals_a_history_that_never_had_them(shop: Path, tmp_path: Pa
     project, alone = Project.load(shop / "predseg.yaml"), Project.load(write(tmp_path / "alone", without=PEOPLE))
     erased = (project.events().to_pylist(), project.quarantine().to_dict("records"), project.last_check())
     with project._events(False) as (store, _):
-        report = ingest(project.config, store, now=parse_instant("2026-01-01"), persons=project.persons(), rebuild=True)
+        report = ingest(project.config, store, now=parse_instant("2026-01-01"), persons=project.people.persons(), rebuild=True)
     assert report.traits is not None
     for part in (*report.sources, report.traits):
         assert part.received == part.accepted + part.duplicates + part.quarantined + part.suppressed
@@ -214,5 +214,5 @@ def test_forgetting_survives_a_new_key(shop: Path, monkeypatch: pytest.MonkeyPat
     main(["forget", PEOPLE[1]])
     (shop / "predseg.yaml").write_text(PROJECT + "consent: {key: env:NEW_KEY}\n")
     monkeypatch.setenv("NEW_KEY", "n" * 20)
-    with Project.load(shop / "predseg.yaml").consent() as (connection, keys):
+    with Project.load(shop / "predseg.yaml").people.consent() as (connection, keys):
         assert PEOPLE[1] in privacy.all_forgotten(connection, keys)

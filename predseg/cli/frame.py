@@ -52,6 +52,7 @@ class Run:
     verbose: bool = False
     quiet: bool = False
     debug: bool = False
+    opened: list[Project] = field(default_factory=list, compare=False, repr=False)
 
     def project(self) -> Project:
         """Load the project: ``-c FILE``, else ``PREDSEG_CONFIG``, else ``./predseg.yaml``."""
@@ -73,7 +74,8 @@ class Run:
         """Load a project file, with progress bars on a terminal."""
         from predseg.project import Project
 
-        return Project.load(file, progress=Bars() if sys.stderr.isatty() and not self.quiet else None)
+        self.opened.append(Project.load(file, progress=Bars() if sys.stderr.isatty() and not self.quiet else None))
+        return self.opened[-1]
 
     def note(self, text: str) -> None:
         """Say something on stderr that is not part of the answer."""
@@ -157,9 +159,18 @@ def command(name: str, *examples: str) -> Callable[[Command], Command]:
             run = Run(name, **{key: given.pop(key) for key in _COMMON})
             _prepare(run)
             try:
-                return _answer(run, function(run, **given))
+                answer = function(run, **given)
+                _note(run, given, answer.status, answer.exit_code if answer.error is None else answer.error.exit_code)
+                return _answer(run, answer)
             except KeyboardInterrupt:
+                _note(run, given, "interrupted", INTERRUPTED)
                 return _interrupted()
+            except PredsegError as error:
+                _note(run, given, error.code, error.exit_code)
+                raise
+            except Exception:
+                _note(run, given, "bug", PredsegError.exit_code)
+                raise
 
         call.__signature__ = inspect.Signature([*own, *common])  # type: ignore[attr-defined]
         call.__annotations__ = {p.name: p.annotation for p in (*own, *common)}
@@ -168,6 +179,26 @@ def command(name: str, *examples: str) -> Callable[[Command], Command]:
         return function
 
     return register
+
+
+READERS = {"models", "preview", "replay", "review", "test", "verify", "monitor", "experiment", "engagement", "report"}
+"""Commands that change nothing and show nobody in particular: they are not in the log."""
+
+
+def _note(run: Run, given: Mapping[str, Any], status: str, exit_code: int) -> None:
+    """Write the command into the audit log of its project; one that cannot be written is no reason to hide what was done."""
+    if not run.opened or run.dry_run or run.command in READERS:
+        return
+    import pwd
+
+    from predseg.project import clock
+
+    arguments = {name: value for name, value in plain({"as_of": run.as_of, **given}).items() if value not in (None, False, [])}
+    said = {"who": pwd.getpwuid(os.getuid()).pw_name, "command": run.command, "arguments": arguments, "status": status, "exit_code": exit_code}
+    try:
+        run.opened[0].people.note(said, clock())
+    except PredsegError as error:
+        run.note(f"warning: the audit log was not written: {error.message}")
 
 
 def _prepare(run: Run) -> None:

@@ -80,7 +80,7 @@ def forget(
 def _lifted(project: Project, customers: list[str], dry_run: bool) -> Answer:
     from predseg.history import privacy
 
-    with project.consent(dry_run=dry_run) as (connection, _):
+    with project.people.consent(dry_run=dry_run) as (connection, _):
         lifted = privacy.remember(connection, customers)
     return Answer(
         {"lifted": lifted, "dry_run": dry_run},
@@ -100,7 +100,7 @@ def subject(
 
     from predseg.store import as_json
 
-    found = run.project().subject(customer)
+    found = run.project().people.subject(customer)
     text = json.dumps(json.loads(as_json(found)), ensure_ascii=False, indent=1)
     if out is not None and not run.dry_run:
         _write_private(out, text)
@@ -153,7 +153,7 @@ def _said(run: Run, project: Project, customers: list[str], purposes: list[str],
     from predseg.history import privacy
     from predseg.project import clock
 
-    with project.consent(dry_run=run.dry_run) as (connection, _):
+    with project.people.consent(dry_run=run.dry_run) as (connection, _):
         changed = privacy.say(connection, customers, purposes, clock(), out=out, origin=privacy.COMMAND)
         still = [] if out else [c for c in customers if any(privacy.opted_out(connection, c, _asked(p)) for p in purposes)]
     for customer in still[:5]:
@@ -179,7 +179,7 @@ def _say(purposes: list[str]) -> str:
 def _listed(run: Run, project: Project, customers: list[str]) -> Answer:
     from predseg.history import privacy
 
-    with project.consent(dry_run=run.dry_run) as (connection, _):
+    with project.people.consent(dry_run=run.dry_run) as (connection, _):
         counts = privacy.counts(connection)
         said = {customer: [s.plain() for s in privacy.said_of(connection, customer)] for customer in customers}
         refused = {c: {p: privacy.opted_out(connection, c, p) for p in project.config.consent.known} for c in customers}

@@ -135,10 +135,10 @@ def _writing(connection: sqlite3.Connection) -> Iterator[None]:
 
 def _use_keys(connection: sqlite3.Connection, keys: Sequence[bytes]) -> None:
     checks = [person("predseg", keys[:n]).hex() for n in range(1, len(keys) + 1)]
-    if _noted(connection, "key") == checks[-1]:
+    if noted(connection, "key") == checks[-1]:
         return
     with _writing(connection):
-        known = _noted(connection, "key")
+        known = noted(connection, "key")
         if known is not None and known not in checks:
             raise DataError(
                 "E450",
@@ -150,19 +150,22 @@ def _use_keys(connection: sqlite3.Connection, keys: Sequence[bytes]) -> None:
             connection.create_function("again", 1, lambda old, key=key: hmac.digest(key, old, "sha256"))
             connection.execute("update optouts set person = again(person)")
             connection.execute("update forgotten set person = again(person)")
-        _note(connection, "key", checks[-1])
+        note(connection, "key", checks[-1])
 
 
-def _noted(connection: sqlite3.Connection, name: str) -> str | None:
+def noted(connection: sqlite3.Connection, name: str) -> str | None:
+    """Return what the database remembers under a name."""
     found = connection.execute("select value from privacy where name = ?", (name,)).fetchone()
     return found[0] if found else None
 
 
-def _note(connection: sqlite3.Connection, name: str, value: str | None) -> None:
-    if value is None:
-        connection.execute("delete from privacy where name = ?", (name,))
-    else:
-        connection.execute("insert into privacy values (?, ?) on conflict do update set value = excluded.value", (name, value))
+def note(connection: sqlite3.Connection, name: str, value: str | None) -> None:
+    """Let the database remember something under a name; None forgets it."""
+    with _writing(connection):
+        if value is None:
+            connection.execute("delete from privacy where name = ?", (name,))
+        else:
+            connection.execute("insert into privacy values (?, ?) on conflict do update set value = excluded.value", (name, value))
 
 
 # asking
@@ -323,14 +326,14 @@ def follow_file(connection: sqlite3.Connection, path: Path) -> None:
         )
     stat = path.stat()
     mark = json.dumps([str(path), stat.st_size, stat.st_mtime_ns, stat.st_ino])
-    if _noted(connection, FILE) == mark:
+    if noted(connection, FILE) == mark:
         return
     rows = list(_listed(path))
     with _writing(connection):
         connection.execute("delete from optouts where origin = ?", (FILE,))
         for customer, purpose in rows:
             say(connection, [customer], [purpose], ALWAYS, out=True, origin=FILE)
-        _note(connection, FILE, mark)
+        note(connection, FILE, mark)
 
 
 def _listed(path: Path) -> Iterator[tuple[str, str]]:
@@ -347,10 +350,10 @@ def _listed(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def _forget_file(connection: sqlite3.Connection) -> None:
-    if _noted(connection, FILE) is not None:
+    if noted(connection, FILE) is not None:
         with _writing(connection):
             connection.execute("delete from optouts where origin = ?", (FILE,))
-            _note(connection, FILE, None)
+            note(connection, FILE, None)
 
 
 def follow_events(connection: sqlite3.Connection, store: Store, consent: Consent) -> None:
@@ -359,7 +362,7 @@ def follow_events(connection: sqlite3.Connection, store: Store, consent: Consent
         return
     files = [[file.name, stat.st_size, stat.st_mtime_ns, stat.st_ino] for file in store.files("events") for stat in [file.stat()]]
     mark = hashlib.sha256(json.dumps([files, consent.opt_out, consent.opt_in]).encode()).hexdigest()
-    if _noted(connection, EVENT) == mark:
+    if noted(connection, EVENT) == mark:
         return
     with _writing(connection):
         connection.execute("delete from optouts where origin = ?", (EVENT,))
@@ -367,7 +370,7 @@ def follow_events(connection: sqlite3.Connection, store: Store, consent: Consent
             for name, purposes in said:
                 for customer, at in _told(store, name):
                     say(connection, [customer], purposes, at, out=out, origin=EVENT)
-        _note(connection, EVENT, mark)
+        note(connection, EVENT, mark)
 
 
 def _told(store: Store, event: str) -> Iterator[tuple[str, int]]:
