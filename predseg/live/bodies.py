@@ -157,15 +157,15 @@ def as_text(message: Any) -> str:
     return text[:EVENT_BYTES].encode("utf-8", "backslashreplace").decode()
 
 
-def messages(value: Any) -> Iterator[Any]:
-    """Yield the messages of the value of a body: of its ``batch`` when it has one, else itself.
+def messages(value: Any, *, batch: bool = True) -> Iterator[Any]:
+    """Yield the messages of the value of a body: of its ``batch`` when it may have one and has one, else itself.
 
     Raises:
         RefusedBody: 400 when it is neither.
     """
     if not isinstance(value, dict):
         raise RefusedBody(400, "expected a JSON object")
-    if "batch" not in value:
+    if not batch or "batch" not in value:
         yield value
     elif not isinstance(value["batch"], list):
         raise RefusedBody(400, "`batch` is not a list")

@@ -62,14 +62,14 @@ def collect(value: Any, received: int, kind: str | None = None, *, length: int =
     Args:
         value: What `bodies.read` returned.
         received: The clock of the server (microseconds).
-        kind: Of `KINDS`, when the address said it; else every message says it by its ``type``.
+        kind: Of `KINDS`, when the body is one message of this kind; else it is a batch, or one message, that says it by ``type``.
         length: Of the body; up to `bodies.EVENT_BYTES` no message can be too long.
 
     Raises:
         RefusedBody: 400 when the body is neither a message nor a batch.
     """
     sent = value.get("sentAt") if isinstance(value, dict) else None
-    for message in bodies.messages(value):
+    for message in bodies.messages(value, batch=kind is None):
         yield to_row(message, received, kind, sent=sent, long=length > bodies.EVENT_BYTES)
 
 
