@@ -96,6 +96,11 @@ class Model:
     tune: int = 0
     place: str = ""
 
+    @property
+    def value(self) -> bool:
+        """Whether a sum is predicted, not whether something comes true."""
+        return self.predict.comparison is None
+
 
 @dataclass(frozen=True)
 class Config:

@@ -118,12 +118,12 @@ def _show_runs(console: Console, one: Drift) -> None:
             say_instant(r.as_of)[:10],
             r.version,
             f"{r.rows:,}",
-            f"{r.said:.1%}",
-            f"{r.came:.1%}",
+            f"{r.said:,.2f}" if r.value else f"{r.said:.1%}",
+            f"{r.came:,.2f}" if r.value else f"{r.came:.1%}",
             f"{r.auc:.3f} ({r.auc_interval[0]:.3f} to {r.auc_interval[1]:.3f})",
             f"{r.calibration_error:.3f}",
         )
         for r in one.runs
     ]
-    columns = ("scored at", "version", "customers", "said", "came true", "AUC", "off by")
+    columns = ("scored at", "version", "customers", "said", "came true", one.runs[0].measure, "off by")
     console.print(table(columns, rows, columns[1:]))

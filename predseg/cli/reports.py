@@ -83,7 +83,7 @@ def versions(found: Mapping[str, Sequence[Version]]) -> Show:
 
     def show(console: Console) -> None:
         rows = [
-            (name, v.version, v.alias, f"{v.as_of[:16]}Z", _metric(v.metrics, "test/auc"), _metric(v.metrics, "test/brier"), _gate(v))
+            (name, v.version, v.alias, f"{v.as_of[:16]}Z", _ranking(v.metrics), _metric(v.metrics, "test/brier"), _gate(v))
             for name, all_ in found.items()
             for v in reversed(all_)
         ]
@@ -99,6 +99,10 @@ def versions(found: Mapping[str, Sequence[Version]]) -> Show:
 
 def _metric(metrics: Mapping[str, float], name: str) -> str:
     return f"{metrics[name]:.3f}" if name in metrics else "-"
+
+
+def _ranking(metrics: Mapping[str, float]) -> str:
+    return f"Gini {metrics['test/gini']:.3f}" if "test/gini" in metrics else _metric(metrics, "test/auc")
 
 
 def _gate(version: Version) -> str:
@@ -127,6 +131,13 @@ MEANINGS = (
     ("off by", "how far probabilities are from what came true, on average, over tenths of the customers"),
     ("best tenth", "how many times more often it came true in the highest-ranked tenth than overall"),
 )
+VALUE_MEANINGS = (
+    ("Gini", "how well customers are ordered by what they will bring; 0 is chance, 1 is perfect"),
+    ("mean", "the mean expected value, to hold against the real one above"),
+    ("skill of a value", "the share of the Tweedie deviance of knowing only the mean that is gone"),
+    ("off by, of a value", "how far expected means are from real ones over tenths of the customers, as a share of the overall mean"),
+    MEANINGS[-1],
+)
 _WORDS = {"poor": "no better than simple rules", "fair": "useful for ranking", "good": "ranks well", "excellent": "ranks very well"}
 
 
@@ -139,7 +150,9 @@ def training(found: Mapping[str, TrainingReport], dry_run: bool) -> Show:
                 console.print()
             _trained(console, report, dry_run)
         console.print()
-        console.print(table(("", ""), [(Text(name, "dim"), Text(says, "dim")) for name, says in MEANINGS]))
+        kinds = dict.fromkeys("gini" in report.evaluation["model"] for report in found.values())
+        meanings = dict(pair for value in kinds for pair in (VALUE_MEANINGS if value else MEANINGS))
+        console.print(table(("", ""), [(Text(name, "dim"), Text(says, "dim")) for name, says in meanings.items()]))
         console.print("\nnext: predseg models; predseg score")
 
     return show
@@ -152,17 +165,18 @@ def _trained(console: Console, report: TrainingReport, dry_run: bool) -> None:
     console.print(
         f"learned from {count(facts['rows']['train'], 'customer-moment')} at {count(len(learned), 'past moment')}, then tested on a later one,"
     )
-    console.print(
-        f"{facts['cutoffs'][-1]['cutoff'][:16]}Z: {count(found['rows'], 'customer')}, of whom it came true for {found['positives']:,} ({found['rate']:.0%})"
-    )
+    value = "gini" in found["model"]
+    came = f"of whom it came true for {found['positives']:,} ({found['rate']:.0%})"
+    brought = f"who brought {found['rate']:,.2f} on average, {found['positives']:,} of them anything"
+    console.print(f"{facts['cutoffs'][-1]['cutoff'][:16]}Z: {count(found['rows'], 'customer')}, {brought if value else came}")
     console.print()
     rivals = [(f"baseline: {name}", measures) for name, measures in reversed(found["baselines"].items())]
     rows = [(name, *_numbers(m)) for name, m in [("this model", found["model"]), *rivals]]
-    names = ("AUC", "Brier", "skill", "off by", "best tenth")
+    names = ("Gini", "mean", "skill", "off by", "best tenth") if value else ("AUC", "Brier", "skill", "off by", "best tenth")
     console.print(table(("", *names), rows, names))
-    low, high = found["intervals"]["auc"]
+    low, high = found["intervals"]["gini" if value else "auc"]
     console.print(
-        f"\nquality: {found['quality']} ({_WORDS[found['quality']]}); its AUC lies between {low:.3f} and {high:.3f} in 95 of 100 such tests"
+        f"\nquality: {found['quality']} ({_WORDS[found['quality']]}); its {names[0]} lies between {low:.3f} and {high:.3f} in 95 of 100 such tests"
     )
     strongest = ", ".join(list(report.importance)[:3])
     console.print(f"what moves the scores most: {strongest}", soft_wrap=True)
@@ -172,6 +186,15 @@ def _trained(console: Console, report: TrainingReport, dry_run: bool) -> None:
 
 
 def _numbers(measures: Mapping[str, Any]) -> tuple[str, ...]:
+    if "gini" in measures:
+        skill = f"{measures['deviance_skill']:.0%}"
+        return (
+            f"{measures['gini']:.3f}",
+            f"{measures['mean_value']:,.2f}",
+            skill,
+            f"{measures['off']:.0%}",
+            f"{measures['lift_top_decile']:.1f} times",
+        )
     if "brier" not in measures:
         return f"{measures['auc']:.3f}", "-", "-", "-", f"{measures['lift_top_decile']:.1f} times"
     said = (f"{measures['auc']:.3f}", f"{measures['brier']:.3f}", f"{measures['brier_skill']:.0%}", f"{measures['calibration_error']:.3f}")
@@ -220,7 +243,7 @@ def scores(found: pd.DataFrame, out: Path | None, dry_run: bool) -> Show:
             console.print(f"wrote {count(len(found), 'row')} to {out}, and to the table `scores` in the store")
         else:
             console.print(f"wrote {count(len(found), 'row')} to the table `scores` in the store; for a file add --out scores.csv")
-        console.print("decile 1 is the highest tenth; a probability says how likely the statement of the model comes true")
+        console.print("decile 1 is the highest tenth; a probability says how likely the statement of the model comes true, a value what to expect")
 
     return show
 
@@ -229,10 +252,12 @@ def _scored(console: Console, model: str, rows: pd.DataFrame, as_of: str) -> Non
     version = rows["model_version"].iloc[0]
     console.print(Text(f"{model}, version {version}: {count(len(rows), 'customer')} at {as_of}, {rows['probability'].sum():,.0f} expected", "bold"))
     tenths = rows.groupby("decile")["probability"]
-    shown = [(decile, f"{len(p):,}", f"{p.mean():.1%}", f"{p.sum():,.0f}") for decile, p in tenths]
-    console.print(table(("decile", "customers", "mean probability", "expected"), shown, ("decile", "customers", "mean probability", "expected")))
+    value = bool((rows["probability"] > 1).any())  # no probability is
+    style, mean = (",.2f", "mean value") if value else (".1%", "mean probability")
+    shown = [(decile, f"{len(p):,}", f"{p.mean():{style}}", f"{p.sum():,.0f}") for decile, p in tenths]
+    console.print(table(("decile", "customers", mean, "expected"), shown, ("decile", "customers", mean, "expected")))
     console.print("\nthe highest, and why")
     for row in rows.nlargest(_BEST, "percentile").itertuples():
         console.print(
-            f"  {printable(str(row.customer_id))}  {row.probability:.1%}", *(f"       {printable(reason)}" for reason in row.reasons), sep="\n"
+            f"  {printable(str(row.customer_id))}  {row.probability:{style}}", *(f"       {printable(reason)}" for reason in row.reasons), sep="\n"
         )

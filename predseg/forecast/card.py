@@ -17,6 +17,15 @@ MEASURES = {
     "calibration_error": "calibration error",
     "lift_top_decile": "lift of the best tenth",
 }
+VALUE_MEASURES = {
+    "gini": "Gini (0 chance, 1 perfect order)",
+    "deviance": "Tweedie deviance (0 perfect)",
+    "deviance_skill": "deviance skill (share of the mean's deviance that is gone)",
+    "bias": "mean expected over mean real, less one",
+    "off": "off by, over tenths, as a share of the mean",
+    "mae": "mean absolute error",
+    "lift_top_decile": "lift of the best tenth",
+}
 
 
 def card(
@@ -30,7 +39,7 @@ def card(
 def _intended(project: str, model: str, facts: Mapping[str, Any]) -> Iterator[str]:
     yield f"# {project}: {model}"
     yield ""
-    yield f"The calibrated probability {facts['statement']}."
+    yield f"{'The expected value:' if facts.get('value') else 'The calibrated probability'} {facts['statement']}."
     yield "Meant for ranking customers and for deciding whom to write to. Not meant for decisions with legal or similar weight for a person."
 
 
@@ -39,9 +48,10 @@ def _data(facts: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield f"Trained as of {facts['as_of']} with nothing known later. Events: SHA-256 `{facts['fingerprint'][:16]}...`"
     yield ""
-    yield "| cutoff | rows | came true | role |"
+    yield f"| cutoff | rows | {'mean' if facts.get('value') else 'came true'} | role |"
     yield "|---|---:|---:|---|"
-    yield from (f"| {c['cutoff']} | {c['rows']:,} | {c['rate']:.1%} | {c['role']} |" for c in facts["cutoffs"])
+    rate = ",.2f" if facts.get("value") else ".1%"
+    yield from (f"| {c['cutoff']} | {c['rows']:,} | {c['rate']:{rate}} | {c['role']} |" for c in facts["cutoffs"])
     yield ""
     yield "`train` and `test` are of the forward test; between them lies a gap of one horizon. The model itself was then refitted on all of them."
 
@@ -49,12 +59,15 @@ def _data(facts: Mapping[str, Any]) -> Iterator[str]:
 def _quality(evaluation: Mapping[str, Any]) -> Iterator[str]:
     yield f"## Forward test: {evaluation['quality']}"
     yield ""
-    yield f"{evaluation['rows']:,} customers, of whom it came true for {evaluation['positives']:,} ({evaluation['rate']:.1%})."
+    value = "gini" in evaluation["model"]
+    told = f"{evaluation['positives']:,} with a value over 0, {evaluation['rate']:,.2f} on average"
+    came = f"of whom it came true for {evaluation['positives']:,} ({evaluation['rate']:.1%})"
+    yield f"{evaluation['rows']:,} customers, {told if value else came}."
     yield ""
     rivals = evaluation["baselines"]
     yield "| measure | model | 95 % interval | " + " | ".join(rivals) + " |"
     yield "|---|---:|---:|" + "---:|" * len(rivals)
-    for name, says in MEASURES.items():
+    for name, says in (VALUE_MEASURES if value else MEASURES).items():
         low, high = evaluation["intervals"].get(name, (None, None))
         interval = "" if low is None or high is None else f"{low:.3f} to {high:.3f}"
         others = " | ".join(f"{m[name]:.3f}" if name in m else "" for m in rivals.values())

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from predseg.forecast import value
 from predseg.forecast.evaluation import Forecast, auc, bootstrap, calibration_error, interval, reliability
 from predseg.forecast.forecaster import Array, Forecaster, encode
-from predseg.forecast.gate import CALIBRATION_LIMIT
+from predseg.forecast.gate import CALIBRATION_LIMIT, VALUE_LIMIT
 from predseg.language.time import say_instant
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def reference(forecaster: Forecaster, frame: pd.DataFrame, importance: Mapping[s
     """Return what a bundle remembers, plain JSON: the spread of each feature and of the score, and the AUC promised (low, high).
 
     Args:
-        forecaster: The model of the forward test.
+        forecaster: The champion-to-be, whose scores will be compared.
         frame: The features of the forward test.
         importance: Of each feature, on any scale.
         promised: The interval of the AUC on the forward test.
@@ -150,6 +151,8 @@ class Matured:
         auc_interval: Low and high.
         calibration_error: Mean distance of probability and frequency.
         chance: Of as much distance, if the probabilities were right (Hosmer and Lemeshow's test).
+        value: Whether expected values were scored: then ``auc`` is the Gini coefficient, ``said`` and ``came`` are means, the
+            distance is a share of the mean, and its chance that of the mean alone.
     """
 
     as_of: int
@@ -161,23 +164,43 @@ class Matured:
     auc_interval: tuple[float, float]
     calibration_error: float
     chance: float
+    positives: int
+    value: bool = False
 
     @property
     def enough(self) -> bool:
         """Whether both answers occur often enough to say anything."""
-        return FEWEST <= self.rows * self.came <= self.rows - FEWEST
+        return self.positives >= FEWEST and (self.value or self.rows - self.positives >= FEWEST)
+
+    @property
+    def measure(self) -> str:
+        """What ``auc`` is called."""
+        return "Gini" if self.value else "AUC"
 
     @property
     def off(self) -> bool:
         """Whether the probabilities are off, both visibly and beyond chance."""
-        return self.calibration_error > CALIBRATION_LIMIT and self.chance < UNLIKELY
+        return self.calibration_error > (VALUE_LIMIT if self.value else CALIBRATION_LIMIT) and self.chance < UNLIKELY
 
 
 def matured(as_of: int, version: int, y: Array, probability: Array, rank: Array, seed: int = 0) -> Matured:
     """Return how the scores of one run came true; ``y`` is 0 or 1."""
     bounds = interval(bootstrap(y, {"": Forecast(rank)}, seed, 200)[""]["auc"]) if len(y) else (float("nan"), float("nan"))
     found = float(np.mean(probability)), float(np.mean(y)), auc(y, rank)
-    return Matured(as_of, version, len(y), *found, bounds, calibration_error(y, probability), _hosmer_lemeshow(y, probability))
+    error, chance = calibration_error(y, probability), _hosmer_lemeshow(y, probability)
+    return Matured(as_of, version, len(y), *found, bounds, error, chance, int(y.sum()))
+
+
+def matured_value(as_of: int, version: int, y: Array, expected: Array, rank: Array, seed: int = 0) -> Matured:
+    """Return how the expected values of one run came true; ``y`` is the sum."""
+    from scipy.stats import norm
+
+    forecast = Forecast(rank, expected)
+    found, bounds = value.measures(y, forecast), interval(value.bootstrap(y, {"": forecast}, seed)[""]["gini"])
+    miss = y - expected
+    chance = 2 * float(norm.sf(abs(miss.mean()) / max(float(miss.std()) / np.sqrt(len(y)), 1e-12)))
+    levels = float(expected.mean()), float(y.mean())
+    return Matured(as_of, version, len(y), *levels, found["gini"], bounds, found["off"], chance, int((y > 0).sum()), True)
 
 
 def _hosmer_lemeshow(y: Array, probability: Array) -> float:
@@ -222,11 +245,16 @@ def _by_labels(run: Matured, promised: Sequence[float], moved: Sequence[str]) ->
     of = f"of those scored at {say_instant(run.as_of)[:10]}"
     low, high = run.auc_interval
     if high < promised[0]:
-        return Advice("retrain", f"{of} it ranked with an AUC of {run.auc:.3f} ({low:.3f} to {high:.3f}), promised were {promised[0]:.3f} and more")
+        return Advice(
+            "retrain", f"{of} it ranked with {run.measure} {run.auc:.3f} ({low:.3f} to {high:.3f}), promised were {promised[0]:.3f} and more"
+        )
     if run.off:
-        said = f"said {run.said:.1%}, came true {run.came:.1%}, off by {run.calibration_error:.3f} on average"
+        style = ",.2f" if run.value else ".1%"
+        said = f"said {run.said:{style}}, came true {run.came:{style}}, off by {run.calibration_error:.3f} on average"
         return Advice("recalibrate", f"{of} it ranks as promised, but its probabilities are off: {said}")
-    return Advice("nothing", f"{of} it kept what its forward test promised: AUC {run.auc:.3f}, off by {run.calibration_error:.3f}{_aside(moved)}")
+    return Advice(
+        "nothing", f"{of} it kept what its forward test promised: {run.measure} {run.auc:.3f}, off by {run.calibration_error:.3f}{_aside(moved)}"
+    )
 
 
 def _some(names: Sequence[str]) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from predseg.forecast.aims import POWER, PROBABILITY, Aim, log_shift, logit_shift
 from predseg.forecast.forecaster import Array, Calibration, Linear, sigmoid, signed_log
 from predseg.forecast.sampling import Sample, weights
 
@@ -15,15 +16,6 @@ LINEAR_C, LINEAR_ROWS, ISOTONIC_ROWS = 0.01, 60_000, 5_000
 
 CAUTION = 5
 """k cutoffs move a calibration by the share k / (k + 5) of what they say."""
-
-
-def log_loss(y: Array, raw: Array) -> float:
-    """Return the mean log loss of logits, exact where a probability would round to 0 or 1.
-
-    >>> round(log_loss(np.array([1, 0]), np.array([0.0, -1000.0])), 6)
-    0.346574
-    """
-    return float(np.mean(np.logaddexp(0.0, np.where(y == 1, -raw, raw))))
 
 
 def choose_calibration(parts: Sequence[tuple[Array, Array]]) -> Calibration:
@@ -50,22 +42,16 @@ def choose_calibration(parts: Sequence[tuple[Array, Array]]) -> Calibration:
     return cautious
 
 
+def value_calibration(parts: Sequence[tuple[Array, Array]]) -> Calibration:
+    """Return the calibration of expected values: the level moves by the share k / (k + 5) of what k cutoffs say."""
+    share = len(parts) / (len(parts) + CAUTION)
+    return Calibration("value", intercept=share * float(np.mean([log_shift(y, raw) for raw, y in parts])) if parts else 0.0)
+
+
 def _cautious(parts: Sequence[tuple[Array, Array]]) -> Calibration:
     share = len(parts) / (len(parts) + CAUTION)
     slope = 1 + share * float(np.mean([fit_sigmoid(raw, y).slope - 1 for raw, y in parts]))
-    return Calibration("sigmoid", slope, share * float(np.mean([_shift(slope * raw, y) for raw, y in parts])))
-
-
-def _shift(raw: Array, y: Array) -> float:
-    """What must be added to the logits so that the mean probability is the rate (Newton's method)."""
-    shift = 0.0
-    for _ in range(50):
-        p = sigmoid(raw + shift)
-        step = float(np.mean(p - y) / max(float(np.mean(p * (1 - p))), 1e-12))
-        shift -= max(-2.0, min(2.0, step))
-        if abs(step) < 1e-12:
-            break
-    return shift
+    return Calibration("sigmoid", slope, share * float(np.mean([logit_shift(y, slope * raw) for raw, y in parts])))
 
 
 def _joined(parts: Sequence[tuple[Array, Array]]) -> tuple[Array, Array]:
@@ -102,11 +88,8 @@ def fit_isotonic(raw: Array, y: Array) -> Calibration:
     return Calibration("isotonic", x=tuple(map(float, fitted.X_thresholds_)), y=tuple(map(float, fitted.y_thresholds_)))
 
 
-def fit_linear(known: Sample, matrix: Array, features: Sequence[str], categories: dict[str, tuple[str, ...]]) -> Linear:
-    """Return a logistic regression with L2 on the logs of all features that vary and are no traits."""
-    from sklearn.linear_model import LogisticRegression
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
-
+def fit_linear(known: Sample, matrix: Array, features: Sequence[str], categories: dict[str, tuple[str, ...]], aim: Aim = PROBABILITY) -> Linear:
+    """Return a regression with L2 (logistic, or Tweedie with a log link) on the logs of all features that vary and are no traits."""
     rows = pd.util.hash_array(np.asarray(known.customer).astype(object)) < np.uint64(min(1.0, LINEAR_ROWS / len(known)) * (2.0**64 - 2048))
     z = signed_log(matrix[rows])
     absent = np.isnan(z)
@@ -115,13 +98,26 @@ def fit_linear(known: Sample, matrix: Array, features: Sequence[str], categories
     means, scales = np.nanmean(z, axis=0), np.nanstd(z, axis=0)
     told = np.flatnonzero(absent.mean(axis=0) > 0.001)
     design = np.hstack([np.where(absent, 0.0, (z - means) / scales), absent[:, told]])
-    with threadpool_limits(limits=1):
-        fitted = LogisticRegression(C=LINEAR_C, solver="newton-cholesky").fit(design, known.y[rows], sample_weight=weights(known.cutoff)[rows])
-    coefs, missing = fitted.coef_[0], np.zeros(len(used))
+    coefs, intercept = _regress(design, known.y[rows], weights(known.cutoff)[rows], aim)
+    missing = np.zeros(len(used))
     missing[told] = coefs[len(used) :]
-    return Linear(
-        tuple(features[i] for i in used), _floats(means), _floats(scales), _floats(coefs[: len(used)]), _floats(missing), float(fitted.intercept_[0])
-    )
+    return Linear(tuple(features[i] for i in used), _floats(means), _floats(scales), _floats(coefs[: len(used)]), _floats(missing), intercept)
+
+
+def _regress(design: Array, y: Array, weight: Array, aim: Aim) -> tuple[Array, float]:
+    """Return coefficients and intercept; labels of values are fitted in units of their mean, so that L2 means the same whatever the currency."""
+    from sklearn.linear_model import LogisticRegression, TweedieRegressor
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+    with threadpool_limits(limits=1):
+        if aim is PROBABILITY:
+            fitted = LogisticRegression(C=LINEAR_C, solver="newton-cholesky").fit(design, y, sample_weight=weight)
+            return fitted.coef_[0], float(fitted.intercept_[0])
+        unit = max(float(np.mean(y)), 1e-9)
+        strength = 1 / (LINEAR_C * len(y))
+        tweedie = TweedieRegressor(power=POWER, alpha=strength, link="log", solver="newton-cholesky", max_iter=200)
+        tweedie.fit(design, y / unit, sample_weight=weight)
+    return tweedie.coef_, float(tweedie.intercept_) + float(np.log(unit))
 
 
 def _floats(values: Array) -> tuple[float, ...]:

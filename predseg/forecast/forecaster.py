@@ -7,7 +7,7 @@ block, on their number, on the order of the columns or on the number of threads.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -46,9 +46,10 @@ class Calibration:
 
     Attributes:
         kind: ``identity`` is sigmoid(raw), ``sigmoid`` is sigmoid(slope · raw + intercept), ``isotonic`` is the
-            straight line between the points (``x``, ``y``), flat beyond both ends.
+            straight line between the points (``x``, ``y``), flat beyond both ends. ``value`` is no probability but the
+            expected value exp(raw + intercept), rounded to four places like all money.
         slope: Of ``sigmoid``.
-        intercept: Of ``sigmoid``.
+        intercept: Of ``sigmoid`` and ``value``.
         x: Of ``isotonic``, increasing logits.
         y: Of ``isotonic``, probabilities that never decrease.
 
@@ -56,17 +57,25 @@ class Calibration:
     [0.5]
     """
 
-    kind: Literal["identity", "sigmoid", "isotonic"] = "identity"
+    kind: Literal["identity", "sigmoid", "isotonic", "value"] = "identity"
     slope: float = 1.0
     intercept: float = 0.0
     x: tuple[float, ...] = ()
     y: tuple[float, ...] = ()
 
     def apply(self, raw: Array) -> Array:
-        """Return the probabilities of uncalibrated logits, never decreasing in them."""
+        """Return the probabilities (or expected values) of uncalibrated outputs, never decreasing in them."""
+        if self.kind == "value":
+            return np.asarray(np.round(np.exp(raw + self.intercept), 4))
         if self.kind == "isotonic":
             return np.asarray(np.interp(raw, np.asarray(self.x), np.asarray(self.y)))
         return sigmoid(raw if self.kind == "identity" else self.slope * raw + self.intercept)
+
+    def moved(self, shift: float) -> Calibration:
+        """Return the calibration with a shift added to its output before the link; a curve stays as it is."""
+        if not shift or self.kind == "isotonic":
+            return self
+        return replace(self, kind="sigmoid" if self.kind == "identity" else self.kind, intercept=self.intercept + shift)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values; `from_dict` gives the same calibration back."""
@@ -180,6 +189,11 @@ class Forecaster:
     linear: Linear | None = None
     blend: float = 0.0
     calibration: Calibration = Calibration()
+
+    @property
+    def predicts_value(self) -> bool:
+        """Whether it gives an expected value instead of a probability."""
+        return self.calibration.kind == "value"
 
     def raw(self, frame: pd.DataFrame) -> Array:
         """Return the uncalibrated logit of each row (float64); ranks are taken on this.

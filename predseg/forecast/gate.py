@@ -11,6 +11,10 @@ CALIBRATION_LIMIT = 0.05
 """A calibration error (mean distance of probability and frequency) up to this is calibrated."""
 COMPARED = {"auc": 1, "brier": -1}
 """What must be as good as the champion's, and whether more is better."""
+VALUE_LIMIT = 0.3
+"""The same limit for expected values: the distance over tenths, as a share of the mean."""
+VALUE_COMPARED = {"gini": 1, "deviance": -1}
+"""The same for models that predict a sum."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ def gate(
     allowed stops it either way.
 
     Args:
-        candidate: ``auc``, ``brier`` and ``calibration_error`` on the forward test.
+        candidate: ``auc``, ``brier`` and ``calibration_error`` on the forward test; of an expected value ``gini``, ``deviance`` and ``off``.
         champion: The same of the champion **on the same test**; None when there is none.
         intervals: Of the champion, low and high by metric, both ends included; without one the number itself is the bound.
         flags: Names of leaks that were found.
@@ -81,15 +85,16 @@ def gate(
 
 def _objections(candidate: Mapping[str, float], champion: Mapping[str, float], intervals: Mapping[str, tuple[float, float]]) -> list[str]:
     found = []
-    for metric, sign in COMPARED.items():
-        value, its = candidate.get(metric, float("nan")), champion.get(metric, float("nan"))
+    value = "gini" in candidate
+    for metric, sign in (VALUE_COMPARED if value else COMPARED).items():
+        mine, its = candidate.get(metric, float("nan")), champion.get(metric, float("nan"))
         bound = intervals.get(metric, (its, its))[0 if sign > 0 else 1]
-        if not sign * value >= sign * bound:
+        if not sign * mine >= sign * bound:
             found.append(
-                f"{metric} {value:.4f} is {'below' if sign > 0 else 'above'} {bound:.4f}, the {'low' if sign > 0 else 'high'} end of the champion's interval around {its:.4f}"
+                f"{metric} {mine:.4f} is {'below' if sign > 0 else 'above'} {bound:.4f}, the {'low' if sign > 0 else 'high'} end of the champion's interval around {its:.4f}"
             )
-    error = candidate.get("calibration_error", float("nan"))
-    limit = max(CALIBRATION_LIMIT, champion.get("calibration_error", 0.0))
+    name, most = ("off", VALUE_LIMIT) if value else ("calibration_error", CALIBRATION_LIMIT)
+    error, limit = candidate.get(name, float("nan")), max(most, champion.get(name, 0.0))
     if not error <= limit:
         found.append(f"calibration error {error:.4f} is above {limit:.4f}")
     return found

@@ -12,7 +12,7 @@ from predseg.language.conditions import Prediction
 
 
 def block_labels(block: Block, cutoffs: Sequence[int], prediction: Prediction, known: int) -> Array:
-    """Return int8 (customers, cutoffs): 1 where the predicted statement came true.
+    """Return int8 (customers, cutoffs): 1 where the predicted statement came true; float64, the number, when a sum is predicted.
 
     Args:
         block: Whole histories.
@@ -25,7 +25,8 @@ def block_labels(block: Block, cutoffs: Sequence[int], prediction: Prediction, k
     """
     ends = [c + prediction.horizon for c in cutoffs]
     [values] = evaluate(block, ends, [prediction.measure], known=known)
-    label = compare(values, prediction.comparison).true.astype(np.int8)
+    comparison = prediction.comparison
+    label = values.to_float() if comparison is None else compare(values, comparison).true.astype(np.int8)
     return label if block.owner is None or block.hidden is None else label[_owners(block, block.owner, block.hidden, known)]
 
 

@@ -11,10 +11,12 @@ from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from predseg import __version__
 from predseg.config import Config, Model
 from predseg.errors import ModelError
-from predseg.forecast import dataset, leaks
+from predseg.forecast import dataset, leaks, value
 from predseg.forecast.card import card
 from predseg.forecast.drift import reference
 from predseg.forecast.evaluation import Forecast, baselines, bootstrap, evaluate, importance, interval, measures, rfm_columns
@@ -26,7 +28,7 @@ from predseg.forecast.sampling import Sample, choose_cutoffs
 from predseg.forecast.training import Settings, Trained, train
 from predseg.history.privacy import NOBODY, OptedOut
 from predseg.language.conditions import Did
-from predseg.language.english import say_condition
+from predseg.language.english import say_condition, say_events
 from predseg.language.measures import Window, slug
 from predseg.language.time import say_duration, say_instant
 
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 SAMPLED = 30_000
 """About so many events of whole customers get their features computed again with events of the future appended, at every training."""
 GATED = ("auc", "brier", "calibration_error")
+GATED_VALUE = ("gini", "deviance", "off")
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +107,7 @@ def learn(
     first, last = dataset.span(source.files, as_of)
     cutoffs = choose_cutoffs(first, last, as_of, horizon, model.cutoffs, model.every)
     sample = dataset.labelled(source, model, cutoffs, as_of, dataset.count_customers(source.files))
-    trained = train(sample, Settings(horizon, as_of, model.seed, model.tune))
+    trained = train(sample, Settings(horizon, as_of, model.seed, model.tune, value=model.value))
     found = leaks.judge(model.name, detect(source, model, trained, sample), model.allow, force)
     evaluation, rival = test(trained, model), find_rival(registry, model, trained)
     names = sorted({leak.name for leak in found})
@@ -140,7 +143,12 @@ def _for_registry(config: Config, source: Source, trained: Trained, report: Trai
         as_of=say_instant(report.as_of),
         forecaster=trained.forecaster,
         decision=report.decision,
-        facts={**report.facts, "reference": reference(trained.tested, trained.test.X, report.importance, found["intervals"]["auc"])},
+        facts={
+            **report.facts,
+            "reference": reference(
+                trained.forecaster, trained.test.X, report.importance, found["intervals"]["gini" if trained.tested.predicts_value else "auc"]
+            ),
+        },
         declarations=declare(source.features),
         card=report.card,
         params={k: v for k, v in report.facts.items() if k != "cutoffs"} | {"cutoffs": len(trained.cutoffs)},
@@ -163,7 +171,7 @@ def detect(source: Source, model: Model, trained: Trained, sample: Sample) -> li
     block = next(source.blocks(model, SAMPLED), None)
     moments = sample.cutoffs()
     future = [] if block is None else leaks.future_leaks(block, [moments[0], moments[-1]], source.features, model.seed)
-    alone = leaks.single_feature_leaks(trained.test.X, trained.test.y, [str(name) for name in trained.test.X.columns])
+    alone = leaks.single_feature_leaks(trained.test.X, (trained.test.y > 0).astype(np.int8), [str(name) for name in trained.test.X.columns])
     return [*future, *alone, *leaks.overlap_leaks(_keys(trained.learned), _keys(trained.test), model.predict.horizon)]
 
 
@@ -178,6 +186,9 @@ def test(trained: Trained, model: Model) -> dict[str, Any]:
     learned, held = trained.learned, trained.test
     event = "_or_".join(slug(name) for name in model.predict.measure.events.names)
     columns = rfm_columns([str(name) for name in held.X.columns], event)
+    if model.value:
+        others = value.baselines(learned.y, held.X, columns, model.predict.horizon)
+        return value.evaluate(held.y, _forecast(trained.tested, held), others, seed=model.seed)
     return evaluate(held.y, _forecast(trained.tested, held), baselines(learned.X, learned.y, held.X, columns), seed=model.seed)
 
 
@@ -209,18 +220,19 @@ def find_rival(registry: Registry, model: Model, trained: Trained) -> Rival:
             return Rival(f"version {version} predicts something else")
         if int(bundle.facts["as_of_micros"]) <= int(trained.test.cutoff.max()):
             y, forecast = trained.test.y, _forecast(bundle.forecaster, trained.test)
-            drawn = bootstrap(y, {"champion": forecast}, model.seed)["champion"]
+            drawn = (value.bootstrap if model.value else bootstrap)(y, {"champion": forecast}, model.seed)["champion"]
             bounds = {name: interval(values) for name, values in drawn.items()}
-            return Rival(f"version {version} on the same test", _gated(measures(y, forecast)), bounds)
+            return Rival(f"version {version} on the same test", _gated((value.measures if model.value else measures)(y, forecast)), bounds)
     except ModelError:
         pass  # damaged, or of other features: what was recorded of it still stands
     recorded = next((v.metrics for v in registry.versions(model.name) if v.version == version), {})
-    bounds = {m: (recorded[f"interval/{m}/low"], recorded[f"interval/{m}/high"]) for m in GATED if f"interval/{m}/low" in recorded}
-    return Rival(f"version {version} in its own forward test", {m: recorded[f"test/{m}"] for m in GATED if f"test/{m}" in recorded}, bounds)
+    names = GATED_VALUE if model.value else GATED
+    bounds = {m: (recorded[f"interval/{m}/low"], recorded[f"interval/{m}/high"]) for m in names if f"interval/{m}/low" in recorded}
+    return Rival(f"version {version} in its own forward test", {m: recorded[f"test/{m}"] for m in names if f"test/{m}" in recorded}, bounds)
 
 
 def _gated(found: Mapping[str, Any]) -> dict[str, float]:
-    return {name: float(found[name]) for name in GATED}
+    return {name: float(found[name]) for name in (GATED_VALUE if "gini" in found else GATED)}
 
 
 def statement(model: Model) -> str:
@@ -233,8 +245,10 @@ def statement(model: Model) -> str:
     'who did not do Order Completed, within the next 90 days; asked of those who did Order Completed'
     """
     measure = replace(model.predict.measure, window=Window())
-    says = say_condition(Did(measure, model.predict.comparison))
     among = f"those who {say_condition(model.among)}" if model.among else "everyone known"
+    if model.predict.comparison is None:
+        return f"the sum of {measure.of} over {say_events(measure.events)} within the next {say_duration(model.predict.horizon)}; asked of {among}"
+    says = say_condition(Did(measure, model.predict.comparison))
     return f"who {says}, within the next {say_duration(model.predict.horizon)}; asked of {among}"
 
 
@@ -249,11 +263,13 @@ def describe(model: Model, as_of: int, trained: Trained, fingerprint: str) -> di
         "horizon_micros": model.predict.horizon,
         "cutoffs": [{**c, "cutoff": say_instant(c["cutoff"])} for c in trained.cutoffs],
         "rows": {**rows, "champion": sum(rows.values())},
+        "value": model.value,
         "seed": model.seed,
         "chosen": {
             "trees": trained.chosen.rounds,
             "linear_share": trained.chosen.blend,
             "calibration": trained.chosen.calibration.kind,
+            "season": round(trained.chosen.season, 4),
             **trained.chosen.params,
         },
         "allowed": list(model.allow),

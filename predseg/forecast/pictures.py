@@ -28,10 +28,13 @@ def draw(evaluation: Mapping[str, Any], importance: Mapping[str, float], y: Arra
         rank: The model's logits of it.
         title: Named on every picture, such as ``purchase, forward test of 2011-08-11``.
     """
-    rivals = {name: found["lift_by_decile"] for name, found in evaluation["baselines"].items() if found["auc"] != 0.5}
+    value = "gini" in evaluation["model"]
+    rivals = {
+        name: found["lift_by_decile"] for name, found in evaluation["baselines"].items() if found.get("auc", found.get("gini")) not in (0.5, 0.0)
+    }
     return {
         "gain.png": gain(y, rank, rivals, title),
-        "calibration.png": calibration(evaluation["reliability"], title),
+        "calibration.png": (value_calibration if value else calibration)(evaluation["reliability"], title),
         "importance.png": strengths(importance, title),
     }
 
@@ -43,8 +46,7 @@ def gain(y: Array, rank: Array, rivals: Mapping[str, Sequence[float]], title: st
         axes.plot(np.linspace(0, 100, len(lifts) + 1), np.append(0, 100 * np.cumsum(lifts) / len(lifts)), color=colour, linewidth=1.4, label=name)
     x, found = _gain_curve(y, rank)
     axes.plot(x, found, color=MODEL, linewidth=2.6, label="this model")
-    best = 100 * float(y.mean())
-    axes.plot([0, best, 100], [0, 100, 100], color=QUIET, linewidth=1, linestyle=":", label="perfect knowledge")
+    axes.plot(*_gain_curve(y, y.astype(np.float64)), color=QUIET, linewidth=1, linestyle=":", label="perfect knowledge")
     axes.plot([0, 100], [0, 100], color=QUIET, linewidth=1, linestyle="--", label="at random")
     at = float(np.interp(20, x, found))
     axes.plot([20], [at], "o", color=MODEL, markersize=7)
@@ -58,8 +60,8 @@ def _gain_curve(y: Array, rank: Array) -> tuple[Array, Array]:
     """Corners of the curve in per cent; equal ranks are one straight piece."""
     order = np.argsort(-rank, kind="stable")
     ends = np.flatnonzero(np.append(np.diff(rank[order]) != 0, True))
-    hits = np.cumsum(y[order] == 1)[ends]
-    return np.append(0.0, 100 * (ends + 1) / len(y)), np.append(0.0, 100 * hits / max(int(hits[-1]), 1))
+    hits = np.cumsum(y[order].astype(np.float64))[ends]
+    return np.append(0.0, 100 * (ends + 1) / len(y)), np.append(0.0, 100 * hits / max(float(hits[-1]), 1e-9))
 
 
 def calibration(groups: Sequence[Sequence[float]], title: str = "") -> bytes:
@@ -73,6 +75,18 @@ def calibration(groups: Sequence[Sequence[float]], title: str = "") -> bytes:
     label = f"this model, {len(n)} groups of about {n.mean():,.0f} customers"
     axes.errorbar(100 * said, 100 * came, yerr=bars, fmt="o-", color=MODEL, markersize=6, capsize=3, linewidth=1.3, label=label)
     axes.set(xlim=(0, top), ylim=(0, top), xlabel="probability said (%)", ylabel="came true (%)")
+    axes.legend(loc="upper left", frameon=False, fontsize=10)
+    return _png(figure)
+
+
+def value_calibration(groups: Sequence[Sequence[float]], title: str = "") -> bytes:
+    """Return expected against real mean value, in groups of equal count (count, mean expected, mean real)."""
+    figure, axes = _canvas("Calibration: customers expected to bring so much, how much did they?", title)
+    n, said, came = np.array(groups, dtype=np.float64).T
+    top = 1.08 * max(said.max(), came.max())
+    axes.plot([0, top], [0, top], color=QUIET, linewidth=1, linestyle="--", label="perfect")
+    axes.plot(said, came, "o-", color=MODEL, markersize=6, linewidth=1.3, label=f"this model, {len(n)} groups of about {n.mean():,.0f} customers")
+    axes.set(xlim=(0, top), ylim=(0, top), xlabel="expected value", ylabel="real value, mean")
     axes.legend(loc="upper left", frameon=False, fontsize=10)
     return _png(figure)
 

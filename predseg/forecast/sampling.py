@@ -27,7 +27,7 @@ class Sample:
 
     Attributes:
         X: Features seen at the cutoff.
-        y: int8, 1 where the prediction came true in (cutoff, cutoff + horizon].
+        y: int8, 1 where the prediction came true in (cutoff, cutoff + horizon]; float64, the sum, when a value is predicted.
         cutoff: int64 microseconds.
         customer: Ids.
     """
@@ -103,21 +103,27 @@ def no_room(first_event: int, as_of: int, horizon: int) -> LabelError:
     return LabelError("E504", "cutoffs", message, remedy)
 
 
-def check_labels(y: Array, place: str) -> None:
+def enough(y: Array, value: bool = False) -> bool:
+    """Whether labels can teach: 50 of either answer, or of sums 50 over 0."""
+    positives = int(np.sum(y > 0))
+    return positives >= FEWEST and (value or len(y) - positives >= FEWEST)
+
+
+def check_labels(y: Array, place: str, value: bool = False) -> None:
     """Refuse labels that nothing can be learned from.
 
     Raises:
-        LabelError: E505 none at all, E501 all the same, E502 fewer than 50 of either answer.
+        LabelError: E505 none at all, E501 all the same, E502 fewer than 50 of either answer; of sums, fewer than 50 over 0.
     """
-    positives, rows = int(np.sum(y)), len(y)
-    fewer = min(positives, rows - positives)
+    positives, rows = int(np.sum(y > 0)), len(y)
     if not rows:
         raise LabelError("E505", place, "nobody is eligible", "check `among:` of the model and the event names of the data")
-    if not fewer:
-        answer = "1 (it came true)" if positives else "0 (it never came true)"
+    if not positives or (positives == rows and not value):
+        answer = "0" if value else "1 (it came true)" if positives else "0 (it never came true)"
         raise LabelError("E501", place, f"all {rows:,} are {answer}", "change what is predicted, its horizon, or who is eligible (`among:`)")
-    if fewer < FEWEST:
-        message = f"{positives:,} of {rows:,} are 1 and {rows - positives:,} are 0: at least {FEWEST} of either are needed"
+    if not enough(y, value):
+        found = f"{positives:,} of {rows:,} are over 0" if value else f"{positives:,} of {rows:,} are 1 and {rows - positives:,} are 0"
+        message = f"{found}: at least {FEWEST} {'are needed' if value else 'of either are needed'}"
         raise LabelError("E502", place, message, "predict a longer or shorter `within_next:`, widen `among:`, or load more customers")
 
 

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 
 from predseg.errors import LabelError, UsageError
-from predseg.forecast.fitting import choose_calibration, fit_linear, log_loss
+from predseg.forecast.aims import PROBABILITY, VALUE, Aim
+from predseg.forecast.fitting import choose_calibration, fit_linear, value_calibration
 from predseg.forecast.forecaster import Array, Calibration, Forecaster, encode
-from predseg.forecast.sampling import FEWEST, Sample, check_labels, levels, no_room, sample_customers, weights
-from predseg.language.time import say_instant
+from predseg.forecast.sampling import Sample, check_labels, enough, levels, no_room, sample_customers, weights
+from predseg.language.time import DAY, say_instant
 
 TREES: dict[str, Any] = {
-    "objective": "binary",
     "learning_rate": 0.03,
     "min_data_in_leaf": 30,
     "lambda_l2": 10.0,
@@ -43,6 +43,10 @@ DEFAULT_ROUNDS, DEFAULT_BLEND = 150, 0.25
 """Where no older cutoff can show what is best."""
 FEW_ROWS = 200_000
 """Below, boosters are trained side by side on one core each, and the champion chooses anew; beyond, it takes what the tested model chose."""
+YEAR, NEAR = 365 * DAY, 16 * DAY
+"""How far back the same season is looked for, and how near to that a cutoff must be."""
+SEASON = 0.75
+"""The share of what was missed a year ago that is expected again."""
 PATIENCE = 100
 """Trees without progress after which a fold stops."""
 
@@ -61,6 +65,7 @@ class Settings:
         rounds: The most trees.
         rows: Beyond this many rows settings are chosen on a sample of customers.
         params: LightGBM parameters that replace the defaults.
+        value: Labels are sums, whose expected value is learned; below 0 they count as 0.
     """
 
     horizon: int
@@ -72,17 +77,24 @@ class Settings:
     rounds: int = 600
     rows: int = 100_000
     params: dict[str, Any] = field(default_factory=dict)
+    value: bool = False
+
+    @property
+    def aim(self) -> Aim:
+        """What is fitted."""
+        return VALUE if self.value else PROBABILITY
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """What the newest cutoffs settled: trees, share of the linear member, calibration, LightGBM parameters, and on which evidence."""
+    """What the newest cutoffs settled: trees, share of the linear member, calibration, LightGBM parameters, on which evidence; and the season's shift."""
 
     rounds: int
     blend: float
     calibration: Calibration
     params: dict[str, Any]
     folds: tuple[int, ...] = ()
+    season: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,11 +135,11 @@ def train(sample: Sample, settings: Settings) -> Trained:
             E504 no cutoff a horizon before the test, E505 nobody is eligible.
         UsageError: E220 when ``tune`` is asked for without Optuna.
     """
-    sample = _in_order(sample)
+    sample = _in_order(replace(sample, y=np.maximum(sample.y, 0.0)) if settings.value else sample)
     test_at = _check_sample(sample, settings)
     learned, test = sample.until(test_at, settings.horizon), sample.take(sample.cutoff == test_at)
-    check_labels(learned.y, "training labels")
-    check_labels(test.y, "labels of the forward test")
+    check_labels(learned.y, "training labels", settings.value)
+    check_labels(test.y, "labels of the forward test", settings.value)
     tested, before = fit(learned, replace(settings, as_of=test_at))
     forecaster, chosen = fit(sample, settings, before if len(sample) >= FEW_ROWS else None)
     return Trained(forecaster, chosen, tested, learned, test, _roles(sample, settings.horizon))
@@ -157,7 +169,7 @@ def _roles(sample: Sample, horizon: int) -> tuple[dict[str, Any], ...]:
     for c in moments:
         y = sample.y[sample.cutoff == c]
         role = "test" if c == moments[-1] else "train" if c + horizon <= moments[-1] else "gap"
-        found.append({"cutoff": c, "rows": len(y), "positives": int(y.sum()), "rate": float(y.mean()), "role": role})
+        found.append({"cutoff": c, "rows": len(y), "positives": int((y > 0).sum()), "rate": float(y.mean()), "role": role})
     return tuple(found)
 
 
@@ -172,8 +184,24 @@ def fit(sample: Sample, settings: Settings, chosen: Chosen | None = None) -> tup
     boosters = _boost(
         matrix, known, categories, [{**chosen.params, "seed": 1000 * settings.seed + i} for i in range(_members(len(known)))], chosen.rounds
     )
-    linear = fit_linear(known, matrix, features, categories) if chosen.blend else None
-    return Forecaster(features, boosters, categories, linear, chosen.blend, chosen.calibration), chosen
+    linear = fit_linear(known, matrix, features, categories, settings.aim) if chosen.blend else None
+    forecaster = Forecaster(features, boosters, categories, linear, chosen.blend, chosen.calibration)
+    season = season_shift(forecaster, known, matrix, settings)
+    return replace(forecaster, calibration=chosen.calibration.moved(season)), replace(chosen, season=season)
+
+
+def season_shift(forecaster: Forecaster, known: Sample, matrix: Array, settings: Settings) -> float:
+    """Return how far the level of the coming horizon lies from what features say, judged by the same time of the last year.
+
+    The model does not know the date. Where a cutoff lies a year before ``as_of``, or half a step beside it, three quarters
+    of what the model missed there are expected again; 0 where there is none.
+    """
+    wanted = settings.as_of - YEAR
+    nearest = min(known.cutoffs(), key=lambda cutoff: abs(cutoff - wanted))
+    then = known.cutoff == nearest
+    if abs(nearest - wanted) > NEAR or not enough(known.y[then], settings.value):
+        return 0.0
+    return SEASON * settings.aim.shift(known.y[then], forecaster.raw_matrix(matrix[then]))
 
 
 def _members(rows: int) -> int:
@@ -230,18 +258,14 @@ def folds(known: Sample, settings: Settings) -> list[Fold]:
     found: list[Fold] = []
     for moment in reversed(known.cutoffs()):
         past, future = known.until(moment, settings.horizon), known.take(known.cutoff == moment)
-        if len(found) < settings.folds and _both(past.y) and _both(future.y):
+        if len(found) < settings.folds and enough(past.y, settings.value) and enough(future.y, settings.value):
             found.append(Fold(past, future))
     return found
 
 
-def _both(y: Array) -> bool:
-    return bool(len(y)) and FEWEST <= int(y.sum()) <= len(y) - FEWEST
-
-
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """One fold after training: log loss by number of trees, the trees' logits at any number, the linear member's logits, the truth."""
+    """One fold after training: loss by number of trees, the trees' raw output at any number, the linear member's, the truth."""
 
     curve: Array
     booster: Any
@@ -256,27 +280,29 @@ class Trial:
 
 def choose(known: Sample, settings: Settings, categories: dict[str, tuple[str, ...]]) -> Chosen:
     """Return the settings under which the newest cutoffs were best foretold by the older ones; the defaults when there are none."""
-    params = {**TREES, "num_leaves": _leaves(len(known)), **settings.params}
+    aim = settings.aim
+    params = {**TREES, **aim.objective, "num_leaves": _leaves(len(known)), **settings.params}
     pairs = folds(sample_customers(known, settings.rows), settings)
     if not pairs:
-        return Chosen(min(DEFAULT_ROUNDS, settings.rounds), DEFAULT_BLEND, Calibration(), params)
+        return Chosen(min(DEFAULT_ROUNDS, settings.rounds), DEFAULT_BLEND, value_calibration([]) if settings.value else Calibration(), params)
     if settings.tune:
         params |= _tuned(pairs, settings, categories, params)
     trials = _trials(pairs, settings, categories, params)
     rounds = best_rounds([t.curve for t in trials])
     logits = [(t.trees(rounds), t.linear, t.y) for t in trials]
-    blend = min(BLENDS, key=lambda share: sum(log_loss(y, (1 - share) * trees + share * linear) for trees, linear, y in logits))
+    blend = min(BLENDS, key=lambda share: sum(aim.shifted_loss(y, (1 - share) * trees + share * linear) for trees, linear, y in logits))
     parts = [((1 - blend) * trees + blend * linear, y) for trees, linear, y in logits]
     moments = [int(pair.future.cutoff[0]) for pair in pairs]
     apart = [part for i, part in enumerate(parts) if moments[0] - moments[i] >= i * settings.horizon]
-    return Chosen(rounds, blend, choose_calibration(apart), params, tuple(moments))
+    calibrate = value_calibration if settings.value else choose_calibration
+    return Chosen(rounds, blend, calibrate(apart), params, tuple(moments))
 
 
 def _trials(pairs: Sequence[Fold], settings: Settings, categories: dict[str, tuple[str, ...]], params: dict[str, Any]) -> list[Trial]:
     features = [str(c) for c in pairs[0].past.X.columns]
     found = []
     for pair, (curve, booster, future) in zip(pairs, _grow(pairs, settings, categories, params), strict=True):
-        member = fit_linear(pair.past, encode(pair.past.X, features, categories), features, categories)
+        member = fit_linear(pair.past, encode(pair.past.X, features, categories), features, categories, settings.aim)
         found.append(Trial(curve, booster, future, Forecaster(tuple(features), (), categories, member).raw_matrix(future), pair.future.y))
     return found
 
@@ -284,21 +310,25 @@ def _trials(pairs: Sequence[Fold], settings: Settings, categories: dict[str, tup
 def _grow(
     pairs: Sequence[Fold], settings: Settings, categories: dict[str, tuple[str, ...]], params: dict[str, Any]
 ) -> list[tuple[Array, Any, Array]]:
-    """Return per fold the log loss of its future by number of trees, the booster, and the encoded future."""
+    """Return per fold the loss of its future by number of trees (see `aims`), the booster, and the encoded future."""
     import lightgbm as lgb
 
     features = [str(c) for c in pairs[0].past.X.columns]
-    rows = max(len(pair.past) for pair in pairs)
+    rows, aim = max(len(pair.past) for pair in pairs), settings.aim
 
     def one(pair: Fold) -> tuple[Array, Any, Array]:
         past, future = (encode(part.X, features, categories) for part in (pair.past, pair.future))
         data = _dataset(past, pair.past, categories)
         found: dict[str, Any] = {}
-        asked = {"num_threads": _threads(rows), **params, "seed": 1000 * settings.seed, "metric": "binary_logloss"}
+        asked = {"num_threads": _threads(rows), **params, "seed": 1000 * settings.seed, "metric": "None"}
         watched = lgb.Dataset(future, pair.future.y, reference=data, params=dict(DATASET))
         stop = [lgb.record_evaluation(found), lgb.early_stopping(PATIENCE, verbose=False)]
-        booster = lgb.train(asked, data, settings.rounds, valid_sets=[watched], valid_names=["future"], callbacks=stop)
-        return np.asarray(found["future"]["binary_logloss"]), booster, future
+
+        def loss(said: Array, _: Any) -> tuple[str, float, bool]:
+            return "loss", aim.shifted_loss(pair.future.y, aim.link(said)), False
+
+        booster = lgb.train(asked, data, settings.rounds, valid_sets=[watched], valid_names=["future"], feval=loss, callbacks=stop)
+        return np.asarray(found["future"]["loss"]), booster, future
 
     return _side_by_side(one, pairs, rows)
 

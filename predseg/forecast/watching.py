@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from predseg.forecast.drift import Advice, Matured, Move, compare, matured, recommend
+from predseg.forecast.drift import Advice, Matured, Move, compare, matured, matured_value, recommend
 from predseg.forecast.labels import block_labels
 from predseg.forecast.publishing import SCORES
 
@@ -75,7 +75,8 @@ def _matured_runs(source: Source, store: Store, model: Model, as_of: int) -> Ite
         rows = scored[moment].join(came[moment].rename("y"), how="inner")
         if len(rows):
             y, p, rank = (rows[name].to_numpy() for name in ("y", "probability", "percentile"))
-            yield matured(moment, int(rows["model_version"].iloc[0]), y.astype(np.int8), p, rank)
+            version = int(rows["model_version"].iloc[0])
+            yield matured_value(moment, version, np.maximum(y, 0.0), p, rank) if model.value else matured(moment, version, y, p, rank)
 
 
 def _labels(source: Source, model: Model, moments: list[int], as_of: int) -> pd.DataFrame:

@@ -114,10 +114,13 @@ LAYERS = (All, Any, NoneOf, Some, Holds)
 
 @dataclass(frozen=True)
 class Prediction:
-    """A statement about the future, seen from a cutoff c: the measure over (c, c + horizon] passes the comparison."""
+    """A statement about the future, seen from a cutoff c: the measure over (c, c + horizon] passes the comparison.
+
+    Without a comparison the number itself is predicted: the expected sum.
+    """
 
     measure: Measure  # its window is the horizon, evaluated at c + horizon
-    comparison: Comparison
+    comparison: Comparison | None
     horizon: int
 
 

@@ -61,7 +61,7 @@ def parse_measure(node: Node) -> Measure:
 
 
 def parse_prediction(node: Node) -> Prediction:
-    """Return the prediction of a mapping such as ``{did_not: Order Completed, within_next: 90 days}``."""
+    """Return the prediction of a mapping such as ``{did_not: Order Completed, within_next: 90 days}``; a ``sum`` alone is an expected value."""
     verb = _verb(node, "`predict`", ("did", "did_not"))
     adverbs = ("where", "within_next") if verb == "did_not" else (*PROPERTY_AGGREGATES, *COMPARISONS, "where", "within_next")
     _allowed(node, verb, adverbs)
@@ -71,6 +71,8 @@ def parse_prediction(node: Node) -> Prediction:
     aggregate, of = _aggregate(node)
     measure = Measure(_events(node, node.value[verb]), Window(horizon), aggregate, of)
     comparison = NEVER if verb == "did_not" else _comparison(node)
+    if aggregate == "sum" and comparison is None:
+        return Prediction(measure, None, horizon)
     if comparison is None and aggregate != "count":
         raise ConfigError("E312", node.place, f"a prediction of the {aggregate} needs a threshold", "add a comparison such as `more_than: 100`")
     return Prediction(measure, comparison or AT_LEAST_ONE, horizon)

@@ -164,9 +164,24 @@ def _say_score(condition: c.Score) -> str:
     if condition.change is not None:
         change = condition.change
         moved = "rose" if change.direction == "rises" else "fell"
-        return f"have a {condition.model} probability that {moved} by at least {change.by} within {say_duration(change.within)}"
+        return f"have a {condition.model} {score_noun(condition)} that {moved} by at least {change.by} within {say_duration(change.within)}"
     assert condition.comparison is not None
-    return f"have a {condition.model} probability of {say_comparison(condition.comparison)}"
+    return f"have a {condition.model} {score_noun(condition)} of {say_comparison(condition.comparison)}"
+
+
+def say_score(number: float) -> str:
+    """Return a published score; no probability is over 1, so a greater one is an expected value.
+
+    >>> say_score(0.25), say_score(1234.5)
+    ('probability 0.250', 'expected value 1,234.50')
+    """
+    return f"expected value {number:,.2f}" if number > 1 else f"probability {number:.3f}"
+
+
+def score_noun(condition: c.Score) -> str:
+    """Return what a comparison is with: no probability is over 1, so a greater threshold is one of an expected value."""
+    limits = (condition.comparison.low, condition.comparison.high) if condition.comparison else (condition.change.by if condition.change else 0,)
+    return "score" if any(limit is not None and limit > 1 for limit in limits) else "probability"
 
 
 def _say_ranks(wanted: Comparison | tuple[int, ...]) -> str:

@@ -122,10 +122,10 @@ def _aggregates() -> Schema:
     return {name: _text(f"Measure the {said[name]} of this property instead of counting the events.") for name in PROPERTY_AGGREGATES}
 
 
-def _measured(extra: Iterable[str] = ()) -> list[Schema]:
-    """One comparison, one aggregate, and no aggregate without a comparison."""
+def _measured(extra: Iterable[str] = (), bare: Iterable[str] = ()) -> list[Schema]:
+    """One comparison, one aggregate, and no aggregate without a comparison but for the ``bare`` ones."""
     aggregates = [*PROPERTY_AGGREGATES, *extra]
-    needs = {"if": _some_of(PROPERTY_AGGREGATES), "then": _some_of(COMPARISONS)}
+    needs = {"if": _some_of([a for a in PROPERTY_AGGREGATES if a not in bare]), "then": _some_of(COMPARISONS)}
     return [_one_at_most(COMPARISONS), _one_at_most(aggregates), needs]
 
 
@@ -324,11 +324,13 @@ def _facts() -> Schema:
     score = _object(
         {
             "probability": share | {"description": "The probability."},
+            "value": {"type": "number", "description": "The expected value, of a model that predicts a sum; instead of the probability."},
             "percentile": share | {"description": "1 − h/N, with h of N customers strictly higher."},
             "decile": {"type": "integer", "minimum": 1, "maximum": 10, "description": "1 is the highest tenth."},
         },
         "A score.",
         minProperties=1,
+        allOf=[_one_at_most(["probability", "value"])],
     )
     rank: Schema = {"type": "integer", "minimum": 1, "maximum": 5}
     texts = {"anyOf": [{"type": "string", "pattern": r"\S"}, {"type": "array", "items": {"type": "string", "pattern": r"\S"}}]}
@@ -457,9 +459,9 @@ def _model() -> Schema:
     horizon = _ref("duration", "How far ahead it looks.")
     did = _object(
         {"did": _texts("What will happen."), **_aggregates(), **_comparisons(), "where": _ref("where", _WHERE), "within_next": horizon},
-        "It will happen.",
+        "It will happen; a `sum` without a comparison is an expected value.",
         ["within_next"],
-        allOf=_measured(),
+        allOf=_measured(bare=["sum"]),
     )
     did_not = _object(
         {"did_not": _texts("What will not happen."), "where": _ref("where", _WHERE), "within_next": horizon}, "It will not happen.", ["within_next"]

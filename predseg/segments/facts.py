@@ -20,7 +20,7 @@ from predseg.evaluate.batch import Truth
 from predseg.evaluate.block import Array
 from predseg.forecast.traits import ALWAYS, instants_of, trait_facts
 from predseg.language import conditions as c
-from predseg.language.measures import Comparison
+from predseg.language.measures import SCALE, Comparison
 from predseg.segments.definitions import canonical
 
 PROBABILITY = 10**12
@@ -149,8 +149,8 @@ class Facts:
         return Truth(known & (by >= (low or 0)), ~known)
 
     def _probability(self, condition: c.Score, customers: Array, moments: Array) -> Array:
-        """Return the probability in force in whole 1/10^12, -1 where unknown."""
-        found = np.full(len(customers), -1, np.int64)
+        """Return the score in force in whole 1/10^12 (see `units`), -1 where unknown."""
+        found = np.full(len(customers), -1.0)
         for run, at in self._groups(condition, moments):
             rows = run.rows(customers[at])
             found[at[rows >= 0]] = units(run.columns["probability"])[rows[rows >= 0]]
@@ -194,8 +194,13 @@ class Facts:
 
 
 def units(probability: Array) -> Array:
-    """Return probabilities in whole 1/10^12, rounded half to even."""
-    return np.rint(np.asarray(probability, np.float64) * PROBABILITY).astype(np.int64)
+    """Return published scores in 1/10^12, whole, as float64: probabilities rounded half to even, greater numbers (expected values) as the money they are.
+
+    >>> units(np.array([0.25, 123456.7890])).tolist()
+    [250000000000.0, 1.23456789e+17]
+    """
+    number = np.asarray(probability, np.float64)
+    return np.where(np.abs(number) > 1, np.rint(number * SCALE) * (PROBABILITY // SCALE), np.rint(number * PROBABILITY))
 
 
 def run_key(condition: c.Condition) -> str:

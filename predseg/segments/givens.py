@@ -6,6 +6,7 @@
       - {at: 2026-03-15 09:00, score: {churn: {probability: 0.6, percentile: 0.95}}}
 
 A score is ``probability``, ``percentile`` (1 − h/N with h of N customers strictly higher) and ``decile``, each if wanted.
+An expected value, of a model that predicts a sum, is ``value`` instead of ``probability``.
 A number alone is the probability and, where a rule asks for a rank, the share of customers that score lower, so that 0.9
 is in ``top: 10%``. Ranks are those of a large population without ties. What is not stated is unknown.
 """
@@ -218,8 +219,12 @@ def _stated(node: Node, name: str) -> Stated:
     if not node.is_mapping:
         share = _share(node, f"the score of {name!r}")
         return Stated(probability=share, lower=share)
-    keys = node.mapping(f"the score of {name!r}", ("probability", "percentile", "decile"))
+    keys = node.mapping(f"the score of {name!r}", ("probability", "value", "percentile", "decile"))
+    if "probability" in keys and "value" in keys:
+        raise ConfigError("E343", keys["value"].place, f"the score of {name!r} is a probability or an expected value", "state one of the two")
     shares = {key: _share(keys[key], f"`{key}`") for key in ("probability", "percentile") if key in keys}
+    if "value" in keys:
+        shares["probability"] = keys["value"].number("`value`")
     stated = Stated(**shares, decile=_whole(keys["decile"], "decile", 10) if "decile" in keys else None)
     if stated == Stated():
         raise ConfigError("E343", node.place, f"the score of {name!r} states nothing", "write `{probability: 0.9, percentile: 0.97}` or a number")
@@ -232,7 +237,9 @@ def _stated(node: Node, name: str) -> Stated:
 def _share(node: Node, what: str) -> Decimal:
     number = node.number(what)
     if not 0 <= number <= 1:
-        raise ConfigError("E343", node.place, f"{what} lies between 0 and 1, found {number}", "write for example 0.9")
+        raise ConfigError(
+            "E343", node.place, f"{what} lies between 0 and 1, found {number}", "write for example 0.9; an expected value is `{value: 150}`"
+        )
     return number
 
 

@@ -16,7 +16,7 @@ from predseg.evaluate.block import CORE, IDENTITY
 from predseg.evaluate.reference import Event, Truth
 from predseg.forecast.traits import at_moments
 from predseg.language import conditions as c
-from predseg.language.english import say_comparison, say_filter, say_list, say_value
+from predseg.language.english import say_comparison, say_filter, say_list, say_score, say_value, score_noun
 from predseg.language.measures import Comparison, Value
 from predseg.language.time import parse_instant, say_duration, say_instant
 from predseg.segments.customer import Customer, Found
@@ -339,7 +339,7 @@ class StoreFacts:
     def _score(self, condition: c.Score, at: int, run: Run, row: int) -> Found:
         n, higher, lower = len(run.customers), int(run.ranks[0][row]), int(run.ranks[1][row])
         probability = float(run.columns["probability"][row])
-        says = f"probability {probability:.3f}, rank {higher + 1:,} of {n:,}, by the run of {say_instant(at)}"
+        says = f"{say_score(probability)}, rank {higher + 1:,} of {n:,}, by the run of {say_instant(at)}"
         if condition.change is not None:
             before = self.as_of - condition.change.within
             says += f"; {say_duration(condition.change.within)} earlier {self._probability(condition, before)}"
@@ -350,7 +350,7 @@ class StoreFacts:
         published = [p for p in (tables.partitions("scores") if tables is not None else []) if p <= t]
         run = self.facts.last_run(condition, published)
         row = -1 if run is None else int(run.rows(np.array([self.customer_id], object))[0])
-        return "none was in force" if run is None or row < 0 else f"{float(run.columns['probability'][row]):.3f}"
+        return "none was in force" if run is None or row < 0 else say_score(float(run.columns["probability"][row]))
 
     def _reasons(self, model: str, at: int) -> tuple[str, ...]:
         import pyarrow.compute as pc
@@ -383,8 +383,8 @@ def _score_flip(condition: c.Score, n: int, higher: int, lower: int, truth: Trut
     if condition.change is not None:
         return ""
     assert isinstance(condition.comparison, Comparison)
-    says = f"a probability of {say_comparison(condition.comparison)}"
-    return says if truth is not True else f"a probability not of {say_comparison(condition.comparison)}"
+    noun = score_noun(condition)
+    return f"a {noun} {'not ' if truth is True else ''}of {say_comparison(condition.comparison)}"
 
 
 def _ranks(number: int) -> str:

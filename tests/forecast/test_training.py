@@ -293,3 +293,34 @@ def test_linear_member_is_the_logistic_regression_that_scikit_learn_fitted() -> 
     raw = Forecaster(tuple(names), (), kinds, member).raw(sample.X)
     assert sigmoid(raw).mean() == pytest.approx(np.average(sample.y, weights=weights(sample.cutoff)), abs=0.02)
     assert ev.auc(sample.y, raw) > 0.65 and dict(zip(member.columns, member.coefs, strict=True))["recency"] < 0
+
+
+def test_the_season_of_the_last_year_is_expected_again() -> None:
+    """A world whose level fell by one in the logit at one time of the year: the forecast of that time expects it again, of others not."""
+    cutoffs = [k * H for k in range(1, 15)]
+    low = 3 * H
+    sample = world(400, 3, cutoffs)
+    rng = np.random.default_rng(0)
+    y = (rng.random(len(sample)) < sigmoid(truth(sample.X) - 1.5 * (sample.cutoff == low))).astype(np.int8)
+    sample = replace(sample, y=y)
+    level = {}
+    for as_of in (low + 365 * DAY, low + 365 * DAY + 2 * H):
+        forecaster, chosen = training.fit(sample, Settings(horizon=H, as_of=as_of, rounds=60))
+        level[as_of] = chosen.season
+        plain = chosen.calibration.apply(forecaster.raw(sample.X[:400]))
+        assert np.sign((forecaster.probability(sample.X[:400]) - plain).mean()) == np.sign(chosen.season)
+    assert level[low + 365 * DAY] < -0.6 and abs(level[low + 365 * DAY + 2 * H]) < 0.25
+
+
+def test_without_a_year_no_season_is_guessed(trained: Trained) -> None:
+    assert trained.chosen.season == 0.0
+
+
+def test_the_level_of_a_fold_does_not_choose_the_trees() -> None:
+    """All labels of the newest cutoffs are rarer: the number of trees stays, where the plain loss would stop at once."""
+    sample = world(400, 5)
+    rare = replace(
+        sample, y=np.where((sample.cutoff > CUTOFFS[2]) & (np.random.default_rng(1).random(len(sample)) < 0.6), 0, sample.y).astype(np.int8)
+    )
+    kept = training.choose(rare, SETTINGS, levels(rare.X))
+    assert kept.rounds > 100, "by the plain loss it would be 70"

@@ -24,6 +24,7 @@ SENTENCES = {
     "{trait: {email: {exists: true}}}": "have an email",
     "{cluster: {personas: [b, a]}}": "belong to a or b of personas",
     "{score: churn, at_least: 0.5}": "have a churn probability of at least 0.5",
+    "{score: spend, more_than: 100}": "have a spend score of more than 100",
     "{score: churn, top: 10%}": "are in the top 10% by churn score",
     "{score: churn, bottom: 2.50%}": "are in the bottom 2.5% by churn score",
     "{score: churn, top: 100%}": "are in the top 100% by churn score",

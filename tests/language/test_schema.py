@@ -263,7 +263,7 @@ BAD_PROJECTS = (
     ("{did: A, days_since: first}", "{did_not: A}"),
     ("purchase:", "my purchase:"),
     (", within_next: 30 days", ""),
-    ("more_than: 10, ", ""),
+    ("sum: value, more_than: 10, ", "avg: value, "),
     ("cutoffs: 3", "cutoffs: 1"),
     ("seed: 1", "seed: -1"),
     ("among: {all: [{did: A}", "among: {all: [{score: churn, top: 10%}"),
