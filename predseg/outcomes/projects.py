@@ -10,17 +10,22 @@ import numpy as np
 from predseg.config import Config
 from predseg.errors import UsageError, nearest
 from predseg.language.documents import NEVER
-from predseg.language.time import DAY, YEAR, say_instant
+from predseg.language.time import DAY, WEEK, YEAR, say_instant
 from predseg.outcomes.deliveries import DELIVERED, Deliveries, read_deliveries
-from predseg.outcomes.engagement import Engagement, engagement
+from predseg.outcomes.engagement import SETTLED, Engagement, engagement
 from predseg.outcomes.experiments import Plan, Result, Units, analyse, group_shares, plan
 from predseg.outcomes.log import Log, read_log
+from predseg.outcomes.tuning import Tuning, clicks, conversions, mail_days, tune, usual_layers
+from predseg.outcomes.variations import variations
 from predseg.segments.definitions import Segment
 from predseg.segments.designs import in_force_since
+from predseg.segments.edits import diff
 from predseg.segments.memberships import Ledger
 from predseg.segments.workspace import Workspace
 
 ORDER = "Order Completed"
+CLICKS, CONVERSIONS = "clicks", "conversions"
+FEWEST_MOMENTS = 6
 RECENT = 90 * DAY
 
 
@@ -88,6 +93,61 @@ def deliveries(workspace: Workspace, as_of: int, *, goal: str | None = None, wit
         within=within or declared.within,
         campaign=declared.campaign,
         present=tuple(workspace.vocabulary.properties or ()),
+    )
+
+
+def tuned(
+    workspace: Workspace,
+    name: str,
+    as_of: int,
+    *,
+    aim: str = CLICKS,
+    last: int = YEAR,
+    goal: str | None = None,
+    within: int = 30 * DAY,
+    keep: float = 0.5,
+) -> Tuning:
+    """Say which change of a rule would have raised its rate, on history.
+
+    Args:
+        workspace: The project's segments.
+        name: The segment.
+        as_of: The moment of looking.
+        aim: clicks, of the messages delivered to members; or conversions, of members at every week to the goal.
+        last: How far back.
+        goal: Of conversions; by default `goal_of`.
+        within: Of conversions: how long after the moment.
+        keep: A change must keep this share of the present tries.
+
+    Raises:
+        UsageError: E220 no such segment, E226 nothing was delivered or nobody did the goal, E228 too little history.
+    """
+    segment = workspace.segment(name)
+    if aim == CLICKS:
+        check_occurred(workspace, "tune", DELIVERED)
+        sent = deliveries(workspace, as_of - SETTLED)
+        moments = [day for day in mail_days(sent) if day > as_of - last]
+        tries = clicks(sent, moments)
+    else:
+        log = goal_log(workspace, goal or goal_of(workspace.config), as_of)
+        moments = list(range(as_of - within - (last - within) // WEEK * WEEK, as_of - within + 1, WEEK))
+        tries = conversions(log, moments, within)
+    if len(moments) < FEWEST_MOMENTS:
+        found = f"there are {len(moments)} {'days with deliveries' if aim == CLICKS else 'weeks'} to look at, expected at least {FEWEST_MOMENTS}"
+        raise UsageError("E228", name, found, "look further back with --last, or later")
+    texts = workspace.texts()
+    tried = variations(segment, workspace.segments, texts, usual_layers(workspace.segments, name))
+    return tune(
+        workspace.files,
+        workspace.segments,
+        name,
+        tried,
+        moments,
+        tries,
+        workspace.facts(workspace.ledger()),
+        lambda v: diff(texts, [v.edit]),
+        listed=workspace.listed(),
+        keep=keep,
     )
 
 

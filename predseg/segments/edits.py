@@ -12,7 +12,7 @@ from typing import Any
 
 from predseg.language.yaml import Node
 
-_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_ .%-]*")
+_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_ .%-]*|[0-9]+ [a-z]+( ago)?|[0-9]+(\.[0-9]+)?%")
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,14 @@ def test_what_a_user_reads(shop: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert "mail 5" in said and "mail 0" not in said and "from 2026-01-19" in said
 
 
+def test_a_rule_with_too_little_behind_it_is_left_as_it_is(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["tune", "readers", "--as-of", "2026-03-01"]) == 0
+    said = capsys.readouterr().out
+    assert "readers: clicks of deliveries to members; looked for from 2026-01-05" in said and "no change holds up" in said and "as it is" in said
+    found = ask(capsys, "tune", "readers", "--for", "conversions", "--within", "3d", "--last", "60d", "--as-of", "2026-03-01")
+    assert found["proposal"] is None and found["searched"]["tried"] > 0
+
+
 @pytest.mark.parametrize(
     ("command", "code"),
     [
@@ -76,6 +84,10 @@ def test_what_a_user_reads(shop: Path, capsys: pytest.CaptureFixture[str]) -> No
         ("engagement nobody", "E220"),
         ("engagement --goal Oder", "E226"),
         ("engagement --last long", "E203"),
+        ("tune readers --for fun", "E229"),
+        ("tune readers --last 20d", "E228"),
+        ("tune nobody", "E220"),
+        ("tune readers --keep 2", "E204"),
         ("segment --from 2000-01-01 --every 1m", "E223"),
         ("segment --from 2026-01-01 --every never", "E203"),
     ],
