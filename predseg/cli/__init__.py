@@ -4,3 +4,5 @@ from predseg.cli import commands, engagement, experiments, latent, monitoring, p
 from predseg.cli.frame import main
 
 __all__ = ["commands", "engagement", "experiments", "latent", "main", "monitoring", "people", "rules", "segments", "tuning"]
+from predseg.cli import commands, engagement, experiments, latent, live, monitoring, people, rules, segments
+__all__ = ["commands", "engagement", "experiments", "latent", "live", "main", "monitoring", "people", "rules", "segments"]

@@ -13,64 +13,18 @@ from __future__ import annotations
 
 from bisect import bisect_right, insort
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
-from typing import NamedTuple, Protocol
 
-from predseg.evaluate.leaves import NEVER, TRUE, UNKNOWN, Folded, Hit, Kept, Person, Said
-from predseg.evaluate.program import Program
-from predseg.evaluate.reference import Truth
-from predseg.language import conditions as c
+from predseg.evaluate.leaves import NEVER, TRUE, UNKNOWN, Folded, Kept, Person, Said
+from predseg.evaluate.program import Change, Facts, Program, Row
 from predseg.language.measures import Value
 from predseg.language.time import DAY
 
 BEGINNING = -(2**61)
 LATENESS = 30 * DAY
 """Corrections are possible for events that come up to this long behind the clock."""
-
-
-class Change(NamedTuple):
-    """A customer entered or left a segment at an instant; ``n`` counts its changes there, under this definition."""
-
-    change: str  # entered | left
-    segment: str
-    customer_id: str
-    at: int
-    definition: str
-    correction: bool = False
-    n: int = 0
-
-
-class Facts(Protocol):
-    """Answers what does not follow from events: step functions of time, for one customer."""
-
-    def truth(self, condition: c.Condition, customer_id: str, t: int) -> Truth:
-        """Decide a condition at t."""
-        ...
-
-    def next_change(self, condition: c.Condition, customer_id: str, t: int) -> int | None:
-        """Return the first known instant after t at which it can change for the customer."""
-        ...
-
-    def known_since(self, customer_id: str) -> int | None:
-        """Return from when the customer is known without an event; None is never."""
-        ...
-
-
-class Row(NamedTuple):
-    """An event as it is kept: visible from, its own time, where it belongs, and under whom it came."""
-
-    visible: int
-    time: int
-    hits: tuple[Hit, ...]
-    customer_id: str | None
-    anonymous_id: str | None
-
-    @property
-    def link(self) -> bool:
-        """Whether it joins an anonymous visitor to a customer."""
-        return self.customer_id is not None and self.anonymous_id is not None
 
 
 # customers
@@ -101,10 +55,13 @@ class Engine:
         facts: What is known beside events.
         clock: What was decided before: events visible up to then are history.
         lateness: How far behind the clock an event may come and still correct what was said (microseconds).
+        recall: Fetches what is kept elsewhere of an id that is not in memory, and says whether there was any.
     """
 
-    def __init__(self, program: Program, facts: Facts, clock: int = BEGINNING, lateness: int = LATENESS) -> None:
-        self.program, self.facts, self.clock, self.lateness = program, facts, clock, lateness
+    def __init__(
+        self, program: Program, facts: Facts, clock: int = BEGINNING, lateness: int = LATENESS, recall: Callable[[Engine, str], bool] | None = None
+    ) -> None:
+        self.program, self.facts, self.clock, self.lateness, self.recall = program, facts, clock, lateness, recall
         self.people: dict[str, Person] = {}
         self.own: dict[str, Origin] = {}
         self.anonymous: dict[str, Origin] = {}
@@ -113,6 +70,8 @@ class Engine:
         self._waiting: list[Row] = []
         self._timers: list[tuple[int, str]] = []
         self._changes: list[Change] = []
+        self.touched: set[str] = set()
+        self.relinked: set[str] = set()
         self._everything = tuple(range(len(program.rules)))
 
     # in
@@ -130,9 +89,7 @@ class Engine:
             name: What happened.
             properties: More about it; numbers are `decimal.Decimal`.
         """
-        if customer_id == anonymous_id:
-            customer_id = None
-        return self.put(Row(visible, time, self.program.hits(name, time, properties), customer_id, anonymous_id))
+        return self.put(self.row(customer_id, anonymous_id, time, visible, name, properties))
 
     def too_late(self, visible: int) -> bool:
         """Whether an event that counts from then comes too long behind the clock: what it would correct is no longer kept."""
@@ -149,16 +106,41 @@ class Engine:
             insort(waiting, row, key=lambda r: r.visible)
         return []
 
+    def row(self, customer_id: str | None, anonymous_id: str | None, time: int, visible: int, name: str, properties: Mapping[str, Value]) -> Row:
+        """Return an event as it is kept; arguments as of `add`."""
+        own = None if customer_id == anonymous_id else customer_id
+        return Row(visible, time, self.program.hits(name, time, properties), own, anonymous_id)
+
+    def take_back(self, row: Row) -> list[Change]:
+        """Forget an event as if it had never come; return corrections when it counted already."""
+        if row in self._waiting:
+            self._waiting.remove(row)
+            return []
+        origin = self._origin(row)
+        if row in origin.rows:
+            origin.rows.remove(row)
+        if origin.since == row.visible:
+            origin.since = min((r.visible for r in origin.rows), default=NEVER)
+        return self._corrected(row)
+
     def know(self, customer_id: str, since: int) -> None:
         """Say that a customer is known from an instant on without an event."""
-        person = self._person(customer_id)
+        person = self.person(customer_id)
         if not person.known:
             self._wake(person, max(since, BEGINNING + 1))
+
+    def schedule(self, timers: Iterable[tuple[int, str]]) -> None:
+        """Set the timers of customers, known or kept elsewhere: (instant, customer_id)."""
+        for at, customer_id in timers:
+            if customer_id in self.people:
+                self._wake(self.people[customer_id], at)
+            else:
+                heappush(self._timers, (at, customer_id))
 
     def touch(self, customers: Iterable[str], at: int, leaves: Sequence[int]) -> None:
         """Say that facts of these customers may change at an instant after the clock."""
         for customer_id in customers:
-            person = self._person(customer_id)
+            person = self.person(customer_id)
             for leaf in leaves:
                 person.due[leaf] = min(person.due[leaf], at)
             self._wake(person, at)
@@ -208,20 +190,24 @@ class Engine:
         timers = self._timers
         while timers and timers[0][0] <= t:
             due, customer_id = heappop(timers)
-            person = self.people.get(customer_id)
-            if person is not None and person.scheduled == due:
+            person = self.person(customer_id)
+            if person.scheduled == due:
                 person.scheduled = NEVER
                 dirty.setdefault(customer_id, set())
         for customer_id in sorted(dirty) if len(dirty) > 1 else dirty:
             self._evaluate(self.people[customer_id], t, dirty[customer_id])
 
     def _arrive(self, row: Row, t: int, dirty: dict[str, set[int] | None]) -> None:
-        self._remember(row)
         own = row.customer_id
         if own is None:
             anonymous = str(row.anonymous_id)
             own = self.owners[anonymous][1] if anonymous in self.owners else anonymous
-        person = self.people.get(own) or self._person(own)
+        person = self.people.get(own) or self.person(own)
+        if self.recall is not None:
+            ids = [one for one in (row.customer_id, row.anonymous_id) if one is not None]
+            self._fetch(*ids)
+            self.touched.update(ids)
+        self._remember(row)
         if row.hits or not person.known:
             leaves = dirty.setdefault(own, set())
             for stream, values in row.hits:
@@ -234,6 +220,8 @@ class Engine:
 
     def _evaluate(self, person: Person, t: int, dirty: set[int] | None) -> None:
         """Answer again what may have changed, and say what did; None is everything."""
+        if self.recall is not None:
+            self.touched.add(person.id)
         program, truth, due = self.program, person.truth, person.due
         rules: Iterable[int]
         if dirty is None or not person.known:
@@ -277,13 +265,32 @@ class Engine:
 
     # who
 
-    def _person(self, customer_id: str) -> Person:
+    def person(self, customer_id: str) -> Person:
+        """Return a customer, a new one when nothing is known of it."""
         person = self.people.get(customer_id)
+        if person is None and self.recall is not None and self.recall(self, customer_id):
+            person = self.people[customer_id]
         if person is None:
             program = self.program
             person = self.people[customer_id] = Person(customer_id, len(program.streams), len(program.conditions), len(program.rules))
             person.truth[:] = program.blank
         return person
+
+    def _fetch(self, *ids: str | None) -> None:
+        """Bring ids into memory that are kept elsewhere."""
+        for one in ids if self.recall is not None else ():
+            if one is not None and one not in self.people:
+                self.person(one)
+
+    def settle(self, person: Person) -> None:
+        """Answer every condition of a customer as things stand at the clock, after its streams were filled."""
+        self._rebuild(person)
+        person.known = self._known(person, self.clock)
+        for leaf in range(len(person.truth)):
+            if leaf in self.program.about_events:
+                person.truth[leaf], person.due[leaf] = self.program.about_events[leaf](person, self.clock)
+            else:
+                person.truth[leaf] = self._fact(person, leaf, self.clock)
 
     def _known(self, person: Person, t: int) -> bool:
         """Whether anything is known of the customer that did not join another one."""
@@ -310,7 +317,7 @@ class Engine:
             origin.rows.append(row)
             origin.since = min(origin.since, row.visible)
 
-    def _tie(self, row: Row) -> None:
+    def tie(self, row: Row) -> None:
         """Remember that two ids came together."""
         self.own.setdefault(str(row.customer_id), Origin()).links.add(str(row.anonymous_id))
         self.anonymous.setdefault(str(row.anonymous_id), Origin()).links.add(str(row.customer_id))
@@ -318,22 +325,25 @@ class Engine:
     def _link(self, row: Row, t: int, dirty: dict[str, set[int] | None]) -> None:
         """Join an anonymous visitor to a customer: it leaves everything, the customer is evaluated on the united history."""
         owner, anonymous = str(row.customer_id), str(row.anonymous_id)
-        self._tie(row)
+        self._fetch(owner, anonymous)
+        self.tie(row)
         if anonymous in self.owners:
             if self.owners[anonymous][1] != owner:
                 self.refused.append(row)
             return
         self.owners[anonymous] = (t, owner)
+        self.relinked.add(anonymous)
         if anonymous in self.anonymous and self.anonymous[anonymous].since <= t:
             for customer_id in (owner, anonymous):
-                self._rebuild(self._person(customer_id))
+                self._rebuild(self.person(customer_id))
                 dirty[customer_id] = None
 
     def _rebuild(self, person: Person) -> None:
         """Fill the streams of a customer from what came under its ids."""
         kept: list[Kept | None] = [None] * len(person.kept)
+        self._fetch(*(joined := self._anonymous_of(person.id)))
         mine = [self.own.get(person.id)]
-        mine += [self.anonymous.get(a) for a in self._anonymous_of(person.id)]
+        mine += [self.anonymous.get(a) for a in joined]
         for origin in mine:
             for stream, folded in origin.folded.items() if origin is not None else ():
                 at = kept[stream] or Kept(len(self.program.streams[stream].columns))
@@ -356,22 +366,27 @@ class Engine:
 
     def _correct(self, row: Row) -> list[Change]:
         """Evaluate anew whom an event concerns that belongs before what was decided; return the difference to what was said."""
+        self._fetch(row.customer_id, row.anonymous_id)
         if row.link:
-            self._tie(row)
+            self.tie(row)
         origin = self._origin(row)
         insort(origin.rows, row, key=lambda r: r.visible)
         origin.since = min(origin.since, row.visible)
+        return self._corrected(row)
+
+    def _corrected(self, row: Row) -> list[Change]:
+        """Return what has to be said after the rows of whom a row concerns have changed."""
         ids = self._component(str(row.customer_id or row.anonymous_id))
         fresh = self._again(ids)
-        for anonymous in ids:
-            self.owners.pop(anonymous, None)
+        self.relinked |= {anonymous for anonymous in ids if self.owners.pop(anonymous, None) is not None} | set(fresh.owners)
         self.owners |= fresh.owners
         self.refused += [r for r in fresh.refused if r is row]
         found: list[Change] = []
+        self.touched |= ids
         for customer_id in sorted(ids):
             if customer_id in self.people or customer_id in fresh.people:
-                person = fresh._person(customer_id)
-                found += self._differences(self._person(customer_id), person, row.visible)
+                person = fresh.person(customer_id)
+                found += self._differences(self.person(customer_id), person, row.visible)
                 person.scheduled = NEVER
                 self.people[customer_id] = person
                 self._wake(person, min(person.due, default=NEVER))
@@ -382,6 +397,7 @@ class Engine:
         found, waiting = {customer_id}, [customer_id]
         while waiting:
             one = waiting.pop()
+            self._fetch(one)
             for origins in (self.own, self.anonymous):
                 more = (origins[one].links if one in origins else set()) - found
                 found |= more
@@ -399,10 +415,10 @@ class Engine:
                     theirs[customer_id] = Origin([], origin.folded, origin.since if dropped else NEVER)
                     rows += origin.rows
                     if dropped:
-                        fresh._wake(fresh._person(customer_id), origin.since)
+                        fresh._wake(fresh.person(customer_id), origin.since)
             if (since := self.facts.known_since(customer_id)) is not None:
                 fresh.know(customer_id, since)
-            fresh._rebuild(fresh._person(customer_id))
+            fresh._rebuild(fresh.person(customer_id))
         for row in sorted(rows, key=lambda r: r.visible):
             fresh.put(row)
         fresh.advance(self.clock)
@@ -448,6 +464,10 @@ class Engine:
             for origin in origins.values():
                 if origin.rows and origin.rows[0].visible < horizon:
                     self._prune_origin(origin, horizon)
+
+    def evict(self) -> None:
+        """Let go of all customers: they are kept elsewhere and fetched again when they are needed."""
+        self.people, self.own, self.anonymous = {}, {}, {}
 
     def _prune_stream(self, person: Person, number: int, kept: Kept) -> None:
         stream = self.program.streams[number]

@@ -1,11 +1,13 @@
-"""Live rules, compiled: equal conditions become one leaf, equal declarations of events one stream."""
+"""What goes into the live executor and what comes out; and its rules, compiled: equal conditions become one leaf, equal declarations of events one stream."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 from predseg.evaluate.leaves import FALSE, TRUE, UNKNOWN, Hit, Person, Stream, Streams, compile_did, route, steps
+from predseg.evaluate.reference import Truth
 from predseg.language import conditions as c
 from predseg.language.measures import Value
 
@@ -17,6 +19,49 @@ class Rule:
     name: str
     match: c.Condition
     definition: str = ""
+
+
+class Change(NamedTuple):
+    """A customer entered or left a segment at an instant; ``n`` counts its changes there, under this definition."""
+
+    change: str  # entered | left
+    segment: str
+    customer_id: str
+    at: int
+    definition: str
+    correction: bool = False
+    n: int = 0
+
+
+class Facts(Protocol):
+    """Answers what does not follow from events: step functions of time, for one customer."""
+
+    def truth(self, condition: c.Condition, customer_id: str, t: int) -> Truth:
+        """Decide a condition at t."""
+        ...
+
+    def next_change(self, condition: c.Condition, customer_id: str, t: int) -> int | None:
+        """Return the first known instant after t at which it can change for the customer."""
+        ...
+
+    def known_since(self, customer_id: str) -> int | None:
+        """Return from when the customer is known without an event; None is never."""
+        ...
+
+
+class Row(NamedTuple):
+    """An event as it is kept: visible from, its own time, where it belongs, and under whom it came."""
+
+    visible: int
+    time: int
+    hits: tuple[Hit, ...]
+    customer_id: str | None
+    anonymous_id: str | None
+
+    @property
+    def link(self) -> bool:
+        """Whether it joins an anonymous visitor to a customer."""
+        return self.customer_id is not None and self.anonymous_id is not None
 
 
 Decide = Callable[[bytearray, list[int | None]], int]

@@ -111,7 +111,7 @@ class Facts:
         found: set[int] = set()
         for part in c.walk(condition):
             if isinstance(part, c.Score | c.Rfv | c.Cluster):
-                runs = self._published(part)
+                runs = self.published(part)
                 found |= {*runs, *(r + part.change.within for r in runs if isinstance(part, c.Score) and part.change)}
             elif isinstance(part, c.In):
                 _, entered, left = self.members.get(part.segment, (None, (), ()))
@@ -129,7 +129,8 @@ class Facts:
         timed = (at >= 0) & (visible > ALWAYS)
         return at[timed], visible[timed]
 
-    def _published(self, condition: c.Condition) -> list[int]:
+    def published(self, condition: c.Condition) -> list[int]:
+        """Return, ascending, the runs that may hold what a condition asks for."""
         name = "scores" if isinstance(condition, c.Score) else "rfv" if isinstance(condition, c.Rfv) else "clusters"
         return self.tables.partitions(name) if self.tables is not None and self.tables.exists(name) else []
 
@@ -138,7 +139,7 @@ class Facts:
         for run, at in self._groups(condition, moments):
             rows = run.rows(customers[at])
             chosen = at[rows >= 0]
-            true[chosen], unknown[chosen] = _accepted(condition, run)[rows[rows >= 0]], False
+            true[chosen], unknown[chosen] = accepted(condition, run)[rows[rows >= 0]], False
         return Truth(true, unknown)
 
     def _change(self, condition: c.Score, change: c.Change, customers: Array, moments: Array) -> Truth:
@@ -159,7 +160,7 @@ class Facts:
     def _groups(self, condition: c.Condition, moments: Array) -> Iterable[tuple[Run, Array]]:
         """Yield each run that is in force at some of the moments, with the positions of those."""
         moments = np.asarray(moments, np.int64)
-        published = self._published(condition)
+        published = self.published(condition)
         for moment in np.unique(moments):
             run = self.last_run(condition, published[: bisect_right(published, int(moment))])
             if run is not None:
@@ -212,7 +213,7 @@ def run_key(condition: c.Condition) -> str:
     return condition.model
 
 
-def _accepted(condition: c.Condition, run: Run) -> Array:
+def accepted(condition: c.Condition, run: Run) -> Array:
     """Return bool (N): who of a run passes."""
     n = len(run.customers)
     if isinstance(condition, c.Cluster):

@@ -68,7 +68,7 @@ BUGS = (
     # identities
     Bug("an anonymous visitor stays one", "live", "self.owners[anonymous] = (t, owner)\n", "pass\n"),
     Bug("the visitor stays a member", "live", "for customer_id in (owner, anonymous):", "for customer_id in (owner,):"),
-    Bug("the customer does not get the history", "live", "mine += [self.anonymous.get(a) for a in self._anonymous_of(person.id)]\n", "pass\n"),
+    Bug("the customer does not get the history", "live", "mine += [self.anonymous.get(a) for a in joined]\n", "pass\n"),
     Bug(
         "links come after what else happens",
         "live",
@@ -112,8 +112,8 @@ EQUIVALENT = (
     Bug(
         "a stale timer is no reason to sleep",
         "live",
-        "if person is not None and person.scheduled == due:",
-        "if person is not None:",
+        "if person.scheduled == due:",
+        "if True:",
         "waking without a change says nothing",
     ),
     Bug(

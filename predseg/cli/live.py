@@ -1,0 +1,154 @@
+"""The live engine over a file or a pipe: rows in as lines of JSON, changes of membership out as lines of JSON."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
+
+import typer
+
+from predseg.cli.frame import Answer, Run, command
+
+if TYPE_CHECKING:
+    from predseg.evaluate.program import Change
+    from predseg.live.loop import Loop
+    from predseg.project import Project
+
+BATCH = 1_000
+CLOCKS = ("event", "wall")
+
+
+@command("live", "predseg live events.jsonl", "predseg live - --clock wall --durable")
+def live(
+    run: Run,
+    source: Annotated[str, typer.Argument(metavar="[FILE|-]", help="Lines of JSON, an event each; `-` is standard input.")] = "-",
+    clock: Annotated[str, typer.Option("--clock", metavar="event|wall", help="Time is that of the events, or that of the world.")] = "event",
+    durable: Annotated[bool, typer.Option("--durable", help="Keep state and what is due in the store, and go on from there.")] = False,
+    new: Annotated[bool, typer.Option("--new", help="Begin with nothing known; else with the project's events before the first line.")] = False,
+) -> Answer:
+    """Print who enters and leaves live segments, event by event and by the clock alone."""
+    from predseg.errors import UsageError, nearest
+    from predseg.live import lines
+
+    if clock not in CLOCKS:
+        raise UsageError("E203", "--clock", f"no such clock: {clock!r}", nearest(clock, CLOCKS))
+    project = run.project()
+    said: list[dict[str, Any]] = []
+    out = _Out(said if run.json else None)
+    with _opened(source) as file:
+        rows = lines.rows(file)
+        first = next(rows, None)
+        loop = _loop(project, first, clock == "event", durable and not run.dry_run, new)
+        try:
+            _play(loop, _with(first, rows), clock, out, _end(run))
+        finally:
+            loop.close()
+    counts = dict(loop.counts)
+    if counts.get("quarantined"):
+        run.note(f"warning: {counts['quarantined']:,} of {sum(counts.values()):,} lines were put aside: {'; '.join(_reasons(loop.reasons))}")
+    if not loop.engine.program.rules:
+        run.note("warning: the project has no live segments: write `refresh: live` in a rule")
+    return Answer({"changes": said, "rows": counts, "reasons": _reasons(loop.reasons)})
+
+
+def _play(loop: Loop, rows: Iterable[Any], clock: str, out: _Out, end: int | None) -> None:
+    """Feed rows one after the other; the clock follows the events, or the world. What is durable is said after it is written."""
+    from predseg.project import clock as now
+
+    unsaid: list[Change] = []
+    for number, row in enumerate(rows, 1):
+        if clock == "wall":
+            out(loop.feed([row if isinstance(row, bytes) else {"received_at": now(), **row}], now()).changes)
+            continue
+        unsaid += loop.follow(row, now())
+        if loop.state is None or number % BATCH == 0:
+            loop.commit((), now())
+            out(unsaid)
+            unsaid = []
+    last = loop.tick(end if end is not None else loop.clock_of_events if clock == "event" else now())
+    out([*unsaid, *last])
+
+
+class _Out:
+    """Prints changes, or collects them."""
+
+    def __init__(self, collected: list[dict[str, Any]] | None) -> None:
+        self.collected = collected
+
+    def __call__(self, changes: Sequence[Change]) -> None:
+        for change in changes:
+            if self.collected is not None:
+                self.collected.append(_plain(change))
+            else:
+                import orjson
+
+                sys.stdout.write(orjson.dumps(_plain(change)).decode() + "\n")
+        if changes and self.collected is None:
+            sys.stdout.flush()
+
+
+def _plain(change: Change) -> dict[str, Any]:
+    from predseg.language.time import say_instant
+
+    return {
+        "change": change.change,
+        "segment": change.segment,
+        "customer_id": change.customer_id,
+        "at": say_instant(change.at),
+        "definition": change.definition,
+        "correction": change.correction,
+    }
+
+
+def _loop(project: Project, first: Any, by_events: bool, durable: bool, new: bool) -> Loop:
+    from predseg.evaluate.live import BEGINNING
+    from predseg.live.lines import Contract, Refused
+    from predseg.live.opening import open_durable, open_in_memory
+    from predseg.project import clock
+
+    workspace = project.segments()
+    if durable:
+        known = (project.moment() if workspace.files else BEGINNING) if by_events else clock()
+        return open_durable(project.config, workspace, known)
+    before = None
+    if not new and workspace.files and isinstance(first, dict) and "clock" not in first:
+        try:
+            before = Contract.of(project.config).read(first).visible - 1
+        except Refused:
+            before = None
+    return open_in_memory(project.config, workspace, before, for_ever=by_events)
+
+
+def _end(run: Run) -> int | None:
+    from predseg.project import instant
+
+    return None if run.as_of is None else instant(run.as_of)
+
+
+def _with(first: Any, rows: Iterator[Any]) -> Iterator[Any]:
+    if first is not None:
+        yield first
+        yield from rows
+
+
+def _reasons(counted: Counter[str]) -> list[str]:
+    return [f"{reason} ({n:,})" for reason, n in counted.most_common(5)]
+
+
+@contextmanager
+def _opened(source: str) -> Iterator[BinaryIO]:
+    from predseg.errors import DataError
+
+    if source == "-":
+        yield sys.stdin.buffer
+        return
+    try:
+        file = Path(source).open("rb")  # noqa: SIM115 (closed below; only opening it is refused in these words)
+    except OSError as error:
+        raise DataError("E401", source, f"cannot be read: {error.strerror}", "name a file with a JSON object on each line, or `-`") from None
+    with file:
+        yield file

@@ -1,0 +1,185 @@
+"""Flat rows, as lines of JSON or from the collector → events as the live executor takes them.
+
+A row has the columns of the events table: ``customer_id`` or ``anonymous_id`` or both (a link), ``event``, ``event_time``, and
+if wanted ``received_at``, ``event_id``, ``value``, any property, a mapping ``properties`` of more of them, and a mapping ``traits``
+of facts of the customer. A line ``{"clock": INSTANT}`` only moves the clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
+from typing import Any, BinaryIO, NamedTuple
+from zoneinfo import ZoneInfo
+
+import orjson
+
+from predseg.config import Config
+from predseg.history.contract import AHEAD
+from predseg.language.measures import Value
+from predseg.language.time import parse_instant
+
+CORE = frozenset("customer_id anonymous_id event event_time received_at event_id properties traits".split())
+LIMIT, WIDE = 10**9, 10**14
+_DIGITS = Decimal("0.0001")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class Seen(NamedTuple):
+    """An event of a row. ``received`` is None when the row does not say when it was received."""
+
+    customer_id: str | None
+    anonymous_id: str | None
+    event: str
+    time: int
+    received: int | None
+    event_id: str | None
+    properties: dict[str, Value]
+    traits: dict[str, Value]
+
+    @property
+    def visible(self) -> int:
+        """The instant from which it counts."""
+        return self.time if self.received is None else max(self.time, self.received)
+
+
+class Refused(Exception):
+    """A row that breaks the contract: its field, and the reason."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        self.field, self.reason = field, reason
+        super().__init__(f"{field} {reason}")
+
+
+def rows(file: BinaryIO) -> Iterator[dict[str, Any] | bytes]:
+    """Yield each line of JSON as a row; a line that is none as it stands there. Blank lines are left out."""
+    for line in file:
+        text = line.strip()
+        if not text:
+            continue
+        try:
+            row = orjson.loads(text)
+        except orjson.JSONDecodeError:
+            row = None
+        yield row if isinstance(row, dict) else text
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What rows must keep.
+
+    Attributes:
+        zone: Of times without an offset; None refuses them.
+        counted: Properties that must be numbers.
+        events: Event names that may occur; None for any.
+    """
+
+    zone: ZoneInfo | None = None
+    counted: frozenset[str] = frozenset({"value"})
+    events: frozenset[str] | None = None
+
+    @classmethod
+    def of(cls, config: Config) -> Contract:
+        """Return the contract of a project."""
+        events = config.contract.events
+        zone = ZoneInfo(config.timezone) if config.timezone else None
+        return cls(zone, frozenset(config.numeric_properties()), None if events is None else frozenset(events))
+
+    def read(self, row: Mapping[str, Any], latest: int | None = None) -> Seen:
+        """Return the event of a row.
+
+        Args:
+            row: Flat, numbers as int, float or Decimal.
+            latest: The clock of the world (microseconds); nothing more than five minutes ahead of it is taken.
+
+        Raises:
+            Refused: with the field and the reason.
+        """
+        customer, anonymous = _id(row, "customer_id"), _id(row, "anonymous_id")
+        if customer is None and anonymous is None:
+            raise Refused("customer_id", "is missing")
+        name = row.get("event")
+        if name is None and row.get("traits"):
+            name = "Identify"
+        if not isinstance(name, str) or not name.strip():
+            raise Refused("event", "is missing" if name in (None, "") else "is not a text")
+        if self.events is not None and name not in self.events:
+            raise Refused("event", "is not one of `contract: events`")
+        time, received = self.instant(row, "event_time"), self.instant(row, "received_at")
+        if time is None:
+            raise Refused("event_time", "is missing")
+        if latest is not None and max(time, time if received is None else received) > latest + AHEAD:
+            raise Refused("event_time", "is more than 5 minutes ahead of the clock")
+        return Seen(customer, anonymous, name.strip(), time, received, _id(row, "event_id"), self._properties(row), self._mapping(row, "traits"))
+
+    def instant(self, row: Mapping[str, Any], field: str) -> int | None:
+        """Return an instant of a row, None when it has none there."""
+        value = row.get(field)
+        if value is None or isinstance(value, int) and not isinstance(value, bool):
+            return value
+        try:
+            found = datetime.fromisoformat(value) if isinstance(value, str) and len(value) <= 32 else None
+            if found is None:
+                return parse_instant(value)
+        except (TypeError, ValueError, OverflowError):
+            raise Refused(field, "cannot be read") from None
+        if found.tzinfo is None:
+            if len(value) == 10:
+                found = found.replace(tzinfo=UTC)
+            elif self.zone is None:
+                raise Refused(field, "has no offset, and the project no `timezone`")
+            else:
+                found = found.replace(tzinfo=self.zone).astimezone(UTC)
+        return (found - _EPOCH) // _MICROSECOND
+
+    def _properties(self, row: Mapping[str, Any]) -> dict[str, Value]:
+        found = self._mapping(row, "properties") if "properties" in row else {}
+        for name, value in row.items():
+            if name not in CORE and value is not None:
+                found[name] = self._value(name, value)
+        return found
+
+    def _mapping(self, row: Mapping[str, Any], field: str) -> dict[str, Value]:
+        more = row.get(field)
+        if more is None:
+            return {}
+        if not isinstance(more, Mapping):
+            raise Refused(field, "is not a mapping")
+        return {name: self._value(name, value) for name, value in more.items() if value is not None}
+
+    def _value(self, name: str, value: Any) -> Value:
+        if name in self.counted:
+            return _number(name, value, LIMIT)
+        if isinstance(value, str | bool):
+            return value
+        if isinstance(value, int | float | Decimal):
+            return _number(name, value, WIDE)
+        if isinstance(value, list | tuple):
+            return tuple(self._value("", v) for v in value if v is not None)
+        return str(value)
+
+
+def _id(row: Mapping[str, Any], field: str) -> str | None:
+    value = row.get(field)
+    if value is None or isinstance(value, str):
+        return (value.strip() or None) if value else None
+    if isinstance(value, bool | list | dict) or (isinstance(value, float) and not value.is_integer()):
+        raise Refused(field, "is neither a text nor a whole number")
+    return str(int(value))
+
+
+def _number(name: str, value: Any, limit: int) -> Decimal:
+    try:
+        if isinstance(value, bool | list | tuple | dict):
+            raise InvalidOperation
+        number = Decimal(value) if isinstance(value, int | Decimal) else Decimal(repr(value) if isinstance(value, float) else str(value).strip())
+    except InvalidOperation:
+        raise Refused(name, "cannot be read") from None
+    if not number.is_finite():
+        raise Refused(name, "is not finite")
+    if abs(number) >= limit:
+        raise Refused(name, f"is {'10^9' if limit == LIMIT else '10^14'} or more")
+    return number if number == number.to_integral_value() else number.quantize(_DIGITS, ROUND_HALF_EVEN)

@@ -1,0 +1,249 @@
+"""The live loop: rows in, changes of membership out, one durable transaction per batch.
+
+loop = Loop.open(project, now=clock())
+fed = loop.feed(rows, now=clock())        # accepted, duplicate, quarantined or suppressed: one verdict a row
+changes = loop.tick(now=clock())          # the clock alone; due again at loop.next_due
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import orjson
+
+from predseg.evaluate.live import Engine
+from predseg.evaluate.program import Change, Row
+from predseg.history.merge import canonical_json
+from predseg.live.lines import Contract, Refused, Seen
+from predseg.live.published import Published
+from predseg.live.state import State
+
+PRUNE, IN_MEMORY = 100_000, 300_000
+"""After how many rows the engine forgets what it can, and how many customers stay in memory then."""
+ACCEPTED, DUPLICATE, QUARANTINED, SUPPRESSED = "accepted", "duplicate", "quarantined", "suppressed"
+
+
+class Verdict(NamedTuple):
+    """What became of a row, and why when it was not accepted."""
+
+    kind: str
+    reason: str = ""
+    field: str = ""
+
+
+@dataclass
+class Fed:
+    """What a batch brought: the changes, and a verdict for each of its rows."""
+
+    changes: list[Change] = field(default_factory=list)
+    verdicts: list[Verdict] = field(default_factory=list)
+
+
+class Loop:
+    """Live segments over rows as they come.
+
+    Args:
+        engine: The rules and what is known.
+        contract: What rows must keep.
+        published: The facts that the engine asks.
+        state: Where everything is kept; None keeps it in memory only.
+        suppressed: Says of a customer whether its rows are thrown away, because it was forgotten.
+        said: Called with the changes of a batch inside its transaction (the outbox).
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        contract: Contract,
+        published: Published,
+        state: State | None = None,
+        suppressed: Callable[[str], bool] | None = None,
+        said: Callable[[Sequence[Change], int], object] | None = None,
+    ) -> None:
+        self.engine, self.contract, self.published, self.state = engine, contract, published, state
+        self.suppressed, self.said = suppressed, said
+        self.counts: Counter[str] = Counter()
+        self.reasons: Counter[str] = Counter()
+        self.clock_of_events = engine.clock
+        self._last = Verdict(ACCEPTED)
+        self._since_pruning = 0
+        self._ids: dict[str, Mapping[str, Any]] = {}
+        self._batch = _Batch()
+
+    @property
+    def next_due(self) -> int | None:
+        """When the clock alone may change something: a lower bound (microseconds)."""
+        return self.engine.next_instant
+
+    def feed(self, rows: Sequence[Mapping[str, Any] | bytes], now: int) -> Fed:
+        """Take a batch, let the clock go to ``now`` and commit; only then is anything acknowledged."""
+        fed = Fed()
+        for row in rows:
+            verdict, changes = self.take(row, now)
+            fed.verdicts.append(verdict)
+            fed.changes += changes
+        fed.changes += self.engine.advance(now)
+        self.commit(fed.changes, now)
+        return fed
+
+    def tick(self, now: int) -> list[Change]:
+        """Let the clock go to ``now`` with no event, and commit."""
+        changes = self.engine.advance(now)
+        self.commit(changes, now)
+        return changes
+
+    def follow(self, row: Mapping[str, Any] | bytes, latest: int | None = None) -> list[Change]:
+        """Take one row whose own time is the clock, or a line that only moves the clock; what came before its instant is decided first.
+
+        Nothing is committed; `commit` does that.
+        """
+        changes: list[Change] = []
+        if isinstance(row, bytes):
+            self._refuse(row, "line", "is not a JSON object")
+        elif "clock" in row and "event" not in row:
+            changes = self._move(row)
+        elif (seen := self._read(row, latest)) is not None:
+            if seen.visible > self.engine.clock:
+                changes = self.engine.advance(seen.visible - 1)
+            self.clock_of_events = max(self.clock_of_events, seen.visible)
+            changes += self._take(seen, row)[1]
+        self._batch.changes += changes
+        return changes
+
+    def _move(self, row: Mapping[str, Any]) -> list[Change]:
+        try:
+            at = self.contract.instant(row, "clock")
+        except Refused as refused:
+            self._refuse(row, refused.field, refused.reason)
+            return []
+        self.clock_of_events = max(self.clock_of_events, at or self.clock_of_events)
+        return self.engine.advance(self.clock_of_events)
+
+    def take(self, row: Mapping[str, Any] | bytes, latest: int | None = None) -> tuple[Verdict, list[Change]]:
+        """Take one row without moving the clock; return its verdict, and corrections when it came behind the clock."""
+        if isinstance(row, bytes):
+            return self._refuse(row, "line", "is not a JSON object"), []
+        seen = self._read(row, latest)
+        return (self._last, []) if seen is None else self._take(seen, row)
+
+    def _read(self, row: Mapping[str, Any], latest: int | None) -> Seen | None:
+        try:
+            seen = self.contract.read(row, latest)
+        except Refused as refused:
+            self._refuse(row, refused.field, refused.reason)
+            return None
+        if self.engine.too_late(seen.visible):
+            self._refuse(row, "event_time", "is further behind the clock than corrections reach")
+            return None
+        return seen
+
+    def _take(self, seen: Seen, row: Mapping[str, Any]) -> tuple[Verdict, list[Change]]:
+        if self.suppressed is not None and any(self.suppressed(one) for one in (seen.customer_id, seen.anonymous_id) if one is not None):
+            return self._verdict(SUPPRESSED), []
+        changes: list[Change] = []
+        if seen.event_id is not None and (before := self._known(seen.event_id)) is not None:
+            if _rank(seen) >= _rank(old := self.contract.read(before)):
+                return self._verdict(DUPLICATE), []
+            changes += self.engine.take_back(self._row(old))
+            self.counts[ACCEPTED] -= 1
+            self.counts[DUPLICATE] += 1
+        return self._verdict(ACCEPTED), changes + self._accept(seen, row)
+
+    def commit(self, changes: Sequence[Change], now: int) -> None:
+        """Write everything since the last commit in one transaction, the changes of `follow` before those given here."""
+        batch, self._batch = self._batch, _Batch()
+        self._since_pruning += len(batch.accepted)
+        if self.state is not None:
+            self._write(self.state, batch, [*batch.changes, *changes], now)
+        if self._since_pruning >= PRUNE:
+            self._since_pruning = 0
+            self.engine.prune()
+            if self.state is not None and len(self.engine.people) > IN_MEMORY:
+                self.engine.evict()
+
+    def _write(self, state: State, batch: _Batch, changes: Sequence[Change], now: int) -> None:
+        engine = self.engine
+        with state.transaction():
+            state.append(batch.accepted)
+            state.refuse(batch.refused)
+            state.learn(batch.traits)
+            state.link(engine.owners, engine.relinked)
+            state.save(engine, engine.touched)
+            state.say(changes, engine)
+            state.put(clock=engine.clock, **{f"count.{kind}": n for kind, n in self.counts.items()}, **batch.meta)
+            if self.said is not None and changes:
+                self.said(changes, now)
+        engine.touched, engine.relinked = set(), set()
+
+    def remember(self, **meta: object) -> None:
+        """Say something that is kept with the next commit, such as how far a file was read."""
+        self._batch.meta |= meta
+
+    def close(self) -> None:
+        """Close the database."""
+        if self.state is not None:
+            self.state.connection.close()
+
+    # one row
+
+    def _accept(self, seen: Seen, row: Mapping[str, Any]) -> list[Change]:
+        if seen.event_id is not None and self.state is None:
+            self._ids[seen.event_id] = row
+        self._batch.accepted.append((seen.event_id, seen.visible, row))
+        self._batch.ids[seen.event_id] = row
+        if seen.traits:
+            self._learn(str(seen.customer_id or seen.anonymous_id), seen)
+        return self.engine.put(self._row(seen))
+
+    def _learn(self, customer_id: str, seen: Seen) -> None:
+        """Take in traits; they count from the instant of their row, also when that lies behind the clock."""
+        self.published.learn(customer_id, seen.traits, seen.time, seen.visible)
+        self._batch.traits.append((customer_id, seen.time, seen.visible, seen.traits))
+        if seen.visible > self.engine.clock:
+            self.engine.touch([customer_id], seen.visible, [i for i, _ in self.engine.program.facts])
+
+    def row_of(self, row: Mapping[str, Any]) -> Row:
+        """Return an accepted row as the engine keeps it."""
+        return self._row(self.contract.read(row))
+
+    def _row(self, seen: Seen) -> Row:
+        return self.engine.row(seen.customer_id, seen.anonymous_id, seen.time, seen.visible, seen.event, seen.properties)
+
+    def _known(self, event_id: str) -> Mapping[str, Any] | None:
+        found = self._batch.ids.get(event_id)
+        if found is None:
+            found = self._ids.get(event_id) if self.state is None else self.state.body(event_id)
+        return found
+
+    def _refuse(self, row: Mapping[str, Any] | bytes, name: str, reason: str) -> Verdict:
+        raw = row.decode("utf-8", "replace") if isinstance(row, bytes) else orjson.dumps(row, default=str).decode()
+        self._batch.refused.append((raw, name, reason, None))
+        self.reasons[f"{name} {reason}"] += 1
+        return self._verdict(QUARANTINED, reason, name)
+
+    def _verdict(self, kind: str, reason: str = "", name: str = "") -> Verdict:
+        self.counts[kind] += 1
+        self._last = Verdict(kind, reason, name)
+        return self._last
+
+
+@dataclass
+class _Batch:
+    """What the next transaction writes."""
+
+    accepted: list[tuple[str | None, int, Mapping[str, Any]]] = field(default_factory=list)
+    refused: list[tuple[str, str, str, int | None]] = field(default_factory=list)
+    traits: list[tuple[str, int, int, Mapping[str, Any]]] = field(default_factory=list)
+    ids: dict[str | None, Mapping[str, Any]] = field(default_factory=dict)
+    changes: list[Change] = field(default_factory=list)
+    meta: dict[str, object] = field(default_factory=dict)
+
+
+def _rank(seen: Seen) -> tuple[int, str]:
+    """Of rows with one id and different contents the smallest stays, whatever the order in which they come."""
+    content = {"customer_id": seen.customer_id, "anonymous_id": seen.anonymous_id, "event": seen.event, "event_time": seen.time}
+    received = seen.time if seen.received is None else seen.received
+    return received, canonical_json({**seen.properties, **content, "received_at": received})

@@ -1,0 +1,149 @@
+"""How a live loop starts: from its state when the rules are the same, else from the history of the batch side, silently."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from predseg.evaluate.leaves import TRUE
+from predseg.evaluate.live import BEGINNING, LATENESS, Engine, Origin
+from predseg.evaluate.program import Program, Row, Rule
+from predseg.live.lines import Contract
+from predseg.live.loop import Loop
+from predseg.live.published import Published
+from predseg.live.state import DATABASE, State, connect
+from predseg.segments.lookup import to_event
+
+if TYPE_CHECKING:
+    from predseg.config import Config
+    from predseg.segments.workspace import Workspace
+
+FORMAT = 1
+"""Raised when the state of customers is kept in another way; it is then built anew from history."""
+
+
+def rules_of(workspace: Workspace) -> list[Rule]:
+    """Return the live segments of a project, each after those that it asks about."""
+    return [Rule(s.name, s.match, s.definition) for s in workspace.segments.values() if s.live]
+
+
+def published_of(workspace: Workspace) -> Published:
+    """Return what is published in a project."""
+    return Published(workspace.facts(workspace.ledger()), workspace.listed())
+
+
+def open_durable(config: Config, workspace: Workspace, now: int, **options: Any) -> Loop:
+    """Return the loop of a project's live state; what happened before ``now`` is never said again.
+
+    Args:
+        config: The project file.
+        workspace: Its segments over the events as they are now.
+        now: The clock (microseconds).
+        options: Of `Loop`.
+    """
+    state = State(connect(config.store / DATABASE))
+    program, published = Program(rules_of(workspace)), published_of(workspace)
+    for who, time, visible, traits in state.traits():
+        published.learn(who, traits, time, visible)
+    contract, fingerprint = Contract.of(config), fingerprint_of(program)
+    if state.get("program") == fingerprint:
+        engine = Engine(program, published, int(state.get("clock") or BEGINNING), recall=state.fetch)
+        engine.owners = state.links()
+        engine.schedule(state.timers())
+        loop = Loop(engine, contract, published, state, **options)
+        for row in state.ahead(engine.clock):
+            engine.put(loop.row_of(row))
+        return loop
+    engine = Engine(program, published)
+    fill(engine, workspace.files, now)
+    before = {rule.name: state.members(rule.name) for rule in program.rules if state.get(f"definition.{rule.name}") == rule.definition}
+    entered = workspace.run(now, write=False).spells if workspace.files else {}
+    since = {name: dict(zip(s.customers.tolist(), s.entered.tolist(), strict=True)) for name, s in entered.items()} | before
+    join(engine, since)
+    with state.transaction():
+        for table in ("people", "links", "memberships"):
+            state.connection.execute(f"delete from {table}")
+        state.save(engine, engine.people)
+        state.link(engine.owners, engine.owners)
+        state.enter(engine)
+        state.put(program=fingerprint, clock=now, **{f"definition.{rule.name}": rule.definition for rule in program.rules})
+    engine.touched, engine.relinked, engine.recall = set(), set(), state.fetch
+    return Loop(engine, contract, published, state, **options)
+
+
+def open_in_memory(config: Config, workspace: Workspace, clock: int | None, *, for_ever: bool = False) -> Loop:
+    """Return a loop that keeps nothing; what the project's events say up to ``clock`` is known and never said (None: nothing is known).
+
+    ``for_ever`` keeps whatever a correction can need, however late an event comes.
+    """
+    published = published_of(workspace)
+    engine = Engine(Program(rules_of(workspace)), published, lateness=2**61 if for_ever else LATENESS)
+    if clock is not None:
+        fill(engine, workspace.files, clock)
+        join(engine, {})
+    return Loop(engine, Contract.of(config), published)
+
+
+def fingerprint_of(program: Program) -> str:
+    """Return a hash of the rules and of the way in which customers are kept for them."""
+    streams = [[repr(s.events), s.since, s.columns, s.span] for s in program.streams]
+    text = json.dumps([FORMAT, [[r.name, r.definition] for r in program.rules], streams], default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def fill(engine: Engine, files: Sequence[Path], clock: int) -> None:
+    """Give the engine the events that were visible by ``clock`` as history, and those after it as what is to come."""
+    links: list[Row] = []
+    for row in _rows(engine.program, files):
+        if row.visible > clock:
+            engine.put(row)
+            continue
+        origin = (engine.own if row.customer_id is not None else engine.anonymous).setdefault(str(row.customer_id or row.anonymous_id), Origin())
+        if row.hits or row.link or row.visible < origin.since:
+            origin.rows.append(row)
+        origin.since = min(origin.since, row.visible)
+        links += [row] if row.link else []
+    for row in sorted(links, key=lambda r: (r.visible, str(r.customer_id))):
+        engine.tie(row)
+        engine.owners.setdefault(str(row.anonymous_id), (row.visible, str(row.customer_id)))
+    for origins in (engine.own, engine.anonymous):
+        for origin in origins.values():
+            origin.rows.sort(key=lambda r: r.visible)
+    engine.clock = clock
+
+
+def join(engine: Engine, since: Mapping[str, Mapping[str, int]]) -> None:
+    """Answer everything for every known customer as of the clock: members are so since when ``since`` says, else since the clock."""
+    clock, listed = engine.clock, getattr(engine.facts, "since", {})
+    for customer_id in sorted({*engine.own, *engine.anonymous, *listed}):
+        person = engine.person(customer_id)
+        engine.settle(person)
+        for i, rule in enumerate(engine.program.rules):
+            if person.known and engine.program.decide[i](person.truth, person.members) == TRUE:
+                person.members[i] = since.get(rule.name, {}).get(customer_id, clock)
+                person.counts[i] = 1
+    engine.schedule((min(p.due), p.id) for p in engine.people.values() if p.due)
+    for customer_id, start in listed.items():
+        if start > clock:
+            engine.know(customer_id, start)
+    engine.prune()
+
+
+def _rows(program: Program, files: Iterable[Path]) -> Iterator[Row]:
+    """Yield the events of a store's events table that some rule looks at, and one of everybody else, as they came."""
+    import pyarrow.parquet as pq
+
+    wanted = {name for s in program.streams for _, name in s.columns} | {f.property for s in program.streams for f in s.events.where}
+    core = {"customer_id", "anonymous_id", "linked_at", "event", "event_time", "received_at"}
+    for path in files:
+        reader = pq.ParquetFile(path)
+        columns = [name for name in reader.schema_arrow.names if name in core | wanted]
+        for batch in reader.iter_batches(65_536, columns=columns):
+            for row in batch.to_pylist():
+                customer, anonymous, linked = row["customer_id"], row.get("anonymous_id"), row.get("linked_at")
+                own = None if anonymous is not None and (linked is not None or customer == anonymous) else customer
+                event = to_event({**row, "linked_at": None})
+                yield Row(event.visible, event.time, program.hits(event.name, event.time, event.properties), own, anonymous)

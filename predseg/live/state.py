@@ -1,0 +1,234 @@
+"""The durable state of the live engine: one SQLite file, one transaction per batch.
+
+    STORE/live.db   meta          clock, program, counts of rows, offsets of files
+                    log           every accepted event, as it came: what the batch side ingests
+                    people        the state of each customer, and when its timer stands
+                    links         which anonymous visitor is which customer, since when
+                    memberships   who is a member now, and since when
+                    changes       what was said, in order
+                    refused       rows that broke the contract
+                    traits        facts of customers that came live
+
+A batch is committed whole or not at all, to the disk (``synchronous=FULL``): a process killed at any moment goes on from
+the last batch. Customers are fetched when they are needed, so a start reads their timers only.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from predseg.evaluate.leaves import NEVER, Folded, Person
+from predseg.evaluate.live import Engine, Origin
+from predseg.evaluate.program import Change, Row
+
+DATABASE = "live.db"
+_TABLES = (
+    "create table if not exists meta (name text primary key, value text not null) without rowid",
+    "create table if not exists log (seq integer primary key, event_id text, visible integer not null, body text not null)",
+    "create unique index if not exists log_ids on log (event_id) where event_id is not null",
+    "create table if not exists people (customer_id text primary key, due integer not null, state blob not null) without rowid",
+    "create index if not exists people_due on people (due)",
+    "create table if not exists links (anonymous_id text primary key, at integer not null, customer_id text not null) without rowid",
+    """create table if not exists memberships (segment text, definition text not null, customer_id text, entered_at integer not null,
+       primary key (segment, customer_id)) without rowid""",
+    """create table if not exists changes (seq integer primary key, change text not null, segment text not null, customer_id text not null,
+       at integer not null, definition text not null, correction integer not null, n integer not null)""",
+    "create table if not exists refused (seq integer primary key, raw text not null, field text not null, reason text not null, received_at integer)",
+    "create table if not exists traits (customer_id text not null, time integer not null, visible integer not null, body text not null)",
+)
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Open the database, made when it is not there; transactions are begun and ended by hand."""
+    connection = sqlite3.connect(path, isolation_level=None, timeout=30, check_same_thread=False)
+    connection.execute("pragma journal_mode = wal")
+    connection.execute("pragma synchronous = full")
+    for table in _TABLES:
+        connection.execute(table)
+    return connection
+
+
+class State:
+    """What the live engine remembers over restarts."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+        self._read = connection.cursor()
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Commit everything that is written inside, or nothing of it."""
+        self.connection.execute("begin immediate")
+        try:
+            yield self.connection
+        except BaseException:
+            self.connection.execute("rollback")
+            raise
+        self.connection.execute("commit")
+
+    def get(self, name: str, default: str | None = None) -> str | None:
+        """Return a remembered text."""
+        row = self._read.execute("select value from meta where name = ?", (name,)).fetchone()
+        return default if row is None else row[0]
+
+    def put(self, **values: object) -> None:
+        """Remember texts; within a transaction."""
+        self.connection.executemany("insert or replace into meta values (?, ?)", [(name, str(value)) for name, value in values.items()])
+
+    # events
+
+    def body(self, event_id: str) -> dict[str, Any] | None:
+        """Return the row that was accepted under an id."""
+        row = self._read.execute("select body from log where event_id = ?", (event_id,)).fetchone()
+        return None if row is None else orjson.loads(row[0])
+
+    def append(self, rows: Iterable[tuple[str | None, int, Mapping[str, Any]]]) -> None:
+        """Keep accepted rows (event_id, visible, row); a row with a known id takes the place of the one before."""
+        self.connection.executemany(
+            "insert or replace into log (event_id, visible, body) values (?, ?, ?)",
+            [(event_id, visible, orjson.dumps(row, default=_plain).decode()) for event_id, visible, row in rows],
+        )
+
+    def ahead(self, clock: int) -> list[dict[str, Any]]:
+        """Return the accepted rows that count only after the clock."""
+        return [orjson.loads(body) for (body,) in self._read.execute("select body from log where visible > ? order by seq", (clock,))]
+
+    def refuse(self, rows: Iterable[tuple[str, str, str, int | None]]) -> None:
+        """Keep rows that broke the contract: raw, field, reason, when they were received."""
+        self.connection.executemany("insert into refused (raw, field, reason, received_at) values (?, ?, ?, ?)", rows)
+
+    def learn(self, rows: Iterable[tuple[str, int, int, Mapping[str, Any]]]) -> None:
+        """Keep facts of customers: customer_id, time, visible, traits."""
+        self.connection.executemany("insert into traits values (?, ?, ?, ?)", [(*r[:3], orjson.dumps(r[3], default=_plain).decode()) for r in rows])
+
+    def traits(self) -> list[tuple[str, int, int, dict[str, Any]]]:
+        """Return the facts of customers that came live."""
+        return [(*row[:3], orjson.loads(row[3])) for row in self._read.execute("select * from traits")]
+
+    # customers
+
+    def save(self, engine: Engine, customers: Iterable[str]) -> None:
+        """Write the state of customers."""
+        rows = [(one, min(engine.people[one].due, default=NEVER), _dump(engine, one)) for one in customers]
+        self.connection.executemany("insert or replace into people values (?, ?, ?)", rows)
+
+    def fetch(self, engine: Engine, customer_id: str) -> bool:
+        """Bring a customer into the engine; False when nothing is kept of it."""
+        row = self._read.execute("select state from people where customer_id = ?", (customer_id,)).fetchone()
+        if row is None:
+            return False
+        _load(engine, customer_id, orjson.loads(row[0]))
+        return True
+
+    def timers(self) -> list[tuple[int, str]]:
+        """Return when each customer's timer stands."""
+        return self._read.execute("select due, customer_id from people where due < ? order by due", (NEVER,)).fetchall()
+
+    def links(self) -> dict[str, tuple[int, str]]:
+        """Return which anonymous visitor is which customer."""
+        return {a: (at, owner) for a, at, owner in self._read.execute("select * from links")}
+
+    def link(self, owners: Mapping[str, tuple[int, str]], changed: Iterable[str]) -> None:
+        """Write which of some anonymous visitors joined whom, or that they did not."""
+        for anonymous in changed:
+            if anonymous in owners:
+                self.connection.execute("insert or replace into links values (?, ?, ?)", (anonymous, *owners[anonymous]))
+            else:
+                self.connection.execute("delete from links where anonymous_id = ?", (anonymous,))
+
+    # memberships
+
+    def say(self, changes: Sequence[Change], engine: Engine) -> None:
+        """Write what changed: to the log of changes, and to the memberships as they are now."""
+        self.connection.executemany(
+            "insert into changes (change, segment, customer_id, at, definition, correction, n) values (?, ?, ?, ?, ?, ?, ?)",
+            [(c.change, c.segment, c.customer_id, c.at, c.definition, int(c.correction), c.n) for c in changes],
+        )
+        at = {rule.name: (i, rule.definition) for i, rule in enumerate(engine.program.rules)}
+        for segment, customer_id in dict.fromkeys((c.segment, c.customer_id) for c in changes):
+            number, definition = at[segment]
+            since = engine.people[customer_id].members[number]
+            if since is None:
+                self.connection.execute("delete from memberships where segment = ? and customer_id = ?", (segment, customer_id))
+            else:
+                self.connection.execute("insert or replace into memberships values (?, ?, ?, ?)", (segment, definition, customer_id, since))
+
+    def enter(self, engine: Engine) -> None:
+        """Write the memberships as they are, without saying anything."""
+        rows = [
+            (rule.name, rule.definition, person.id, since)
+            for person in engine.people.values()
+            for rule, since in zip(engine.program.rules, person.members, strict=True)
+            if since is not None
+        ]
+        self.connection.executemany("insert or replace into memberships values (?, ?, ?, ?)", rows)
+
+    def members(self, segment: str) -> dict[str, int]:
+        """Return who is a member, and since when."""
+        return dict(self._read.execute("select customer_id, entered_at from memberships where segment = ?", (segment,)).fetchall())
+
+
+# customers as bytes
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Decimal):
+        return {"d": str(value)}
+    if isinstance(value, tuple):
+        return list(value)
+    raise TypeError(type(value).__name__)
+
+
+def plain_row(value: Any) -> Any:
+    """Return a value as a line of JSON has it: exact numbers as numbers of up to four digits."""
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    if isinstance(value, tuple):
+        return [plain_row(v) for v in value]
+    return value
+
+
+def _back(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple([_back(v) for v in value])
+    return Decimal(value["d"]) if isinstance(value, dict) else value
+
+
+def _dump(engine: Engine, customer_id: str) -> bytes:
+    person = engine.people[customer_id]
+    own, anonymous = engine.own.get(customer_id), engine.anonymous.get(customer_id)
+    return orjson.dumps([person.members, person.counts, person.log, _origin(own), _origin(anonymous)], default=_plain)
+
+
+def _origin(origin: Origin | None) -> Any:
+    if origin is None:
+        return None
+    folded = [[s, f.count, [[*column[:4], list(column[4])] for column in f.columns]] for s, f in origin.folded.items()]
+    return [[list(row) for row in origin.rows], folded, origin.since, list(origin.links)]
+
+
+def _load(engine: Engine, customer_id: str, state: Any) -> None:
+    members, counts, log, own, anonymous = state
+    program = engine.program
+    for origins, kept in ((engine.own, own), (engine.anonymous, anonymous)):
+        if kept is not None:
+            origins[customer_id] = _to_origin(kept)
+    person = Person(customer_id, len(program.streams), len(program.conditions), len(program.rules))
+    person.members, person.counts, person.log = members, counts, [(at, i, member, n) for at, i, member, n in log]
+    engine.people[customer_id] = person
+    engine.settle(person)
+    engine.schedule([(min(person.due, default=NEVER), customer_id)])
+
+
+def _to_origin(kept: Any) -> Origin:
+    rows, folded, since, links = kept
+    found = [Row(v, t, tuple([(s, _back(values)) for s, values in hits]), own, anonymous) for v, t, hits, own, anonymous in rows]
+    sums = {s: Folded(n, [[*column[:4], set(map(_back, column[4]))] for column in columns]) for s, n, columns in folded}
+    return Origin(found, sums, since, set(links))

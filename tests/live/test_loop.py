@@ -1,0 +1,203 @@
+"""The loop over rows: verdicts, one transaction per batch, and going on after any stop as if nothing had happened."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from predseg.config import load
+from predseg.live.loop import Loop
+from predseg.live.opening import open_durable
+from predseg.live.state import plain_row
+from predseg.project import Project
+from tests.evaluate.live_logs import World, applied, arrivals, random_world
+from tests.evaluate.worlds import SEED
+
+RULES = """
+segment: abandoned_cart
+refresh: live
+match:
+  did: Product Added
+  within: 3 days
+  then: {did_not: [Order Completed, Product Added], within: 24 hours}
+---
+segment: spender
+refresh: live
+match: {did: Order Completed, sum: value, more_than: 100, within: 30 days}
+---
+segment: both
+refresh: live
+match: {all: [{in: abandoned_cart}, {in: spender}]}
+---
+segment: british
+refresh: live
+match: {trait: {country: GB}}
+"""
+DAY0 = "2026-03-01T"
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    (tmp_path / "rules.yaml").write_text(RULES)
+    (tmp_path / "predseg.yaml").write_text("project: shop\nsources: {}\nsegments: rules.yaml\n")
+    return Project(load(tmp_path))
+
+
+def opened(project: Project, **options: Any) -> Loop:
+    return open_durable(project.config, project.segments(), -(2**61), **options)
+
+
+def event(name: str, at: str, who: str = "ann", **more: Any) -> dict[str, Any]:
+    return {"customer_id": who, "event": name, "event_time": f"{at}Z", **more}
+
+
+def follow(loop: Loop, rows: Sequence[Any], until: str) -> list[tuple[str, str, str, bool]]:
+    from predseg.language.time import parse_instant, say_instant
+
+    changes = [change for row in rows for change in loop.follow(row)]
+    changes += loop.tick(parse_instant(until))
+    return [(c.change, c.segment, say_instant(c.at), c.correction) for c in changes]
+
+
+def test_a_cart_is_abandoned_by_the_clock_alone_and_once(project: Project) -> None:
+    rows = [event("Product Added", "2026-03-01T10:00"), event("Product Added", "2026-03-01T12:00")]
+    assert follow(opened(project), rows, "2026-03-03") == [("entered", "abandoned_cart", "2026-03-02T12:00Z", False)]
+
+
+def test_an_order_that_comes_late_withdraws_the_entry(project: Project) -> None:
+    rows = [event("Product Added", "2026-03-01T10:00"), {"clock": "2026-03-03T00:00Z"}, event("Order Completed", "2026-03-01T20:00", value=150)]
+    assert follow(opened(project), rows, "2026-03-03") == [
+        ("entered", "abandoned_cart", "2026-03-02T10:00Z", False),
+        ("entered", "spender", "2026-03-01T20:00Z", True),
+        ("left", "abandoned_cart", "2026-03-02T10:00Z", True),
+    ]
+
+
+def test_traits_of_a_row_count_from_its_instant(project: Project) -> None:
+    rows = [
+        {"customer_id": "ann", "event_time": "2026-03-01T10:00Z", "traits": {"country": "FR"}},
+        {"customer_id": "ann", "event_time": "2026-03-02T10:00Z", "traits": {"country": "GB"}},
+    ]
+    assert follow(opened(project), rows, "2026-03-03") == [("entered", "british", "2026-03-02T10:00Z", False)]
+    again = opened(project)
+    assert again.state is not None and again.state.members("british") and again.feed([], 2**50).changes == []
+
+
+def test_every_row_has_a_verdict(project: Project) -> None:
+    loop = opened(project)
+    rows = [
+        event("Order Completed", "2026-03-01T10:00", event_id="e1", value=5),
+        event("Order Completed", "2026-03-01T10:00", event_id="e1", value=5),
+        event("Order Completed", "2026-03-01T10:00", event_id="e2", value="much"),
+        {"event": "Order Completed", "event_time": "2026-03-01T10:00Z"},
+        event("Order Completed", "2026-03-01T10:00", event_id="e3", value=10**9),
+        {"customer_id": "ann", "event": "Order Completed", "event_time": "2026-03-01T10:00"},
+        event("Order Completed", "2026-03-02T10:00"),
+        b"nonsense",
+    ]
+    fed = loop.feed(rows, 1_772_359_200_000_000)
+    assert [(v.kind, v.field, v.reason) for v in fed.verdicts] == [
+        ("accepted", "", ""),
+        ("duplicate", "", ""),
+        ("quarantined", "value", "cannot be read"),
+        ("quarantined", "customer_id", "is missing"),
+        ("quarantined", "value", "is 10^9 or more"),
+        ("quarantined", "event_time", "has no offset, and the project no `timezone`"),
+        ("quarantined", "event_time", "is more than 5 minutes ahead of the clock"),
+        ("quarantined", "line", "is not a JSON object"),
+    ]
+    assert loop.counts == {"accepted": 1, "duplicate": 1, "quarantined": 6} and loop.state is not None
+    assert len(loop.state.connection.execute("select * from refused").fetchall()) == 6
+    assert opened(project).feed(rows[:1], 1_772_359_200_000_001).verdicts[0].kind == "duplicate"
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_of_two_contents_with_one_id_the_smaller_counts_in_any_order(project: Project, first: int) -> None:
+    """The one received first; here that is 150, so ann is a spender, and any other order says so in the end."""
+    rows = [
+        event("Order Completed", "2026-03-01T10:00", event_id="e1", value=150, received_at="2026-03-01T11:00Z"),
+        event("Order Completed", "2026-03-01T10:00", event_id="e1", value=1, received_at="2026-03-01T12:00Z"),
+    ]
+    loop = opened(project)
+    follow(loop, [rows[first], rows[1 - first]], "2026-03-02")
+    assert loop.state is not None and loop.state.members("spender") == {"ann": 1_772_362_800_000_000}
+    assert loop.counts["accepted"] == loop.counts["duplicate"] == 1
+
+
+def test_a_changed_rule_is_filled_in_silence(project: Project, tmp_path: Path) -> None:
+    """Who is a member by the history alone is one at once, and nothing is said of the past."""
+    (tmp_path / "events.jsonl").write_text('{"customer_id": "ann", "event": "Order Completed", "event_time": "2026-03-01T10:00Z", "value": 150}\n')
+    (tmp_path / "predseg.yaml").write_text("project: shop\nsources: {shop: {path: events.jsonl}}\nsegments: rules.yaml\n")
+    project = Project(load(tmp_path))
+    loop = open_durable(project.config, project.segments(), 1_772_445_600_000_000)
+    assert loop.state is not None and loop.state.members("spender") == {"ann": 1_772_359_200_000_000}
+    assert loop.tick(1_772_445_600_000_001) == [] and loop.state.connection.execute("select * from changes").fetchall() == []
+    loop.close()
+    (tmp_path / "rules.yaml").write_text(RULES.replace("more_than: 100", "more_than: 200"))
+    again = open_durable(project.config, project.segments(), 1_772_445_600_000_002)
+    assert again.state is not None and again.state.members("spender") == {} and again.tick(1_772_445_600_000_003) == []
+    again.close()
+
+
+# any stop
+
+
+def as_rows(world: World) -> list[dict[str, Any]]:
+    """The arrivals of a world as flat rows, numbered."""
+    return [
+        {"customer_id": own, "anonymous_id": anonymous, "event": name, "event_time": time, "received_at": visible, "event_id": f"e{i}"}
+        | {key: plain_row(value) for key, value in properties.items()}
+        for i, (own, anonymous, time, visible, name, properties) in enumerate(arrivals(world))
+    ]
+
+
+def in_pieces(world: World, folder: Path, r: random.Random, repeat: float) -> list[Any]:
+    """What a loop says that is stopped and started again and again, with rows that come twice."""
+    from predseg.evaluate.live import BEGINNING, Engine
+    from predseg.evaluate.program import Program
+    from predseg.live.lines import Contract
+    from predseg.live.state import DATABASE, State, connect
+    from tests.evaluate.live_logs import Published
+
+    class Facts(Published):
+        def learn(self, *_: Any) -> None: ...
+
+    folder.mkdir()
+    said: list[Any] = []
+    state = State(connect(folder / DATABASE))
+    engine = Engine(Program(world.rules), Facts(world.published), recall=state.fetch)
+    loop = Loop(engine, Contract(), Facts(world.published), state)  # type: ignore[arg-type]
+    rows = as_rows(world)
+    rows += r.sample(rows, int(repeat * len(rows)))
+    rows.sort(key=lambda row: row["received_at"])
+    while rows:
+        n = r.randrange(1, 6)
+        for row in rows[:n]:
+            said += loop.follow(row)
+        loop.commit((), 0)
+        rows = rows[n:]
+        if r.random() < 0.5:
+            state.connection.close()
+            state = State(connect(folder / DATABASE))
+            engine = Engine(Program(world.rules), Facts(world.published), int(state.get("clock") or BEGINNING), recall=state.fetch)
+            engine.owners = state.links()
+            engine.schedule(state.timers())
+            loop = Loop(engine, Contract(), Facts(world.published), state)  # type: ignore[arg-type]
+            for body in state.ahead(engine.clock):
+                engine.put(loop.row_of(body))
+        elif r.random() < 0.3:
+            loop.engine.prune()
+            loop.engine.evict()
+    said += loop.tick(world.end)
+    state.connection.close()
+    return said
+
+
+@pytest.mark.parametrize("seed", range(SEED, SEED + 60))
+def test_stopping_and_starting_again_changes_nothing(seed: int, tmp_path: Path) -> None:
+    world = random_world(seed, linked=seed % 2 == 1)
+    assert applied(in_pieces(world, tmp_path / "store", random.Random(seed), 0.1)) == world.expected
