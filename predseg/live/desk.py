@@ -12,6 +12,7 @@ from typing import Any
 from predseg.language.serving import Serving
 from predseg.language.time import MINUTE, SECOND
 from predseg.live.alarms import Alarm, Rhythm, judge, readings, watch
+from predseg.live.collector import Rejected, Row
 from predseg.live.keys import Keys
 from predseg.live.served import Change, Served, Source
 from predseg.live.service import Writer
@@ -86,6 +87,7 @@ class Desk:
         told: Called when an alarm begins or ends.
         reading: Bytes of bodies that are being received.
         events: The loop in which the subscribers wait.
+        stream: How it stands with the broker: ok, or why nothing comes; None when there is none.
     """
 
     writer: Writer
@@ -104,6 +106,7 @@ class Desk:
     started: int = 0
     reading: int = 0
     events: asyncio.AbstractEventLoop | None = None
+    stream: str | None = None
 
     # alarms
 
@@ -135,9 +138,12 @@ class Desk:
             self.told(alarm)
         return rung
 
-    def saw(self, rows: Sequence[Mapping[str, Any]], verdicts: Sequence[Any], now: int) -> None:
-        """Note which events came."""
-        watch(self.rhythms, Counter(str(row.get("event")) for row, v in zip(rows, verdicts, strict=True) if v.kind == "accepted"), now)
+    def decided(self, rows: Sequence[Row | Rejected], verdicts: Sequence[Any], received: int) -> dict[str, int]:
+        """Count what became of rows that were received at an instant, and note which events came; return the numbers."""
+        now = self.clock()
+        came = Counter(str(row.get("event")) for row, v in zip(rows, verdicts, strict=True) if v.kind == "accepted" and not isinstance(row, Rejected))
+        watch(self.rhythms, came, now)
+        return self.counts.add(verdicts, now - received, now)
 
     # streams
 

@@ -160,9 +160,7 @@ async def _body(desk: Desk, request: Request) -> bytes:
 
 async def _decide(desk: Desk, rows: list[Row | Rejected], size: int, received: int) -> dict[str, Any]:
     verdicts = await desk.writer.submit(rows, size) if rows else []
-    now = desk.clock()
-    counted = desk.counts.add(verdicts, now - received, now)
-    desk.saw([{} if isinstance(row, Rejected) else row for row in rows], verdicts, now)
+    counted = desk.decided(rows, verdicts, received)
     rejected = [{"index": i, "reason": v.reason or ""} for i, v in enumerate(verdicts) if v.kind == "quarantined"]
     return {"success": True, **counted, "rejected": rejected[:TOLD]}
 
@@ -244,6 +242,8 @@ def _health(desk: Desk, trusted: bool) -> dict[str, Any]:
         "lag_seconds": desk.lag(now) / SECOND,
         "queue": {"rows": desk.writer.queue.rows, "fill": round(desk.fill(), 4)},
     }
+    if desk.stream is not None:
+        found["stream"] = "ok" if desk.stream == "ok" else "away"
     if not trusted:
         return found
     error = None if state.error is None else {"at": say_instant(state.error[0]), "error": state.error[1]}
@@ -256,7 +256,7 @@ def _health(desk: Desk, trusted: bool) -> dict[str, Any]:
         "received": desk.counts.received,
         **{name: desk.counts.outcomes[name] for name in ("accepted", "duplicates", "quarantined", "suppressed")},
     }
-    return found | {"last_error": error, "alarms": alarms, "received": totals, "segments": segments}
+    return found | {"last_error": error, "stream": desk.stream, "alarms": alarms, "received": totals, "segments": segments}
 
 
 async def _stream(desk: Desk, after: int | None, segment: str | None) -> AsyncIterator[str]:

@@ -1,0 +1,263 @@
+"""Events from real brokers: Redis Streams and NATS JetStream from their packages. Nothing is lost, nothing counts twice."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from predseg.errors import UsageError
+from predseg.language.serving import Stream
+from predseg.live import broker
+from predseg.live.collector import Rejected
+from predseg.live.desk import Desk
+from tests.live.fakes import Store
+from tests.live.serving import made
+
+pytest.importorskip("faststream")
+NOW = 1_772_366_400_000_000
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def command(kind: str, port: int, folder: Path) -> list[str]:
+    if kind == "redis":
+        return ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--appendonly", "yes", "--save", ""]
+    return ["nats-server", "-a", "127.0.0.1", "-p", str(port), "-js", "-sd", str(folder)]
+
+
+class Server:
+    """A broker that can be stopped and started again, with what it holds."""
+
+    def __init__(self, kind: str, folder: Path) -> None:
+        self.kind, self.folder, self.port = kind, folder, free_port()
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(command(self.kind, self.port, self.folder), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        end = time.monotonic() + 20
+        while time.monotonic() < end:
+            with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+                return
+            time.sleep(0.05)
+        raise AssertionError(f"{self.kind} does not start")
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.terminate()
+            self.process.wait(20)
+            self.process = None
+
+    @property
+    def stream(self) -> Stream:
+        return Stream(f"{self.kind}://127.0.0.1:{self.port}", "shop.events")
+
+    async def send(self, messages: list[bytes]) -> None:
+        if self.kind == "redis":
+            from redis.asyncio import Redis
+
+            async with Redis(port=self.port) as client:
+                for message in messages:
+                    await client.xadd("shop.events", {"data": message})
+            return
+        import nats
+
+        client = await nats.connect(f"nats://127.0.0.1:{self.port}")
+        jetstream = client.jetstream()
+        with suppress(Exception):
+            await jetstream.add_stream(name="shop_events", subjects=["shop.events"])
+        for message in messages:
+            await jetstream.publish("shop.events", message)
+        await client.close()
+
+
+@pytest.fixture(params=["redis", "nats"])
+def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
+    if shutil.which(f"{request.param}-server") is None and not Path(f"/usr/sbin/{request.param}-server").exists():
+        pytest.skip(f"no {request.param}-server: apt-get install {request.param}-server")
+    found = Server(request.param, tmp_path)
+    found.start()
+    yield found
+    found.stop()
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(broker, "PAUSE", (0.1, 0.5))
+    monkeypatch.setattr(broker, "CLAIM", 300)
+    monkeypatch.setattr(broker, "POLL", 50)
+    monkeypatch.setattr(broker, "AGAIN", 1)
+    monkeypatch.setattr(broker, "GRACE", 0.2)
+    monkeypatch.setattr("faststream.redis.subscriber.usecases.stream_subscriber.CONSUME_ERROR_BACKOFF_SECONDS", 0.2)
+
+
+def track(number: int, **more: Any) -> bytes:
+    return json.dumps({"type": "track", "userId": f"c{number}", "event": "Look", "messageId": f"m{number}", **more}).encode()
+
+
+def following(desk: Desk, server: Server, then: Callable[[], Awaitable[Any]]) -> None:
+    """Follow the topic while something else goes on."""
+
+    async def both() -> None:
+        task = asyncio.create_task(broker.follow(desk, server.stream))
+        try:
+            await asyncio.wait_for(then(), 30)
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    asyncio.run(both())
+
+
+async def until(check: Callable[[], Any], seconds: float = 15) -> None:
+    end = time.monotonic() + seconds
+    while not check():
+        assert time.monotonic() < end
+        await asyncio.sleep(0.02)
+
+
+def test_messages_of_every_form_arrive(server: Server) -> None:
+    desk = made(store := Store())
+    batch = json.dumps({"batch": [json.loads(track(2)), {"type": "identify", "userId": "c3", "traits": {"a": 1}}, {"bad": 1}]}).encode()
+    row = json.dumps({"customer_id": "c4", "event": "Look", "event_time": NOW}).encode()
+    messages = [track(1), batch, row, b"\xff", b"7", b"{", json.dumps({"type": "track", "userId": "c5", "event": "Look"}).encode()]
+
+    async def then() -> None:
+        await server.send(messages)
+        await until(lambda: desk.counts.received == 9)
+
+    following(desk, server, then)
+    desk.writer.stop()
+    assert sorted(str(r["customer_id"]) for r in store.rows) == ["c1", "c2", "c3", "c4", "c5"] and len(store.quarantine) == 4
+    named = [str(r["event_id"]) for r in store.rows]
+    assert {"m1", "m2"} < set(named) and sum(name.startswith("shop.events/") for name in named) == 3
+
+
+def test_what_was_sent_before_the_first_start_arrives_and_what_was_acknowledged_does_not_come_again(server: Server) -> None:
+    store = Store()
+    asyncio.run(server.send([track(i) for i in range(50)]))
+    for more in range(2):
+        desk = made(store)
+
+        async def then(desk: Desk = desk, more: int = more) -> None:
+            await server.send([track(1_000 + more)])
+            await until(lambda: f"m{1_000 + more}" in store.ids and len(store.ids) >= 50)
+            await asyncio.sleep(0.6)
+
+        following(desk, server, then)
+        desk.writer.stop()
+        assert desk.counts.outcomes["duplicates"] == 0
+    assert len(store.rows) == 52
+
+
+def test_what_a_dead_server_took_is_taken_again_and_counts_once(server: Server) -> None:
+    """The first server stores the events and dies before it acknowledges; the events have no ids of their own."""
+    store = Store()
+    asyncio.run(server.send([json.dumps({"type": "track", "userId": f"c{i}", "event": "Look"}).encode() for i in range(40)]))
+    first = made(store)
+
+    async def dies() -> None:
+        await until(lambda: len(store.rows) >= 40)
+
+    original = broker._handler
+
+    def deaf(desk: Desk, places: Any) -> Any:
+        async def handle(message: Any) -> None:
+            await broker.take(desk, places(message.raw_message))
+            await asyncio.sleep(60)  # it dies here
+
+        return handle
+
+    broker._handler = deaf
+    try:
+        following(first, server, dies)
+    finally:
+        broker._handler = original
+        first.writer.stop()
+    second = made(store)
+    following(second, server, lambda: until(lambda: second.counts.outcomes["duplicates"] >= 40))
+    second.writer.stop()
+    assert len(store.rows) == 40 and second.counts.outcomes["accepted"] == 0
+
+
+def test_a_store_and_a_broker_that_go_away_lose_nothing(server: Server) -> None:
+    desk = made(store := Store())
+
+    async def then() -> None:
+        await server.send([track(i) for i in range(20)])
+        await until(lambda: len(store.rows) == 20)
+        store.fails = OSError("gone")
+        await server.send([track(i) for i in range(20, 40)])
+        await until(lambda: desk.writer.state.down)
+        await asyncio.sleep(0.3)
+        store.fails = None
+        await until(lambda: len(store.rows) == 40)
+        await asyncio.to_thread(server.stop)
+        await asyncio.sleep(0.3)
+        await asyncio.to_thread(server.start)
+        await server.send([track(i) for i in range(40, 60)])
+        await until(lambda: len(store.rows) == 60)
+
+    following(desk, server, then)
+    desk.writer.stop()
+    assert sorted(store.ids) == sorted(f"m{i}" for i in range(60))
+
+
+def test_a_broker_that_is_not_there_is_tried_again(server: Server) -> None:
+    desk = made(store := Store())
+    server.stop()
+
+    async def then() -> None:
+        await until(lambda: desk.stream not in (None, "ok"))
+        await asyncio.to_thread(server.start)
+        await server.send([track(1)])
+        await until(lambda: store.rows and desk.stream == "ok")
+
+    following(desk, server, then)
+    desk.writer.stop()
+
+
+def test_rows_have_the_id_of_their_place_unless_they_bring_one() -> None:
+    assert [row["event_id"] for row in broker.rows_of("t/7", track(1), NOW) if isinstance(row, dict)] == ["m1"]
+    batch = json.dumps({"batch": [{"type": "page", "userId": "a"}, {"type": "page", "userId": "b"}]}).encode()
+    assert [row["event_id"] for row in broker.rows_of("t/7", batch, NOW) if isinstance(row, dict)] == ["t/7/0", "t/7/1"]
+    assert list(broker.rows_of("t/7", {"customer_id": "a", "event": "X"}, NOW)) == [
+        {"customer_id": "a", "event": "X", "received_at": NOW, "event_id": "t/7/0"}
+    ]
+    assert isinstance(next(broker.rows_of("t/7", b" " * 600_000, NOW)), Rejected)
+
+
+def test_kafka_is_taken_by_the_same_code() -> None:
+    """No Kafka is at hand: FastStream's own stand-in for one delivers the records."""
+    from faststream.kafka import TestKafkaBroker
+
+    async def taken() -> Any:
+        desk = made(store := Store())
+        kafka, _ = broker._kafka(desk, Stream("kafka://127.0.0.1:9092", "shop.events"), None)
+        async with TestKafkaBroker(kafka) as stand_in:
+            await stand_in.publish_batch(track(1), track(2), track(1), topic="shop.events")
+        await asyncio.to_thread(desk.writer.stop)
+        return store, desk
+
+    store, desk = asyncio.run(taken())
+    assert [row["event_id"] for row in store.rows] == ["m1", "m2"] and desk.counts.outcomes["duplicates"] == 1
+
+
+def test_missing_packages_are_named_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(broker, "find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"E261.*(\n.*)*pip install \"predseg\[stream\]\""):
+        broker.check(Stream("nats://127.0.0.1:4222", "events", place="predseg.yaml:3:5"))
