@@ -180,6 +180,11 @@ def _trained(console: Console, report: TrainingReport, dry_run: bool) -> None:
     )
     strongest = ", ".join(list(report.importance)[:3])
     console.print(f"what moves the scores most: {strongest}", soft_wrap=True)
+    for group in found["groups"]:
+        if group["off"]:
+            style = ",.2f" if value else ".1%"
+            said = f"said {group['said']:{style}}, came true {group['came']:{style}}"
+            console.print(Text(f"off for {group['by']} {printable(group['name'])} ({group['rows']:,} customers): {said}", "yellow"), soft_wrap=True)
     for leak in report.leaks:
         console.print(Text(f"leak {'allowed by name' if leak.allowed else 'forced'}: {leak.name} {leak.reason}", "yellow"))
     console.print(_outcome(report, dry_run))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+from predseg.forecast.groups import wilson
 
 if TYPE_CHECKING:
     from predseg.forecast.gate import Decision
@@ -32,7 +34,15 @@ def card(
     project: str, model: str, facts: Mapping[str, Any], evaluation: Mapping[str, Any], importance: Mapping[str, float], decision: Decision
 ) -> str:
     """Return the card of one training."""
-    parts = (_intended(project, model, facts), _data(facts), _quality(evaluation), _features(importance), _limits(facts, decision))
+    parts = (
+        _intended(project, model, facts),
+        _data(facts),
+        _quality(evaluation),
+        _reliability(evaluation),
+        _features(evaluation, importance),
+        *_groups(evaluation),
+        _limits(facts, decision),
+    )
     return "\n\n".join("\n".join(part) for part in parts) + "\n"
 
 
@@ -74,10 +84,52 @@ def _quality(evaluation: Mapping[str, Any]) -> Iterator[str]:
         yield f"| {says} | {evaluation['model'][name]:.3f} | {interval} | {others} |"
 
 
-def _features(importance: Mapping[str, float]) -> Iterator[str]:
-    yield "## What moves the scores most"
+def _reliability(evaluation: Mapping[str, Any]) -> Iterator[str]:
+    """Said and came true, by tenths; the horizon of the test begins where that of the last training labels has ended."""
+    value = "gini" in evaluation["model"]
+    style = ",.2f" if value else ".1%"
+    yield "## Calibration, one horizon ahead"
     yield ""
-    yield from (f"{place}. `{name}` ({strength:.3f})" for place, (name, strength) in enumerate(list(importance.items())[:10], 1))
+    yield "| customers | said | came true | 95 % interval |"
+    yield "|---:|---:|---:|---:|"
+    for n, said, came in evaluation["reliability"]:
+        low, high = (None, None) if value else wilson(came, int(n))
+        yield f"| {int(n):,} | {said:{style}} | {came:{style}} | {'' if low is None else f'{low:.1%} to {high:.1%}'} |"
+
+
+def _features(evaluation: Mapping[str, Any], importance: Mapping[str, float]) -> Iterator[str]:
+    measure, lost = "Gini" if "gini" in evaluation["model"] else "AUC", evaluation["permutation"]
+    yield "## What the scores rest on"
+    yield ""
+    yield f"Moves: mean absolute contribution to the raw score. Lost: how much {measure} the forward test loses when the column is shuffled."
+    yield "Features that say the same stand in for each other. The picture `dependence.png` of the run shows in which direction."
+    yield ""
+    yield "| feature | moves | lost |"
+    yield "|---|---:|---:|"
+    yield from (f"| `{name}` | {strength:.3f} | {lost[name]:+.4f} |" for name, strength in list(importance.items())[:10] if name in lost)
+
+
+def _groups(evaluation: Mapping[str, Any]) -> Iterator[Iterator[str]]:
+    """One table by tenure and activity, one by trait: the same figures, read for fairness."""
+    kinds = {True: "Groups", False: "Fairness: traits"}
+    for own in (True, False):
+        found = [g for g in evaluation["groups"] if (g["by"] in ("tenure", "activity")) == own]
+        if found:
+            yield _group_table(kinds[own], found, "gini" in evaluation["model"])
+
+
+def _group_table(title: str, found: Sequence[Mapping[str, Any]], value: bool) -> Iterator[str]:
+    style = ",.2f" if value else ".1%"
+    yield f"## {title}"
+    yield ""
+    yield "Said beside what came true, the ranking within the group, and which share of the group is in the best-ranked tenth of all."
+    yield ""
+    yield f"| by | group | customers | said | came true | 95 % interval | {'Gini' if value else 'AUC'} | in the top 10 % | |"
+    yield "|---|---|---:|---:|---:|---:|---:|---:|---|"
+    for g in found:
+        low, high = g["interval"]
+        line = f"| {g['by']} | {g['name']} | {g['rows']:,} | {g['said']:{style}} | {g['came']:{style}} | {low:{style}} to {high:{style}} "
+        yield line + f"| {g['ranking']:.3f} | {g['top']:.1%} | {'off' if g['off'] else ''} |"
 
 
 def _limits(facts: Mapping[str, Any], decision: Decision) -> Iterator[str]:

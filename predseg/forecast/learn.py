@@ -6,7 +6,7 @@ baselines and with the champion → the gate → MLflow run, registered version 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -16,16 +16,18 @@ import numpy as np
 from predseg import __version__
 from predseg.config import Config, Model
 from predseg.errors import ModelError
-from predseg.forecast import dataset, leaks, value
+from predseg.forecast import dataset, groups, influence, leaks, value
 from predseg.forecast.card import card
 from predseg.forecast.drift import reference
 from predseg.forecast.evaluation import Forecast, baselines, bootstrap, evaluate, importance, interval, measures, rfm_columns
+from predseg.forecast.forecaster import encode
 from predseg.forecast.gate import Decision, gate
-from predseg.forecast.pictures import draw
+from predseg.forecast.pictures import dependence, draw
 from predseg.forecast.reasons import declare
 from predseg.forecast.runs import Training
 from predseg.forecast.sampling import Sample, choose_cutoffs
 from predseg.forecast.training import Settings, Trained, train
+from predseg.forecast.traits import trait_columns
 from predseg.history.privacy import NOBODY, OptedOut
 from predseg.language.conditions import Did
 from predseg.language.english import say_condition, say_events
@@ -110,12 +112,13 @@ def learn(
     trained = train(sample, Settings(horizon, as_of, model.seed, model.tune, value=model.value))
     found = leaks.judge(model.name, detect(source, model, trained, sample), model.allow, force)
     evaluation, rival = test(trained, model), find_rival(registry, model, trained)
+    weight = importance(trained.tested, trained.test.X)
+    evaluation |= look_closer(trained, model, source, list(weight), config.features.traits)
     names = sorted({leak.name for leak in found})
     decision = gate(_gated(evaluation["model"]), rival.measures, rival.intervals, flags=names, allowed=model.allow, force=force)
     if rival.measures is None and not decision.forced:
         decision = replace(decision, reasons=(rival.how, *decision.reasons[1:]))
     facts = describe(model, as_of, trained, dataset.fingerprint(source.files))
-    weight = importance(trained.tested, trained.test.X)
     report = TrainingReport(
         model.name,
         None,
@@ -161,9 +164,34 @@ def _for_registry(config: Config, source: Source, trained: Trained, report: Trai
         },
         config=config.text,
         fingerprint=report.facts["fingerprint"],
-        pictures=draw(found, report.importance, trained.test.y, trained.tested.raw(trained.test.X)),
+        pictures=_pictures(trained, report),
         tags={f"predseg.leak.{leak.name}": leak.reason for leak in report.leaks},
     )
+
+
+def _pictures(trained: Trained, report: TrainingReport) -> dict[str, bytes]:
+    model, matrix = trained.tested, encode(trained.test.X, trained.tested.features, trained.tested.categories)
+    curves = {name: influence.dependence(model, matrix, name, report.facts["seed"]) for name in list(report.evaluation["permutation"])[:6]}
+    drawn = draw(report.evaluation, report.importance, trained.test.y, model.raw_matrix(matrix))
+    return drawn | {"dependence.png": dependence(curves, model.categories)}
+
+
+def look_closer(trained: Trained, model: Model, source: Source, names: list[str], traits: Sequence[str]) -> dict[str, Any]:
+    """Return ``groups`` (see `predseg.forecast.groups`) and ``permutation`` (see `influence`) of the forward test."""
+    held, tested = trained.test, trained.tested
+    keys = _keys(held)
+    told = {t: column.to_numpy() for t, column in zip(traits, trait_columns(traits, source.traits, keys).values(), strict=True)}
+    parts = groups.divisions(held.X, _rfm(held, model), told)
+    matrix = encode(held.X, tested.features, tested.categories)
+    return {
+        "groups": [vars(group) for group in groups.by_group(held.y, _forecast(tested, held), parts, model.value)],
+        "permutation": influence.permutation(tested, matrix, held.y, names, model.seed),
+    }
+
+
+def _rfm(held: Sample, model: Model) -> list[str]:
+    event = "_or_".join(slug(name) for name in model.predict.measure.events.names)
+    return rfm_columns([str(name) for name in held.X.columns], event)
 
 
 def detect(source: Source, model: Model, trained: Trained, sample: Sample) -> list[leaks.Leak]:
@@ -184,8 +212,7 @@ def _keys(part: Sample) -> pd.DataFrame:
 def test(trained: Trained, model: Model) -> dict[str, Any]:
     """Return the forward test of the model that knew nothing of it, beside the baselines that learned from the same rows."""
     learned, held = trained.learned, trained.test
-    event = "_or_".join(slug(name) for name in model.predict.measure.events.names)
-    columns = rfm_columns([str(name) for name in held.X.columns], event)
+    columns = _rfm(held, model)
     if model.value:
         others = value.baselines(learned.y, held.X, columns, model.predict.horizon)
         return value.evaluate(held.y, _forecast(trained.tested, held), others, seed=model.seed)

@@ -114,6 +114,29 @@ def strengths(importance: Mapping[str, float], title: str = "", top: int = 15) -
     return _png(figure)
 
 
+def dependence(curves: Mapping[str, tuple[Array, Array]], levels: Mapping[str, Sequence[str]], title: str = "") -> bytes:
+    """Return how the mean score goes with each of up to six features, all else as it is; traits are bars by level."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9.6, 5.6), dpi=110, layout="constrained", facecolor="white")
+    grid = np.atleast_1d(figure.subplots(2, 3, sharey=True)).ravel()
+    figure.suptitle(
+        f"Dependence: the mean score, when all had this value\n{title}" if title else "Dependence: the mean score, when all had this value"
+    )
+    for axes, (name, (points, scores)) in zip(grid, curves.items(), strict=False):
+        if name in levels:
+            axes.bar([levels[name][int(p)][:10] for p in points], scores, color=MODEL)
+        else:
+            axes.plot(points, scores, "o-", color=MODEL, markersize=4)
+        axes.set_xlabel(_short(name, 36), fontsize=9)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(color=GRID, linewidth=0.8)
+        axes.set_axisbelow(True)
+    for axes in grid[len(curves) :]:
+        axes.set_visible(False)
+    return _png(figure)
+
+
 def _short(name: str, length: int = 42) -> str:
     return name if len(name) <= length else f"{name[: length - 12]}...{name[-9:]}"
 
