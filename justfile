@@ -27,3 +27,7 @@ verify *ARGS:
 # 2,000 experiments without an effect and with a known one
 simulations *ARGS:
     PREDSEG_LONG=1 pytest -n 0 tests/outcomes {{ARGS}}
+
+# messages against kill -9, opting out and corrections, at length: about half an hour
+sending *ARGS:
+    PREDSEG_LONG=1 pytest -n 0 -s tests/activation {{ARGS}}

@@ -319,8 +319,8 @@ def replaced(path: Path) -> Iterator[Path]:
 def write_file(path: str | Path, table: pa.Table) -> Path:
     """Write a table as one file, whole or not at all; the suffix says how: ``.parquet``, ``.csv`` or ``.jsonl``.
 
-    In CSV a text that a spreadsheet would take for a formula (it starts with ``= + - @``, a tab or a carriage return)
-    gets a leading apostrophe. Instants are written in UTC, lists as JSON.
+    In CSV a text that a spreadsheet would take for a formula (it starts with ``= + - @``, also after white space or in full
+    width, or with a tab or the end of a line) gets a leading apostrophe; numbers are numbers. Instants are written in UTC, lists as JSON.
 
     Raises:
         UsageError: E211 when the suffix or the folder is none of these.
@@ -348,20 +348,22 @@ def _write_csv(path: Path, table: pa.Table) -> None:
     import pyarrow as pa
     from pyarrow import csv
 
-    columns = {_inert_name(name): _csv_column(table.column(name)) for name in table.column_names}
-    csv.write_csv(pa.table(columns), path)
+    names = _inert(pa.chunked_array([table.column_names], pa.string())).to_pylist()
+    csv.write_csv(pa.table([_csv_column(table.column(i)) for i in range(table.num_columns)], names), path)
 
 
-def _inert_name(name: str) -> str:
-    return "'" + name if name[:1] in _FORMULA else name
+_FORMULA = r"^([\p{Z}\p{Cc}\p{Cf}]*[=+\-@＝＋－＠]|[\t\r\n])"
 
 
-_FORMULA = tuple("=+-@\t\r")
+def _inert(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return texts of which a spreadsheet takes none for a formula."""
+    import pyarrow.compute as pc
+
+    return pc.if_else(pc.match_substring_regex(column, _FORMULA), pc.binary_join_element_wise("'", column, ""), column)
 
 
 def _csv_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
     import pyarrow as pa
-    import pyarrow.compute as pc
 
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
@@ -371,8 +373,7 @@ def _csv_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
         return pa.chunked_array([[None if v is None else as_json(v) for v in column.to_pylist()]], pa.string())
     if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
         return column
-    formula = pc.match_substring_regex(column, r"^[=+\-@\t\r]")
-    return pc.if_else(formula, pc.binary_join_element_wise("'", column, ""), column)
+    return _inert(column)
 
 
 def _csv_instants(column: pa.ChunkedArray) -> pa.ChunkedArray:

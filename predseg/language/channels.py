@@ -184,9 +184,18 @@ def _format(node: Node, key: str) -> str:
 
 def _mailbox(node: Node, key: str) -> str:
     text = node.text(f"`{key}`")
-    if not re.fullmatch(_MAILBOX, text):
+    if not is_mailbox(text):
         raise ConfigError("E352", node.place, f"`{key}` is a mail address, found {text!r}", "write for example shop@example.com")
     return text
+
+
+def is_mailbox(text: str) -> bool:
+    """Whether a text is one mail address, and nothing beside it.
+
+    >>> is_mailbox("ann@example.com"), is_mailbox("ann@example.com, bob@example.com")
+    (True, False)
+    """
+    return re.fullmatch(_MAILBOX, text) is not None
 
 
 def _to(node: Node, key: str) -> dict[str, str]:

@@ -1,0 +1,71 @@
+"""From declared channels to channels at work; files, and nowhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from predseg.activation.claims import Message
+from predseg.activation.mail import Post
+from predseg.activation.sending import Later, OneByOne, Transport, World, content
+from predseg.activation.web import Hook, Profile
+from predseg.errors import DataError
+from predseg.language.channels import Channel, Dry, Folder, Identify, Mail, Webhook
+
+
+def open_channel(channel: Channel, world: World) -> Transport:
+    """Return a channel at work.
+
+    Raises:
+        ConfigError: E381 when a secret is not set.
+        ChannelError: E801 when it is not one to sign with.
+    """
+    makers: dict[type, Callable[[Any, World], Transport]] = {Webhook: Hook, Identify: Profile, Mail: Post, Folder: Files, Dry: Nowhere}
+    return makers[type(channel)](channel, world)
+
+
+class Files:
+    """Writes a file for each batch, whole or not at all; a batch that was interrupted is written again under its name."""
+
+    room, files = 500, True
+
+    def __init__(self, channel: Folder, world: World) -> None:
+        self.channel, self.world = channel, world
+        self.folder = world.root / Path(channel.folder).expanduser()
+
+    def send(self, messages: Sequence[Message]) -> str:
+        """Write the file of a batch."""
+        import pyarrow as pa
+
+        from predseg.store import disk_errors, write_file
+
+        columns = [{"action_id": message.action_id, **content(message)} for message in messages]
+        schema = pa.schema([(name, pa.int64() if name == "n" else pa.string()) for name in columns[0]])
+        path = self._path(str(messages[0].batch))
+        try:
+            with disk_errors(self.folder):
+                self.folder.mkdir(parents=True, exist_ok=True)
+            self.world.writing(path)
+            write_file(path, pa.Table.from_pylist(columns, schema))
+        except DataError as error:
+            raise Later(error.message, busy=True) from None
+        return path.name
+
+    def discard(self, batch: str) -> None:
+        """Remove a file that was perhaps written."""
+        self._path(batch).unlink(missing_ok=True)
+
+    def _path(self, batch: str) -> Path:
+        return self.folder / f"{batch}.{self.channel.format}"
+
+
+class Nowhere(OneByOne):
+    """Sends nothing."""
+
+    def __init__(self, channel: Dry, world: World) -> None:
+        del channel, world
+
+    def send(self, messages: Sequence[Message]) -> str:
+        """Say that it was dry."""
+        return "dry"
