@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from predseg.history.people import People
     from predseg.history.privacy import OptedOut
     from predseg.history.report import IngestReport
+    from predseg.segments.sides import Side
     from predseg.segments.workspace import Workspace
 
 Progress = Callable[[str, int, int | None], None]
@@ -282,6 +283,41 @@ class Project:
     def promote(self, model: str, version: int | None = None, *, force: bool = False, dry_run: bool = False) -> Change:
         """Make a version the champion, by default the challenger, when it passed the gate."""
         return self.registry().promote(self.model(model).name, version, force=force, dry_run=dry_run)
+
+    def gains(self, model: str, version: int | None = None) -> dict[str, tuple[float, float]]:
+        """Return the figures of the forward tests of the champion and of a version (by default the challenger), by name."""
+        from predseg.forecast.runs import COMPARED
+
+        name, registry = self.model(model).name, self.registry()
+        change = registry.promote(name, version, force=True, dry_run=True)
+        tests = {v.version: v.metrics for v in registry.versions(name)}
+        before, after = tests.get(change.before or 0, {}), tests[change.version]
+        return {m: (before[f"test/{m}"], after[f"test/{m}"]) for m in COMPARED if f"test/{m}" in before and f"test/{m}" in after}
+
+    def sides(self, model: str, version: int | None = None, as_of: Moment = None) -> list[Side]:
+        """Return who would enter or leave each segment that asks for a model, if a version spoke for it instead of the champion.
+
+        Args:
+            model: Its name.
+            version: Which one; by default the challenger.
+            as_of: The moment; by default the last one of the data.
+
+        Raises:
+            ModelError: when a version is not there, was changed on disk, or does not fit the features.
+        """
+        from predseg.forecast.publishing import score_models
+        from predseg.segments.sides import sides
+
+        name, registry = self.model(model).name, self.registry()
+        change = registry.promote(name, version, force=True, dry_run=True)
+        if change.before is None or not self.config.segments:
+            return []
+        bundles = [registry.load(name, v) for v in (change.before, change.version)]
+        workspace = self.segments()
+        with self._events(False) as (store, report):
+            moment, without = moment_of(as_of, report), self.opted_out("profiling", events=store)
+            before, after = (score_models(self.config, store, {name: bundle}, moment, None, without) for bundle in bundles)
+        return sides(workspace, name, moment, before, after)
 
     def rollback(self, model: str, *, dry_run: bool = False) -> Change:
         """Give the title back to the champion before this one."""

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from predseg.cli.frame import Answer, Run, app, command, plain
-from predseg.errors import DataError
+from predseg.errors import DataError, ModelError
+
+if TYPE_CHECKING:
+    from predseg.project import Project
+    from predseg.segments.sides import Side
 
 Names = Annotated[list[str] | None, typer.Argument(metavar="[MODEL]...", help="Models of the project file; all of them when none is named.")]
 OneModel = Annotated[str, typer.Argument(metavar="MODEL", help="A model of the project file.")]
@@ -104,11 +108,26 @@ def promote(
     version: Annotated[int | None, typer.Option("--version", metavar="N", help="Else the challenger.")] = None,
     force: Force = False,
 ) -> Answer:
-    """Make a version the champion, when it passes the gate."""
+    """Make a version the champion, when it passes the gate; shows who changes sides."""
     from predseg.cli import reports
 
-    change = run.project().promote(model, version, force=force, dry_run=run.dry_run)
-    return Answer({**plain(change), "dry_run": run.dry_run}, reports.champion(change, run.dry_run))
+    project = run.project()
+    moved = _sides(run, project, model, version)
+    gains = project.gains(model, version)
+    change = project.promote(model, version, force=force, dry_run=run.dry_run)
+    results = {**plain(change), "sides": moved, "gains": gains, "dry_run": run.dry_run}
+    return Answer(results, reports.champion(change, run.dry_run, moved, gains))
+
+
+def _sides(run: Run, project: Project, model: str, version: int | None) -> list[Side]:
+    """Who changes sides; a champion that cannot be asked any more is no reason to keep it."""
+    try:
+        return project.sides(model, version, run.as_of)
+    except (ModelError, DataError) as error:
+        if error.code in ("E720", "E722"):
+            raise
+        run.note(f"note: who changes sides cannot be told: {error.message}")
+        return []
 
 
 @command("rollback", "predseg rollback churn")

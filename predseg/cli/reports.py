@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from predseg.forecast.learn import TrainingReport
     from predseg.forecast.runs import Change, Version
     from predseg.history.report import IngestReport
+    from predseg.segments.sides import Side
 
 _REASONS, _LONGEST, _BEST = 8, 90, 3
 
@@ -110,8 +111,8 @@ def _gate(version: Version) -> str:
     return ("forced: " if version.forced else f"{version.gate}: ") + said if said else version.gate
 
 
-def champion(change: Change, dry_run: bool) -> Show:
-    """Show who speaks for a model now."""
+def champion(change: Change, dry_run: bool, moved: Sequence[Side] = (), gains: Mapping[str, tuple[float, float]] | None = None) -> Show:
+    """Show who speaks for a model now, with the figures of both forward tests and who changes sides."""
 
     def show(console: Console) -> None:
         verb = "would be" if dry_run else "is"
@@ -119,9 +120,29 @@ def champion(change: Change, dry_run: bool) -> Show:
         console.print(f"version {change.version} {verb} the champion of {change.model} ({before}{'; the gate was forced' if change.forced else ''})")
         for reason in change.reasons:
             console.print(f"  {reason}")
+        if gains:
+            rows = [(name, f"{before:.4f}", f"{after:.4f}", f"{after - before:+.4f}") for name, (before, after) in gains.items()]
+            heading(console, "forward tests, each of its own time")
+            console.print(
+                table(
+                    ("", f"version {change.before}", f"version {change.version}", ""),
+                    rows,
+                    (f"version {change.before}", f"version {change.version}", ""),
+                )
+            )
+        if moved:
+            heading(console, "who changes sides, at the next run")
+            lines = [(s.segment, f"{s.before:,}", f"{s.after:,}", f"{len(s.enters):,}", f"{len(s.leaves):,}", _some(s)) for s in moved]
+            console.print(
+                table(("segment", "members now", "then", "enter", "leave", "for example"), lines, ("members now", "then", "enter", "leave"))
+            )
         console.print("next: predseg score" if not dry_run else "dry run: nothing was changed")
 
     return show
+
+
+def _some(side: Side) -> str:
+    return ", ".join([f"+{who}" for who in side.enters[:2]] + [f"-{who}" for who in side.leaves[:2]])
 
 
 MEANINGS = (

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 _PASSWORD = re.compile(r"(://[^\s/:@\"']*):[^\s/@\"']+@")
 
 
+COMPARED = ("auc", "brier", "calibration_error", "gini", "deviance", "off")
+"""Figures of a forward test that two versions are compared by, as far as both have them."""
+
+
 @dataclass(frozen=True, eq=False)
 class Training:
     """What one training leaves behind.
