@@ -14,9 +14,11 @@ from typing import Any
 
 from predseg.evaluate.reference import Answer, compare
 from predseg.language.conditions import Did
-from predseg.language.measures import SCALE, Events, Measure, Step, Value, Window, kind_of
+from predseg.language.measures import SCALE, Events, Filter, Measure, Step, Value, Window, kind_of
 
 NEVER = 2**63 - 1
+FEW = 5_000
+"""So many values of a property are remembered as accepted or not."""
 FALSE, TRUE, UNKNOWN = 0, 1, 2
 Column = tuple[str, str]
 """How a property is kept (``units``: ten-thousandths or None, ``value``, ``tie``: comparable with its kind), and its name."""
@@ -31,7 +33,7 @@ class Kept:
 
     def __init__(self, width: int) -> None:
         self.times: list[int] = []
-        self.columns: tuple[list[Any], ...] = tuple([] for _ in range(width))
+        self.columns: tuple[list[Any], ...] = tuple([[] for _ in range(width)]) if width else ()
         self.folded: Folded | None = None
 
     def insert(self, time: int, values: tuple[Any, ...]) -> None:
@@ -39,8 +41,8 @@ class Kept:
         times = self.times
         if not times or time >= times[-1]:
             times.append(time)
-            for column, value in zip(self.columns, values, strict=True):
-                column.append(value)
+            for i, value in enumerate(values):
+                self.columns[i].append(value)
             return
         at = bisect_right(times, time)
         times.insert(at, time)
@@ -110,11 +112,12 @@ class Person:
         truth, due: Of each leaf the answer, and until when it stands.
         members: Of each rule since when it is a member, None when it is none.
         counts: Of each rule how often it changed.
-        scheduled: The first instant at which its timer stands.
+        first: The first of what is due.
+        scheduled: When its timer stands, not after that.
         log: (instant, rule, member from then on, how many changes of it there were) within the time of corrections.
     """
 
-    __slots__ = ("counts", "due", "id", "kept", "known", "log", "members", "scheduled", "truth")
+    __slots__ = ("counts", "due", "first", "id", "kept", "known", "log", "members", "scheduled", "truth")
 
     def __init__(self, customer_id: str, streams: int, leaves: int, rules: int) -> None:
         self.id = customer_id
@@ -123,6 +126,7 @@ class Person:
         self.due = [NEVER] * leaves
         self.members: list[int | None] = [None] * rules
         self.counts = [0] * rules
+        self.first = NEVER
         self.scheduled = NEVER
         self.known = False
         self.log: list[Said] = []
@@ -142,6 +146,9 @@ class Stream:
     span: int | None = 0
     folds: bool = False
 
+    def __post_init__(self) -> None:
+        self._accepted: list[tuple[Filter, dict[Any, bool]]] = [(wanted, {}) for wanted in self.events.where]
+
     def column(self, how: str, name: str) -> int:
         """Return the place of a column, adding it when nobody asked before."""
         if (how, name) not in self.columns:
@@ -152,8 +159,14 @@ class Stream:
         """Return the values that are kept of an event with a name that is meant; None when a filter or ``since`` leaves it away."""
         if self.since is not None and time < self.since:
             return None
-        for wanted in self.events.where:
-            if not wanted.accepts(properties.get(wanted.property)):
+        for wanted, known in self._accepted:
+            value = properties.get(wanted.property)
+            key = value.__class__, value
+            if key not in known:
+                if len(known) >= FEW:
+                    known.clear()
+                known[key] = wanted.accepts(value)
+            if not known[key]:
                 return None
         return tuple([_keep(how, properties.get(name)) for how, name in self.columns])
 
@@ -299,6 +312,9 @@ def _sequence(condition: Did, number: int, streams: Streams) -> Leaf:
     parts = [number, *(streams.number(s.events) for s in steps(step))]
     for part in parts:
         streams.need(part, window.start, False)
+    quiet = not step.did and step.within is not None and step.same is None and measure.aggregate == "count" and not window.until
+    if quiet and window.since is None:
+        return _absences(condition, number, streams.number(step.events))
     holds = _step(step, streams.all[number], streams)
     offsets = sorted({*window.offsets(), *(s.within for s in steps(step) if s.within)})
     chosen = _chosen_answer(measure, number, streams)
@@ -318,6 +334,32 @@ def _sequence(condition: Did, number: int, streams: Streams) -> Leaf:
         if measure.aggregate == "avg":
             return int(bool(compare(Answer("avg", found, n), condition.comparison))), due
         return int((low is None or found >= low) and (high is None or found <= high)), due
+
+    return leaf
+
+
+def _absences(condition: Did, number: int, follower: int) -> Leaf:
+    """How many events nothing followed in time: each has one instant at which that is established, and one at which it leaves."""
+    window, step = condition.measure.window, condition.measure.then
+    low, high = condition.comparison.bounds()
+    least, most = (0 if low is None else low), (NEVER if high is None else high)
+    start, within = window.start, step.within if step is not None and step.within is not None else 0
+
+    def leaf(person: Person, t: int) -> tuple[int, int]:
+        kept, after = person.kept[number], person.kept[follower]
+        n, due = 0, NEVER
+        if kept is not None:
+            times, later = kept.times, after.times if after is not None else []
+            for e in times if start is None else times[bisect_right(times, t - start) :]:
+                at = bisect_right(later, e) if later else 0
+                if at < len(later) and later[at] <= e + within:
+                    continue
+                if e + within > t:
+                    due = min(due, e + within)
+                else:
+                    n += 1
+                    due = due if start is None else min(due, e + start)
+        return int(least <= n <= most), due
 
     return leaf
 

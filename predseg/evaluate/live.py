@@ -143,6 +143,7 @@ class Engine:
             person = self.person(customer_id)
             for leaf in leaves:
                 person.due[leaf] = min(person.due[leaf], at)
+                person.first = min(person.first, at)
             self._wake(person, at)
 
     # out
@@ -182,7 +183,7 @@ class Engine:
 
     def _decide(self, t: int, rows: list[Row]) -> None:
         dirty: dict[str, set[int] | None] = {}
-        links = [row for row in rows if row.link]
+        links = [row for row in rows if row.anonymous_id is not None and row.customer_id is not None]
         for row in sorted(links, key=lambda row: str(row.customer_id)) if links else ():
             self._link(row, t, dirty)
         for row in rows:
@@ -229,7 +230,8 @@ class Engine:
             person.known = self._known(person, t)
             truth[:] = program.blank
         else:
-            dirty.update([i for i, d in enumerate(due) if d <= t])
+            if person.first <= t:
+                dirty.update([i for i, d in enumerate(due) if d <= t])
             rules = set()
         events = program.about_events
         for leaf in dirty:
@@ -242,10 +244,11 @@ class Engine:
                 rules.update(program.rules_of[leaf])
         if rules:
             self._compare(person, t, sorted(rules))
-        if due and (first := min(due)) < person.scheduled:
-            if first <= t:
+        person.first = min(due) if due else NEVER
+        if person.first < person.scheduled:
+            if person.first <= t:
                 raise RuntimeError(f"the clock stands still at {t}: a condition of {self.program.conditions} is due again")
-            self._wake(person, first)
+            self._wake(person, person.first)
 
     def _fact(self, person: Person, leaf: int, t: int) -> int:
         condition = self.program.conditions[leaf]
@@ -291,6 +294,7 @@ class Engine:
                 person.truth[leaf], person.due[leaf] = self.program.about_events[leaf](person, self.clock)
             else:
                 person.truth[leaf] = self._fact(person, leaf, self.clock)
+        person.first = min(person.due, default=NEVER)
 
     def _known(self, person: Person, t: int) -> bool:
         """Whether anything is known of the customer that did not join another one."""
@@ -315,7 +319,8 @@ class Engine:
         origin = self._origin(row)
         if row.hits or row.visible < origin.since or row.link:
             origin.rows.append(row)
-            origin.since = min(origin.since, row.visible)
+            if row.visible < origin.since:
+                origin.since = row.visible
 
     def tie(self, row: Row) -> None:
         """Remember that two ids came together."""

@@ -33,7 +33,7 @@ BUGS = (
     Bug("an instant is a microsecond late", "leaves", "times[lo + leaving] + start", "times[lo + leaving] + start + 1"),
     # streams
     Bug("late events go to the end", "leaves", "at = bisect_right(times, time)\n", "at = len(times)\n"),
-    Bug("filters are not looked at", "leaves", "if not wanted.accepts(properties.get(wanted.property)):", "if False:"),
+    Bug("filters are not looked at", "leaves", "if not known[key]:", "if False:"),
     Bug("a list is one value", "leaves", "(value if isinstance(value, tuple) else (value,)) if x is not None", "(value,) if x is not None"),
     # aggregates
     Bug("a sum over nothing is unknown", "leaves", 'if n or kind == "sum" else None', "if n else None"),
@@ -57,12 +57,17 @@ BUGS = (
     # instants
     Bug("decided is per event", "live", "while at < n and waiting[at].visible == instant:\n                at += 1", "at += 1"),
     Bug("timers are not looked at", "live", "if timers and timers[0][0] < instant:", "if False:"),
-    Bug("only what an event touches is answered again", "live", "dirty.update([i for i, d in enumerate(due) if d <= t])", "pass"),
+    Bug(
+        "only what an event touches is answered again",
+        "live",
+        "if person.first <= t:\n                dirty.update([i for i, d in enumerate(due) if d <= t])",
+        "pass",
+    ),
     Bug(
         "a timer that stands is forgotten",
         "live",
-        "if due and (first := min(due)) < person.scheduled:",
-        "if due and (first := max(due)) < person.scheduled:",
+        "person.first = min(due) if due else NEVER",
+        "person.first = max(due) if due else NEVER",
     ),
     Bug("facts never change", "live", "self.facts.next_change(condition, person.id, t) or NEVER", "NEVER"),
     # identities

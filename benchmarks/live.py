@@ -1,0 +1,135 @@
+"""The live engine: events a second in memory and durable, with 3 and with 20 rules, memory a customer, and a restart.
+
+    python -m benchmarks.live [--events 300000] [--customers 100000] [--small]
+
+Every figure is of one core. Rates are of the work from a parsed row to its decision; the durable one commits (to the disk,
+``synchronous=FULL``) every thousand rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import random
+import resource
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from predseg.evaluate.live import Engine
+from predseg.evaluate.program import Program, Rule
+from predseg.language.documents import parse_condition
+from predseg.language.time import DAY, SECOND
+from predseg.language.yaml import read_documents
+from predseg.live.lines import Contract
+from predseg.live.loop import Loop
+from predseg.live.published import Published
+from predseg.live.state import DATABASE, State, connect
+from predseg.segments.facts import Facts
+
+START = 1_767_225_600 * SECOND
+NAMES = ("Product Viewed", "Product Viewed", "Product Viewed", "Product Added", "Product Added", "Order Completed")
+THREE = (
+    "{did: Product Added, within: 3 days, then: {did_not: [Order Completed, Product Added], within: 24 hours}}",
+    "{did: Order Completed, sum: value, more_than: 500, within: 180 days}",
+    "{did: Product Viewed, where: {category: Luxury Watches}, at_least: 3, within: 48 hours}",
+)
+CATEGORIES = ("Luxury Watches", "Shoes", "Toys", "Books", "Garden")
+
+
+def rules(number: int) -> list[Rule]:
+    """The three rules, then variations of them with other windows and bounds."""
+    texts = list(THREE)
+    for i in range(number - 3):
+        hours, n, category = 24 + 12 * i, 1 + i % 4, CATEGORIES[i % 5]
+        texts.append(f"{{did: Product Viewed, where: {{category: {category}}}, at_least: {n}, within: {hours} hours}}")
+    return [Rule(f"r{i}", parse_condition(read_documents(text)[0]), str(i)) for i, text in enumerate(texts)]
+
+
+def stream(events: int, customers: int, seed: int = 0) -> list[dict[str, Any]]:
+    """Rows of a shop: one about every 26 seconds, of anybody."""
+    r = random.Random(seed)
+    return [
+        {
+            "customer_id": f"c{r.randrange(customers)}",
+            "event": (name := r.choice(NAMES)),
+            "event_time": START + 26 * SECOND * i,
+            "event_id": f"e{i}",
+            "category": r.choice(CATEGORIES),
+            **({"value": r.randrange(5, 300)} if name == "Order Completed" else {}),
+        }
+        for i in range(events)
+    ]
+
+
+def in_memory(rows: list[dict[str, Any]], number: int) -> tuple[float, int, Engine]:
+    """Events a second of the engine alone, how many changes there were, and the engine."""
+    engine, contract = Engine(Program(rules(number)), Published(Facts())), Contract()
+    seen = [contract.read(row) for row in rows]
+    changes, began = 0, time.process_time()
+    for one in seen:
+        changes += len(engine.advance(one.time - 1))
+        engine.add(one.customer_id, one.anonymous_id, one.time, one.visible, one.event, one.properties)
+    changes += len(engine.advance(seen[-1].time + DAY))
+    return len(rows) / (time.process_time() - began), changes, engine
+
+
+def durable(rows: list[dict[str, Any]], number: int, folder: Path) -> tuple[float, float]:
+    """Events a second through the loop and onto the disk, and the seconds of a restart."""
+    state = State(connect(folder / DATABASE))
+    program = Program(rules(number))
+    loop = Loop(Engine(program, Published(Facts()), recall=state.fetch), Contract(), Published(Facts()), state)
+    began = time.perf_counter()
+    for i in range(0, len(rows), 1_000):
+        for row in rows[i : i + 1_000]:
+            loop.follow(row)
+        loop.commit((), 0)
+    rate = len(rows) / (time.perf_counter() - began)
+    loop.close()
+    began = time.perf_counter()
+    state = State(connect(folder / DATABASE))
+    engine = Engine(program, Published(Facts()), int(state.get("clock") or 0), recall=state.fetch)
+    engine.owners = state.links()
+    engine.schedule(state.timers())
+    engine.advance(engine.clock + 1)
+    state.connection.close()
+    return rate, time.perf_counter() - began
+
+
+def lines(rows: list[dict[str, Any]], customers: int) -> Iterator[str]:
+    """The table, line by line."""
+    yield "| what | figure |"
+    yield "|---|---:|"
+    rates = {}
+    for number in (3, 20):
+        gc.collect()
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        rates[number], changes, engine = in_memory(rows, number)
+        grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / len(engine.people)
+        yield f"| in memory, {number} rules ({changes:,} changes) | {rates[number]:,.0f} events/s |"
+        if number == 3:
+            yield f"| memory a customer ({len(rows) / len(engine.people):.1f} events each) | {grown:,.0f} bytes |"
+        del engine
+    yield f"| cost of 20 rules | {rates[3] / rates[20]:.1f} times that of 3 |"
+    with tempfile.TemporaryDirectory() as folder:
+        rate, restart = durable(rows, 3, Path(folder))
+    yield f"| durable, 3 rules, 1,000 rows a transaction | {rate:,.0f} events/s |"
+    yield f"| restart with {min(customers, len(rows)):,} customers | {restart:.1f} s |"
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--events", type=int, default=300_000)
+    parser.add_argument("--customers", type=int, default=100_000)
+    parser.add_argument("--small", action="store_true", help="a few seconds, to keep the script alive")
+    chosen = parser.parse_args()
+    events, customers = (5_000, 1_000) if chosen.small else (chosen.events, chosen.customers)
+    for line in lines(stream(events, customers), customers):
+        print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()
