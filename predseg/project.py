@@ -235,9 +235,10 @@ class Project:
 
     def segments(self) -> Workspace:
         """Return the segments of the project over the events as they are now."""
+        from predseg.live.handover import hand_over
         from predseg.segments.workspace import Workspace
 
-        if not self.config.sources:
+        if not hand_over(self.config).sources:
             store = Store(self.config.store)
             if not store.exists("events"):
                 return Workspace.open(self.config, store, self.opted_out, None)
@@ -340,14 +341,16 @@ class Project:
         from tempfile import TemporaryDirectory
 
         from predseg.history.events import ingest
+        from predseg.live.handover import hand_over
 
+        config = hand_over(self.config, dry_run=dry_run)
         if dry_run:
             with TemporaryDirectory(prefix="predseg-") as folder:
                 aside = Store(folder)
-                yield aside, ingest(self.config, aside, now=clock(), persons=self.people.persons(dry_run=True), progress=self.progress)
+                yield aside, ingest(config, aside, now=clock(), persons=self.people.persons(dry_run=True), progress=self.progress)
         else:
-            store = Store(self.config.store)
-            yield store, ingest(self.config, store, now=clock(), persons=self.people.persons(), progress=self.progress)
+            store = Store(config.store)
+            yield store, ingest(config, store, now=clock(), persons=self.people.persons(), progress=self.progress)
 
 
 def moment_of(as_of: Moment, report: IngestReport) -> int:

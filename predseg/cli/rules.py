@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -64,20 +64,23 @@ def explain(
     return Answer(explanations.plain_explanation(found), lambda console: explanations.show_lines(console, explanations.explanation(found)))
 
 
-@command("verify", "predseg verify", "predseg verify --trees 1000 --seed 7", "predseg verify --rules --events")
+@command("verify", "predseg verify", "predseg verify --trees 1000 --seed 7", "predseg verify --rules --events", "predseg verify --live")
 def verify(
     run: Run,
     trees: Annotated[int, typer.Option("--trees", metavar="N", min=1, help="How many rules to try.")] = 100,
     seed: Annotated[int | None, typer.Option("--seed", metavar="N", help="What randomness is made from; else a new one, which is printed.")] = None,
     rules: Annotated[bool, typer.Option("--rules", help="The project's own rules instead of random ones.")] = False,
     events: Annotated[bool, typer.Option("--events", help="Customers of the project's own events instead of random histories.")] = False,
+    live: Annotated[bool, typer.Option("--live", help="The members of the live state against batch at the same moment.")] = False,
 ) -> Answer:
-    """Compare the executors: reference against batch, on random or on your own rules and data."""
+    """Compare the executors: reference, batch and live, on random or on your own rules and data."""
     import secrets
 
     from predseg.cli import explanations
     from predseg.segments.verify import verify as compare
 
+    if live:
+        return _verify_live(run)
     chosen = seed if seed is not None else secrets.randbelow(2**32)
     project = run.project() if rules or events else None
     matches = _rules(project.config) if project is not None and rules else []
@@ -90,6 +93,24 @@ def verify(
         "ok" if found.agreed else "failed",
         int(not found.agreed),
     )
+
+
+def _verify_live(run: Run) -> Answer:
+    from predseg.language.time import say_instant
+    from predseg.live.checking import compare
+
+    project = run.project()
+    found = compare(project.config, project.segments())
+    results = [{**vars(one), "equal": one.equal} for one in found.segments]
+
+    def show(console: Any) -> None:
+        from predseg.cli.views import table
+
+        lines = [(o.segment, f"{o.members:,}", f"{o.only_live:,}", f"{o.only_batch:,}", ", ".join(o.examples)) for o in found.segments]
+        console.print(table(("segment", "members", "only live", "only batch", "who"), lines, ("members", "only live", "only batch")))
+        console.print(f"\nlive and batch are {'equal' if found.equal else 'not equal'} at {say_instant(found.as_of)}")
+
+    return Answer({"as_of": say_instant(found.as_of), "segments": results}, show, "ok" if found.equal else "failed", int(not found.equal))
 
 
 @command("schema", "predseg schema segments > segments.schema.json", "predseg schema project > predseg.schema.json")

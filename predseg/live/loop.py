@@ -70,7 +70,7 @@ class Loop:
         self.clock_of_events = engine.clock
         self._last = Verdict(ACCEPTED)
         self._since_pruning = 0
-        self._ids: dict[str, Mapping[str, Any]] = {}
+        self._ids: dict[str, Seen] = {}
         self._batch = _Batch()
 
     @property
@@ -109,7 +109,7 @@ class Loop:
             if seen.visible > self.engine.clock:
                 changes = self.engine.advance(seen.visible - 1)
             self.clock_of_events = max(self.clock_of_events, seen.visible)
-            changes += self._take(seen, row)[1]
+            changes += self._take(seen)[1]
         self._batch.changes += changes
         return changes
 
@@ -127,7 +127,7 @@ class Loop:
         if isinstance(row, bytes):
             return self._refuse(row, "line", "is not a JSON object"), []
         seen = self._read(row, latest)
-        return (self._last, []) if seen is None else self._take(seen, row)
+        return (self._last, []) if seen is None else self._take(seen)
 
     def _read(self, row: Mapping[str, Any], latest: int | None) -> Seen | None:
         try:
@@ -140,17 +140,17 @@ class Loop:
             return None
         return seen
 
-    def _take(self, seen: Seen, row: Mapping[str, Any]) -> tuple[Verdict, list[Change]]:
+    def _take(self, seen: Seen) -> tuple[Verdict, list[Change]]:
         if self.suppressed is not None and any(self.suppressed(one) for one in (seen.customer_id, seen.anonymous_id) if one is not None):
             return self._verdict(SUPPRESSED), []
         changes: list[Change] = []
         if seen.event_id is not None and (before := self._known(seen.event_id)) is not None:
-            if _rank(seen) >= _rank(old := self.contract.read(before)):
+            if _rank(seen) >= _rank(before):
                 return self._verdict(DUPLICATE), []
-            changes += self.engine.take_back(self._row(old))
+            changes += self.engine.take_back(self.row_of(before))
             self.counts[ACCEPTED] -= 1
             self.counts[DUPLICATE] += 1
-        return self._verdict(ACCEPTED), changes + self._accept(seen, row)
+        return self._verdict(ACCEPTED), changes + self._accept(seen)
 
     def commit(self, changes: Sequence[Change], now: int) -> None:
         """Write everything since the last commit in one transaction, the changes of `follow` before those given here."""
@@ -189,14 +189,13 @@ class Loop:
 
     # one row
 
-    def _accept(self, seen: Seen, row: Mapping[str, Any]) -> list[Change]:
-        if seen.event_id is not None and self.state is None:
-            self._ids[seen.event_id] = row
-        self._batch.accepted.append((seen.event_id, seen.visible, row))
-        self._batch.ids[seen.event_id] = row
+    def _accept(self, seen: Seen) -> list[Change]:
+        if seen.event_id is not None:
+            (self._ids if self.state is None else self._batch.ids)[seen.event_id] = seen
+        self._batch.accepted.append(seen)
         if seen.traits:
             self._learn(str(seen.customer_id or seen.anonymous_id), seen)
-        return self.engine.put(self._row(seen))
+        return self.engine.put(self.row_of(seen))
 
     def _learn(self, customer_id: str, seen: Seen) -> None:
         """Take in traits; they count from the instant of their row, also when that lies behind the clock."""
@@ -205,22 +204,19 @@ class Loop:
         if seen.visible > self.engine.clock:
             self.engine.touch([customer_id], seen.visible, [i for i, _ in self.engine.program.facts])
 
-    def row_of(self, row: Mapping[str, Any]) -> Row:
-        """Return an accepted row as the engine keeps it."""
-        return self._row(self.contract.read(row))
-
-    def _row(self, seen: Seen) -> Row:
+    def row_of(self, seen: Seen) -> Row:
+        """Return an event as the engine keeps it."""
         return self.engine.row(seen.customer_id, seen.anonymous_id, seen.time, seen.visible, seen.event, seen.properties)
 
-    def _known(self, event_id: str) -> Mapping[str, Any] | None:
-        found = self._batch.ids.get(event_id)
-        if found is None:
-            found = self._ids.get(event_id) if self.state is None else self.state.body(event_id)
-        return found
+    def _known(self, event_id: str) -> Seen | None:
+        if self.state is None:
+            return self._ids.get(event_id)
+        return self._batch.ids.get(event_id) or self.state.seen(event_id)
 
     def _refuse(self, row: Mapping[str, Any] | bytes, name: str, reason: str) -> Verdict:
         raw = row.decode("utf-8", "replace") if isinstance(row, bytes) else orjson.dumps(row, default=str).decode()
-        self._batch.refused.append((raw, name, reason, None))
+        who = None if isinstance(row, bytes) else row.get("customer_id") or row.get("anonymous_id")
+        self._batch.refused.append((None if who is None else str(who), raw, name, reason, None))
         self.reasons[f"{name} {reason}"] += 1
         return self._verdict(QUARANTINED, reason, name)
 
@@ -234,10 +230,10 @@ class Loop:
 class _Batch:
     """What the next transaction writes."""
 
-    accepted: list[tuple[str | None, int, Mapping[str, Any]]] = field(default_factory=list)
-    refused: list[tuple[str, str, str, int | None]] = field(default_factory=list)
+    accepted: list[Seen] = field(default_factory=list)
+    refused: list[tuple[str | None, str, str, str, int | None]] = field(default_factory=list)
     traits: list[tuple[str, int, int, Mapping[str, Any]]] = field(default_factory=list)
-    ids: dict[str | None, Mapping[str, Any]] = field(default_factory=dict)
+    ids: dict[str, Seen] = field(default_factory=dict)
     changes: list[Change] = field(default_factory=list)
     meta: dict[str, object] = field(default_factory=dict)
 

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from predseg.evaluate.leaves import TRUE
 from predseg.evaluate.live import BEGINNING, LATENESS, Engine, Origin
 from predseg.evaluate.program import Program, Row, Rule
@@ -72,6 +74,32 @@ def open_durable(config: Config, workspace: Workspace, now: int, **options: Any)
         state.put(program=fingerprint, clock=now, **{f"definition.{rule.name}": rule.definition for rule in program.rules})
     engine.touched, engine.relinked, engine.recall = set(), set(), state.fetch
     return Loop(engine, contract, published, state, **options)
+
+
+def refresh(loop: Loop, workspace: Workspace, now: int) -> bool:
+    """Let a running loop know what was published since: scores, rfv scores, clusters, daily memberships, traits.
+
+    Customers of whom it changes anything are decided anew at the next instant.
+
+    Returns:
+        False when the rules are other ones: then the loop has to be closed and opened again.
+    """
+    program = loop.engine.program
+    if fingerprint_of(Program(rules_of(workspace))) != fingerprint_of(program):
+        return False
+    old, new = loop.published, published_of(workspace)
+    for who, time, visible, traits in loop.state.traits() if loop.state is not None else ():
+        new.learn(who, traits, time, visible)
+    ids = np.array(loop.state.customers() if loop.state is not None else sorted(loop.engine.people), object)
+    at = np.full(len(ids), now)
+    loop.engine.facts = loop.published = new
+    for leaf, condition in program.facts if len(ids) else ():
+        before, after = old.facts(condition, ids, at), new.facts(condition, ids, at)
+        loop.engine.touch(ids[(before.true != after.true) | (before.unknown != after.unknown)].tolist(), max(now, loop.engine.clock + 1), [leaf])
+    for customer_id, since in new.since.items():
+        if customer_id not in old.since:
+            loop.engine.know(customer_id, max(since, loop.engine.clock + 1))
+    return True
 
 
 def open_in_memory(config: Config, workspace: Workspace, clock: int | None, *, for_ever: bool = False) -> Loop:

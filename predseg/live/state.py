@@ -27,11 +27,14 @@ import orjson
 from predseg.evaluate.leaves import NEVER, Folded, Person
 from predseg.evaluate.live import Engine, Origin
 from predseg.evaluate.program import Change, Row
+from predseg.language.measures import Value
+from predseg.live.lines import Seen
 
 DATABASE = "live.db"
 _TABLES = (
     "create table if not exists meta (name text primary key, value text not null) without rowid",
-    "create table if not exists log (seq integer primary key, event_id text, visible integer not null, body text not null)",
+    """create table if not exists log (seq integer primary key, event_id text, customer_id text, anonymous_id text, event text not null,
+       event_time integer not null, received_at integer, visible integer not null, body text not null)""",
     "create unique index if not exists log_ids on log (event_id) where event_id is not null",
     "create table if not exists people (customer_id text primary key, due integer not null, state blob not null) without rowid",
     "create index if not exists people_due on people (due)",
@@ -40,7 +43,8 @@ _TABLES = (
        primary key (segment, customer_id)) without rowid""",
     """create table if not exists changes (seq integer primary key, change text not null, segment text not null, customer_id text not null,
        at integer not null, definition text not null, correction integer not null, n integer not null)""",
-    "create table if not exists refused (seq integer primary key, raw text not null, field text not null, reason text not null, received_at integer)",
+    """create table if not exists refused (seq integer primary key, customer_id text, raw text not null, field text not null, reason text not null,
+       received_at integer)""",
     "create table if not exists traits (customer_id text not null, time integer not null, visible integer not null, body text not null)",
 )
 
@@ -84,25 +88,50 @@ class State:
 
     # events
 
-    def body(self, event_id: str) -> dict[str, Any] | None:
-        """Return the row that was accepted under an id."""
-        row = self._read.execute("select body from log where event_id = ?", (event_id,)).fetchone()
-        return None if row is None else orjson.loads(row[0])
+    def seen(self, event_id: str) -> Seen | None:
+        """Return the event that was accepted under an id."""
+        return next(self._events("event_id = ?", event_id), None)
 
-    def append(self, rows: Iterable[tuple[str | None, int, Mapping[str, Any]]]) -> None:
-        """Keep accepted rows (event_id, visible, row); a row with a known id takes the place of the one before."""
+    def ahead(self, clock: int) -> Iterator[Seen]:
+        """Yield the accepted events that count only after the clock."""
+        yield from self._events("visible > ? order by seq", clock)
+
+    def since(self, seq: int) -> Iterator[Seen]:
+        """Yield the accepted events after a position of the log, oldest first."""
+        yield from self._events("seq > ? order by seq", seq)
+
+    @property
+    def last(self) -> int:
+        """The position of the last accepted event."""
+        return self._read.execute("select coalesce(max(seq), 0) from log").fetchone()[0]
+
+    def append(self, events: Iterable[Seen]) -> None:
+        """Keep accepted events; one with a known id takes the place of the one before."""
         self.connection.executemany(
-            "insert or replace into log (event_id, visible, body) values (?, ?, ?)",
-            [(event_id, visible, orjson.dumps(row, default=_plain).decode()) for event_id, visible, row in rows],
+            "insert or replace into log (event_id, customer_id, anonymous_id, event, event_time, received_at, visible, body) values (?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                (
+                    e.event_id,
+                    e.customer_id,
+                    e.anonymous_id,
+                    e.event,
+                    e.time,
+                    e.received,
+                    e.visible,
+                    orjson.dumps(e.properties, default=_plain).decode(),
+                )
+                for e in events
+            ],
         )
 
-    def ahead(self, clock: int) -> list[dict[str, Any]]:
-        """Return the accepted rows that count only after the clock."""
-        return [orjson.loads(body) for (body,) in self._read.execute("select body from log where visible > ? order by seq", (clock,))]
+    def _events(self, where: str, value: object) -> Iterator[Seen]:
+        columns = "customer_id, anonymous_id, event, event_time, received_at, event_id, body"
+        for row in self.connection.execute(f"select {columns} from log where {where}", (value,)):
+            yield Seen(row[0], row[1], row[2], row[3], row[4], row[5], _values(row[6]), {})
 
-    def refuse(self, rows: Iterable[tuple[str, str, str, int | None]]) -> None:
-        """Keep rows that broke the contract: raw, field, reason, when they were received."""
-        self.connection.executemany("insert into refused (raw, field, reason, received_at) values (?, ?, ?, ?)", rows)
+    def refuse(self, rows: Iterable[tuple[str | None, str, str, str, int | None]]) -> None:
+        """Keep rows that broke the contract: customer_id, raw, field, reason, when they were received."""
+        self.connection.executemany("insert into refused (customer_id, raw, field, reason, received_at) values (?, ?, ?, ?, ?)", rows)
 
     def learn(self, rows: Iterable[tuple[str, int, int, Mapping[str, Any]]]) -> None:
         """Keep facts of customers: customer_id, time, visible, traits."""
@@ -110,7 +139,7 @@ class State:
 
     def traits(self) -> list[tuple[str, int, int, dict[str, Any]]]:
         """Return the facts of customers that came live."""
-        return [(*row[:3], orjson.loads(row[3])) for row in self._read.execute("select * from traits")]
+        return [(*row[:3], _values(row[3])) for row in self._read.execute("select * from traits")]
 
     # customers
 
@@ -130,6 +159,10 @@ class State:
     def timers(self) -> list[tuple[int, str]]:
         """Return when each customer's timer stands."""
         return self._read.execute("select due, customer_id from people where due < ? order by due", (NEVER,)).fetchall()
+
+    def customers(self) -> list[str]:
+        """Return everybody of whom something is kept."""
+        return [row[0] for row in self._read.execute("select customer_id from people")]
 
     def links(self) -> dict[str, tuple[int, str]]:
         """Return which anonymous visitor is which customer."""
@@ -186,19 +219,14 @@ def _plain(value: Any) -> Any:
     raise TypeError(type(value).__name__)
 
 
-def plain_row(value: Any) -> Any:
-    """Return a value as a line of JSON has it: exact numbers as numbers of up to four digits."""
-    if isinstance(value, Decimal):
-        return int(value) if value == value.to_integral_value() else float(value)
-    if isinstance(value, tuple):
-        return [plain_row(v) for v in value]
-    return value
-
-
 def _back(value: Any) -> Any:
     if isinstance(value, list):
         return tuple([_back(v) for v in value])
     return Decimal(value["d"]) if isinstance(value, dict) else value
+
+
+def _values(body: str) -> dict[str, Value]:
+    return {name: _back(value) for name, value in orjson.loads(body).items()}
 
 
 def _dump(engine: Engine, customer_id: str) -> bytes:

@@ -12,7 +12,7 @@ import numpy as np
 from predseg.config import Config
 from predseg.errors import UsageError, nearest
 from predseg.evaluate.block import CORE, IDENTITY, Array
-from predseg.forecast.traits import trait_frame
+from predseg.forecast.traits import ALWAYS, trait_frame
 from predseg.history.privacy import OptedOut
 from predseg.language import conditions as c
 from predseg.language.assignment import HOLDOUT
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from predseg.store import Store
 
+LIVE_TRAITS = "live_traits"
 MEMBERSHIPS, RUNS, RFV, CUSTOMERS = "memberships", "segment_runs", "rfv", "customers"
 _NO_PROPERTY = {*CORE, *IDENTITY, "event_id"}
 
@@ -103,7 +104,8 @@ class Workspace:
 
     def traits(self) -> pd.DataFrame | None:
         """Return the traits, None when the project has none."""
-        return trait_frame(self.store.read(CUSTOMERS)) if self.store.exists(CUSTOMERS) else None
+        found = [trait_frame(self.store.read(name)) for name in (CUSTOMERS, LIVE_TRAITS) if self.store.exists(name)]
+        return found[0] if len(found) == 1 else _one_frame(found) if found else None
 
     def listed(self) -> Listed:
         """Return the customers who are known without an event."""
@@ -128,6 +130,11 @@ class Workspace:
             self.store.write(RUNS, log_table(run.ledger.log))
             note_designs(self.store, [self.segments[name] for name in run.spells], as_of)
         return run
+
+    def members(self, as_of: int) -> dict[str, set[str]]:
+        """Return who is a member of each segment at a moment; nothing is recorded."""
+        found = members_at(self.files, self.segments, as_of, self.facts(self.ledger()), self.listed())
+        return {name: set(customers.tolist()) for name, customers in found.items()}
 
     def publish_rfv(self, as_of: int) -> None:
         """Score recency, frequency and value for the rules that ask for them."""
@@ -261,6 +268,14 @@ def _rows(segment: str, customers: Array, entered: Array, as_of: int, variants: 
     return pa.table(columns)
 
 
+def _one_frame(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Put the traits of the customers file and those that came live under each other; a row without a time is from the beginning."""
+    import pandas as pd
+
+    timed = [f.assign(**{name: ALWAYS for name in ("event_time", "known_since") if name not in f}) for f in frames]
+    return pd.concat(timed, ignore_index=True)
+
+
 def _greatest(column: pa.ChunkedArray) -> int:
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -277,7 +292,8 @@ def vocabulary(config: Config, store: Store, occurred: Sequence[str] | None) -> 
         return Vocabulary(frozenset(config.models), channels=channels, purposes=purposes)
     declared = {*(config.contract.events or ()), *config.event_names()}
     columns = {n for path in store.files("events")[:1] for n in pq.read_schema(path).names} - _NO_PROPERTY
-    traits = frozenset(store.read(CUSTOMERS).column_names) - {"customer_id", "event_time", "known_since"} if store.exists(CUSTOMERS) else None
+    named = [frozenset(store.read(name).column_names) for name in (CUSTOMERS, LIVE_TRAITS) if store.exists(name)]
+    traits = frozenset().union(*named) - {"customer_id", "event_time", "known_since"} if store.exists(CUSTOMERS) else None
     events, properties = STANDARD_EVENTS | declared | set(occurred), frozenset(columns | {"value"})
     return Vocabulary(frozenset(config.models), events, frozenset(occurred), properties, traits, channels, purposes)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ import pytest
 from predseg.config import load
 from predseg.live.loop import Loop
 from predseg.live.opening import open_durable
-from predseg.live.state import plain_row
 from predseg.project import Project
 from tests.evaluate.live_logs import World, applied, arrivals, random_world
 from tests.evaluate.worlds import SEED
@@ -146,6 +146,13 @@ def test_a_changed_rule_is_filled_in_silence(project: Project, tmp_path: Path) -
 # any stop
 
 
+def plain_row(value: Any) -> Any:
+    """A value as a line of JSON has it."""
+    if isinstance(value, tuple):
+        return [plain_row(v) for v in value]
+    return value if not isinstance(value, Decimal) else int(value) if value == value.to_integral_value() else float(value)
+
+
 def as_rows(world: World) -> list[dict[str, Any]]:
     """The arrivals of a world as flat rows, numbered."""
     return [
@@ -187,8 +194,8 @@ def in_pieces(world: World, folder: Path, r: random.Random, repeat: float) -> li
             engine.owners = state.links()
             engine.schedule(state.timers())
             loop = Loop(engine, Contract(), Facts(world.published), state)  # type: ignore[arg-type]
-            for body in state.ahead(engine.clock):
-                engine.put(loop.row_of(body))
+            for seen in state.ahead(engine.clock):
+                engine.put(loop.row_of(seen))
         elif r.random() < 0.3:
             loop.engine.prune()
             loop.engine.evict()
@@ -201,3 +208,62 @@ def in_pieces(world: World, folder: Path, r: random.Random, repeat: float) -> li
 def test_stopping_and_starting_again_changes_nothing(seed: int, tmp_path: Path) -> None:
     world = random_world(seed, linked=seed % 2 == 1)
     assert applied(in_pieces(world, tmp_path / "store", random.Random(seed), 0.1)) == world.expected
+
+
+# one truth with the batch side
+
+
+def test_what_came_live_is_known_to_batch_and_equal(project: Project) -> None:
+    """Events, joined visitors and traits reach the batch side, and both sides have the same members."""
+    from predseg.live.checking import compare
+
+    loop = opened(project)
+    follow(
+        loop,
+        [
+            {"anonymous_id": "phone", "event": "Product Added", "event_time": "2026-03-01T10:00Z", "price": 12.5, "tags": ["a"]},
+            {"customer_id": "ann", "anonymous_id": "phone", "event": "Signed In", "event_time": "2026-03-01T11:00Z", "traits": {"country": "GB"}},
+            event("Order Completed", "2026-03-01T12:00", "bob", value=150, event_id="e1"),
+            event("Product Added", "2026-03-01T13:00", "bob"),
+        ],
+        "2026-03-02T20:00",
+    )
+    loop.close()
+    found = compare(project.config, project.segments())
+    assert found.equal and {o.segment: o.members for o in found.segments} == {"abandoned_cart": 2, "spender": 1, "both": 1, "british": 1}
+    state = opened(project).state
+    assert state is not None
+    with state.transaction():
+        state.connection.execute("delete from memberships where segment = 'both'")
+    found = compare(project.config, project.segments())
+    assert [(o.segment, o.only_live, o.only_batch, o.examples) for o in found.segments if not o.equal] == [("both", 0, 1, ("bob",))]
+
+
+def test_without_a_live_state_there_is_nothing_to_compare(project: Project) -> None:
+    from predseg.errors import DataError
+    from predseg.live.checking import compare
+
+    with pytest.raises(DataError, match="there is no live state yet"):
+        compare(project.config, project.segments())
+
+
+def test_scores_that_are_published_while_it_runs_are_heard(tmp_path: Path) -> None:
+    """Customers whose rank changed are decided at the next instant, the others are left alone."""
+    import pyarrow as pa
+
+    from predseg.live.opening import refresh
+    from predseg.store import Store
+
+    (tmp_path / "rules.yaml").write_text("segment: risky\nrefresh: live\nmatch: {score: churn, top: 50%}\n")
+    models = "models: {churn: {predict: {did_not: Order Completed, within_next: 30 days}}}\n"
+    (tmp_path / "predseg.yaml").write_text(f"project: shop\nsources: {{}}\nsegments: rules.yaml\n{models}")
+    project = Project(load(tmp_path))
+    loop = opened(project)
+    follow(loop, [event("Order Completed", "2026-03-01T10:00", who) for who in ("ann", "bob")], "2026-03-02")
+    scores = {"customer_id": ["ann", "bob"], "model": ["churn"] * 2, "probability": [0.9, 0.1], "percentile": [1.0, 0.5], "decile": [1, 6]}
+    day = 1_772_409_600_000_000
+    Store(tmp_path / "store").write("scores", pa.table(scores), day)
+    assert refresh(loop, project.segments(), day + 1)
+    assert [(c.change, c.customer_id) for c in loop.tick(day + 2)] == [("entered", "ann")]
+    (tmp_path / "rules.yaml").write_text("segment: risky\nrefresh: live\nmatch: {score: churn, top: 10%}\n")
+    assert not refresh(loop, project.segments(), day + 3)
