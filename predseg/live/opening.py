@@ -15,8 +15,9 @@ from predseg.evaluate.live import BEGINNING, LATENESS, Engine, Origin
 from predseg.evaluate.program import Program, Row, Rule
 from predseg.live.lines import Contract
 from predseg.live.loop import Loop
-from predseg.live.published import Published
+from predseg.live.published import Published, Snapshot
 from predseg.live.state import DATABASE, State, connect
+from predseg.segments.facts import Facts
 from predseg.segments.lookup import to_event
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ def rules_of(workspace: Workspace) -> list[Rule]:
 
 def published_of(workspace: Workspace) -> Published:
     """Return what is published in a project."""
-    return Published(workspace.facts(workspace.ledger()), workspace.listed())
+    facts = workspace.facts(workspace.ledger())
+    return Published(Facts(Snapshot(workspace.store), facts.traits, facts.members), workspace.listed())
 
 
 def open_durable(config: Config, workspace: Workspace, now: int, **options: Any) -> Loop:

@@ -13,11 +13,31 @@ from predseg.forecast.traits import ALWAYS, instants_of
 from predseg.language import conditions as c
 from predseg.language.measures import Comparison, Value
 from predseg.segments.customer import trait_truth
-from predseg.segments.facts import PROBABILITY, Facts, Run, accepted, units
+from predseg.segments.facts import PROBABILITY, Facts, Run, Tables, accepted, units
 from predseg.segments.population import NOBODY, Listed
 
 Timed = tuple[int, str, int, Value]
 """Of a trait: true from, the value as a text (of equal times the greatest counts), visible from, the value."""
+
+
+class Snapshot:
+    """The runs of a store's tables as they are now: what is published later is not seen."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+        self._runs = {name: tables.partitions(name) if tables.exists(name) else [] for name in ("scores", "rfv", "clusters")}
+
+    def partitions(self, name: str) -> list[int]:
+        """The as_of of each run, ascending."""
+        return self._runs[name]
+
+    def exists(self, name: str) -> bool:
+        """Whether there is such a table."""
+        return bool(self._runs[name])
+
+    def read(self, name: str, as_of: int | None = None) -> Any:
+        """One run."""
+        return self._tables.read(name, as_of)
 
 
 class Published:
