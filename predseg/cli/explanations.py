@@ -278,7 +278,7 @@ def _plain_result(result: Result) -> dict[str, Any]:
 def verification(found: Verification, command: str) -> Iterator[str]:
     """Yield the lines of `predseg verify`; ``command`` makes the same again."""
     trials = f"{found.trees:,} trial{'' if found.trees == 1 else 's'}, {found.customers:,} histories"
-    yield f"reference and batch in {trials}: {found.decisions:,} decisions and {found.changes:,} logs of changes compared, seed {found.seed}"
+    yield f"reference, batch and live in {trials}: {found.decisions:,} decisions and {found.changes:,} logs of changes compared, seed {found.seed}"
     difference = found.difference
     if difference is None:
         yield "they agree"
@@ -287,7 +287,7 @@ def verification(found: Verification, command: str) -> Iterator[str]:
     yield f"    {difference.sentence}"
     yield f"    {difference.customer_id}:"
     yield from (f"      {say_event(event)}" for event in difference.events)
-    yield f"    {difference.what}: reference {difference.reference}, batch {difference.batch}"
+    yield f"    {difference.what}: reference {difference.reference}, {difference.executor} {difference.found}"
     yield f"    {difference.condition}"
     yield f"again: {command}"
 
@@ -310,6 +310,7 @@ def plain_verification(found: Verification) -> dict[str, Any]:
             "events": [plain_event(e) | {"visible": say_instant(e.visible)} for e in difference.events],
             "what": difference.what,
             "reference": difference.reference,
-            "batch": difference.batch,
+            "executor": difference.executor,
+            "found": difference.found,
         },
     }

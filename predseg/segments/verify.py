@@ -1,6 +1,7 @@
-"""Do the executors agree? Reference against batch, on random rules or those of the project, on random or real histories.
+"""Do the executors agree? Reference against batch and live, on random rules or those of the project, on random or real histories.
 
-Compared are the truth of every rule for every customer at many moments, and the exact instants at which it changes.
+Compared are the truth of every rule for every customer at many moments, and the exact instants at which it changes, with
+the live executor fed event by event, some of them late and some twice.
 The first difference ends the search and is made as small as it can be while the executors still differ.
 """
 
@@ -12,9 +13,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from predseg.evaluate import batch, moments
+from predseg.evaluate import batch, live, moments
 from predseg.evaluate.block import Block, from_table
 from predseg.evaluate.moments import Known
+from predseg.evaluate.program import Change, Program, Rule
 from predseg.evaluate.reference import Event, Facts, Truth, decide
 from predseg.evaluate.timeline import instants, transitions
 from predseg.language import conditions as c
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 CUSTOMERS = 40
 MOMENTS = 25
 _TRIES = 400
+_FOREVER = 2**61
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,8 @@ class Difference:
     events: tuple[Event, ...]
     what: str
     reference: str
-    batch: str
+    found: str
+    executor: str = "batch"
     tree: int = 0
 
     @property
@@ -188,11 +192,56 @@ def _compare_changes(trial: Trial, block: Block, told: Mapping[str, Sequence[Tru
     found: dict[int, list[tuple[int, bool]]] = {}
     for i, t, now in zip(customer.tolist(), at.tolist(), member.tolist(), strict=True):
         found.setdefault(i, []).append((t, now))
+    live = _live_changes(trial, after, until)
+    what = f"changes in ({say_instant(after)}, {say_instant(until)}]"
     for who, events in trial.histories.items():
         expected = _walked(trial, events, told[who]) if trial.every else _by_timeline(trial, who, events, after, until)
-        if expected != (got := found.get(position[who], [])):
-            return _difference(trial, who, f"changes in ({say_instant(after)}, {say_instant(until)}]", _say_changes(expected), _say_changes(got))
+        for executor, got in (("batch", found.get(position[who], [])), ("live", live.get(who, []))):
+            if expected != got:
+                return replace(_difference(trial, who, what, _say_changes(expected), _say_changes(got)), executor=executor)
     return None
+
+
+@dataclass(frozen=True)
+class _LiveFacts:
+    """Publications as the live executor asks for them."""
+
+    published: Publications
+
+    def truth(self, condition: c.Condition, customer_id: str, t: int) -> Truth:
+        return self.published.truth(customer_id, condition, t)
+
+    def next_change(self, condition: c.Condition, customer_id: str, t: int) -> int | None:
+        return min((i for i in self.published.instants(condition, customer_id) if i > t), default=None)
+
+    def known_since(self, customer_id: str) -> int | None:
+        return None
+
+
+def _live_changes(trial: Trial, after: int, until: int) -> dict[str, list[tuple[int, bool]]]:
+    """Feed the histories event by event, one in five behind the clock, and return the log after its corrections."""
+    engine = live.Engine(Program([Rule("rule", trial.condition)]), _LiveFacts(trial.published), lateness=_FOREVER)
+    r = random.Random(len(trial.histories))
+    rows = [
+        (e.visible + (r.choice(trial.palette.spans) if r.random() < 0.2 else 0), who, e) for who, events in trial.histories.items() for e in events
+    ]
+    said: list[Change] = []
+    for _, who, e in sorted(rows, key=lambda row: row[:2]):
+        said += engine.advance(e.visible - 1)
+        said += engine.add(who, None, e.time, e.visible, e.name, e.properties)
+    return _log([*said, *engine.advance(until)], after, until)
+
+
+def _log(said: Sequence[Change], after: int, until: int) -> dict[str, list[tuple[int, bool]]]:
+    """Return the changes of each customer in (after, until]: a correction takes the opposite of its instant away."""
+    found: dict[str, list[tuple[int, bool]]] = {}
+    for change in said:
+        mine, now = found.setdefault(change.customer_id, []), change.change == "entered"
+        if change.correction and (change.at, not now) in mine:
+            mine.remove((change.at, not now))
+        else:
+            mine.append((change.at, now))
+    return {who: sorted(x for x in mine if after < x[0] <= until) for who, mine in found.items()}
 
 
 def _walked(trial: Trial, events: Sequence[Event], told: Sequence[Truth]) -> list[tuple[int, bool]]:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from predseg.evaluate import batch, block, moments
+from predseg.evaluate import batch, block, live, moments
 from predseg.evaluate.batch import Truth
 from predseg.forecast import traits
 from predseg.language import conditions as c
@@ -113,6 +113,8 @@ PLANTED: dict[str, tuple[Any, str, Callable[[Any], Any]]] = {
     "late events seen at once": (block, "_instants", lambda f: lambda column: f(column) // 7_000_000 * 7_000_000),
     "rfv scores that split ties": (verify, "rfv_scores", lambda f: lambda v: f(np.asarray(v) + np.arange(len(v)) / 1e3)),
     "the latest trait whatever the moment": (traits, "at_moments", last_row),
+    "what comes late is never corrected": (live.Engine, "_correct", lambda f: lambda self, row: f(self, row)[:0]),
+    "nobody is woken by the clock": (live.Engine, "_wake", lambda f: lambda self, person, at: None),
 }
 
 
@@ -123,7 +125,7 @@ def test_a_planted_error_is_found_and_shown_small(name: str, monkeypatch: pytest
     found = verify.verify(SEED, 80)
     assert found.difference is not None, f"{name} was not found"
     difference = found.difference
-    assert difference.reference != difference.batch and difference.sentence.startswith("customers who ")
+    assert difference.reference != difference.found and difference.sentence.startswith("customers who ")
     if name != "rfv scores that split ties":  # these are about everyone at once
         assert len(difference.events) <= 4, difference
         assert len(list(c.walk(difference.condition))) <= 4, difference
