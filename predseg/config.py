@@ -20,6 +20,7 @@ from predseg.language.conditions import Cluster, Condition, In, Prediction, Rfv,
 from predseg.language.consent import Consent, parse_consent
 from predseg.language.documents import parse_condition, parse_measure, parse_prediction, read_duration
 from predseg.language.measures import Measure
+from predseg.language.monitoring import Limits, parse_limits
 from predseg.language.outcomes import Outcomes, parse_outcomes
 from predseg.language.secrets import Secret, read_keys
 from predseg.language.serving import Serving, parse_serving
@@ -120,6 +121,7 @@ class Config:
     channels: dict[str, Channel] = field(default_factory=dict)
     consent: Consent = Consent()
     outcomes: Outcomes = Outcomes()
+    monitor: Limits = Limits()
     serve: Serving = Serving()
     pseudonymize: tuple[Secret, ...] = ()
     engine: str = "duckdb"
@@ -350,6 +352,7 @@ _KEYS: dict[str, Any] = {
     "channels": parse_channels,
     "consent": parse_consent,
     "outcomes": parse_outcomes,
+    "monitor": parse_limits,
     "serve": parse_serving,
     "pseudonymize": lambda node: read_keys(node, "`pseudonymize`"),
     "engine": _engine,

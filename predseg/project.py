@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from predseg.config import Config, Model, load
-from predseg.errors import DataError, UsageError, nearest
+from predseg.errors import ConfigError, DataError, UsageError, nearest
 from predseg.language.time import parse_instant, say_instant
 from predseg.store import Store
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from predseg.history.people import People
     from predseg.history.privacy import OptedOut
     from predseg.history.report import IngestReport
+    from predseg.outcomes.monitoring import Turn
+    from predseg.outcomes.watching import Monitored
     from predseg.segments.sides import Side
     from predseg.segments.workspace import Workspace
 
@@ -187,6 +190,45 @@ class Project:
         with self._events(False) as (store, report):
             source, moment = open_source(self.config, store, self.opted_out("profiling", events=store)), moment_of(as_of, report)
             return {model.name: watch(source, store, model, bundles[model.name], moment) for model in chosen}
+
+    def monitor(self, models: Sequence[str] | None = None, as_of: Moment = None, *, dry_run: bool = False) -> Monitored:
+        """Look at all watches, and keep what was found, so that the next look tells what began and what ended.
+
+        Args:
+            models: Names; all of the project file by default.
+            as_of: The moment; by default the last one of the data, and the clock for how old that is.
+            dry_run: Keep nothing.
+
+        Raises:
+            ModelError: when a model is not trained, was changed on disk, or does not fit the features.
+            ConfigError: E339 when the channel that is to be told is not declared.
+        """
+        from predseg.outcomes.watching import look
+
+        tell = self._teller()
+        drift = self.drift(models, as_of) if models or self.config.models else {}
+        with self._events(False) as (_, report):
+            moment = moment_of(as_of, report)
+            return look(self.segments(), report, drift, moment, clock() if as_of is None else moment, keep=not dry_run, tell=tell)
+
+    def _teller(self) -> Callable[[Turn], None] | None:
+        from predseg.activation.alerts import Teller
+        from predseg.activation.sending import Alert, World
+
+        name = self.config.monitor.send
+        if name is None:
+            return None
+        if name not in self.config.channels:
+            raise ConfigError("E339", "monitor.send", f"unknown channel {name!r}", nearest(name, tuple(self.config.channels)))
+        teller = Teller(name, self.config.channels[name], World(os.environ, self.config.root, clock))
+
+        def tell(turn: Turn) -> None:
+            now = clock()
+            facts = {"project": self.config.project, "watch": turn.watch, "of": turn.about, "status": turn.status, "says": turn.says}
+            alert_id = hashlib.sha256(f"{self.config.project}|{turn.key}|{turn.status}|{now}".encode()).hexdigest()[:32]
+            teller(Alert(alert_id, now, turn.status, f"{self.config.project}: {turn.says}", facts))
+
+        return tell
 
     def discover(
         self,

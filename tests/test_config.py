@@ -16,6 +16,7 @@ from predseg.language import conditions as c
 from predseg.language.channels import Webhook
 from predseg.language.consent import Consent
 from predseg.language.measures import Events, Measure, Window
+from predseg.language.monitoring import Limits
 from predseg.language.outcomes import Outcomes
 from predseg.language.secrets import Secret
 from predseg.language.serving import Alerts, Stream
@@ -66,6 +67,7 @@ channels:
 consent: {path: ../data/optouts.csv}
 pseudonymize: [env:SHOP_OLD, env:SHOP_KEY]
 outcomes: {goal: Order Completed, campaign: utm_campaign, within: 3 days, every: 1 week}
+monitor: {freshness: 2 days, scores: off, volume: 40%, rejected: 0.5%, send: recovery}
 engine: duckdb
 serve: {port: 8123, read_key: "env:READ", stream: {url: "nats://broker:4222", topic: shop.events}, alerts: {rejected: 2.5%, silence: {Order Completed: 6 hours}}}
 """
@@ -103,6 +105,11 @@ def test_the_whole_file_uses_every_key(whole: Config) -> None:
 def test_outcomes(whole: Config) -> None:
     assert whole.outcomes == Outcomes("Order Completed", "utm_campaign", 3 * DAY, 7 * DAY)
     assert read("project: shop\n").outcomes == Outcomes(None, None, 7 * DAY, 28 * DAY)
+
+
+def test_monitor(whole: Config) -> None:
+    assert whole.monitor == Limits(freshness=2 * DAY, scores=None, volume=0.4, rejected=0.005, send="recovery")
+    assert read("project: shop\n").monitor == Limits()
 
 
 def test_serve(whole: Config) -> None:

@@ -36,6 +36,7 @@ def test_a_shop_that_goes_on_as_it_was_needs_nothing(tmp_path: Path) -> None:
 def going_on(trained: Path, folder: Path) -> Path:
     """The trained shop, 50 days later: everyone has ordered daily for 20 of them."""
     file = small.copied(trained, folder)
+    file.write_text(file.read_text() + "monitor: {scores: off}\n")
     append(folder, [f"c{n:04d},2025-11-{d:02d}T12:00:00Z,Order Completed,20.00" for n in range(300) for d in range(1, 20)])
     return file
 

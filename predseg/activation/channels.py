@@ -8,10 +8,11 @@ from typing import Any
 
 from predseg.activation.claims import Message
 from predseg.activation.mail import Post
-from predseg.activation.sending import Later, OneByOne, Transport, World, content
+from predseg.activation.sending import Alert, Later, OneByOne, Transport, World, content, say
 from predseg.activation.web import Hook, Profile
 from predseg.errors import DataError
 from predseg.language.channels import Channel, Dry, Folder, Identify, Mail, Webhook
+from predseg.language.time import to_datetime
 
 
 def open_channel(channel: Channel, world: World) -> Transport:
@@ -56,6 +57,22 @@ class Files:
         """Remove a file that was perhaps written."""
         self._path(batch).unlink(missing_ok=True)
 
+    def alert(self, alert: Alert) -> str:
+        """Write a file of one line."""
+        import pyarrow as pa
+
+        from predseg.store import disk_errors, write_file
+
+        row = {"alert_id": alert.alert_id, "at": say(alert.at), "kind": alert.kind, "subject": alert.subject, **alert.data}
+        path = self._path(f"alert-{to_datetime(alert.at):%Y%m%dT%H%M%SZ}-{alert.alert_id[-8:]}")
+        try:
+            with disk_errors(self.folder):
+                self.folder.mkdir(parents=True, exist_ok=True)
+            write_file(path, pa.Table.from_pylist([row]))
+        except DataError as error:
+            raise Later(error.message, busy=True) from None
+        return path.name
+
     def _path(self, batch: str) -> Path:
         return self.folder / f"{batch}.{self.channel.format}"
 
@@ -67,5 +84,9 @@ class Nowhere(OneByOne):
         del channel, world
 
     def send(self, messages: Sequence[Message]) -> str:
+        """Say that it was dry."""
+        return "dry"
+
+    def alert(self, alert: Alert) -> str:
         """Say that it was dry."""
         return "dry"

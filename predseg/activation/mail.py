@@ -13,7 +13,7 @@ from typing import Any
 
 from predseg.activation.claims import Message
 from predseg.activation.posting import Forbidden, Unreachable, connect, deadline
-from predseg.activation.sending import Later, Never, OneByOne, World, content
+from predseg.activation.sending import Alert, Later, Never, OneByOne, World, content
 from predseg.language.channels import Mail, is_mailbox
 from predseg.language.time import to_datetime
 
@@ -31,7 +31,16 @@ class Post(OneByOne):
     def send(self, messages: Sequence[Message]) -> str:
         """Send one mail."""
         [message] = messages
-        mail = self.written(message)
+        return self._deliver(self.written(message))
+
+    def alert(self, alert: Alert) -> str:
+        """Send an alert to the address of the channel."""
+        if not self.channel.to:
+            raise Never("the channel writes to customers; an alert needs one with a fixed address, `to: you@example.com`")
+        facts = "\n".join(f"{name}: {value}" for name, value in alert.data.items())
+        return self._deliver(self._mail(self.channel.to, alert.subject, f"{alert.subject}\n\n{facts}\n", alert.alert_id))
+
+    def _deliver(self, mail: EmailMessage) -> str:
         try:
             wire = connect(self.channel.url, private=self.channel.private, seconds=self.world.seconds, resolver=self.world.resolver)
         except Forbidden as error:
@@ -71,15 +80,20 @@ class Post(OneByOne):
         to = channel.to or str(words.get(channel.trait or "") or "")
         if not is_mailbox(to):
             raise Never(f"the trait {channel.trait} is no mail address")
-        mail = EmailMessage()
         try:
-            mail["Subject"], text = Template(channel.subject).substitute(words), Template(channel.text).substitute(words)
+            subject, text = Template(channel.subject).substitute(words), Template(channel.text).substitute(words)
         except KeyError as error:
             raise Never(f"the trait {error.args[0]} is not known") from None
+        return self._mail(to, subject, text, message.action_id)
+
+    def _mail(self, to: str, subject: str, text: str, message_id: str) -> EmailMessage:
+        mail = EmailMessage()
+        try:
+            mail["Subject"] = subject
         except ValueError:
             raise Never("the subject would have several lines") from None
-        mail["From"], mail["To"], mail["Date"] = channel.sender, to, format_datetime(to_datetime(self.world.wall()))
-        mail["Message-ID"] = f"<{message.action_id}@{channel.sender.partition('@')[2]}>"
+        mail["From"], mail["To"], mail["Date"] = self.channel.sender, to, format_datetime(to_datetime(self.world.wall()))
+        mail["Message-ID"] = f"<{message_id}@{self.channel.sender.partition('@')[2]}>"
         mail.set_content(text)
         return mail
 

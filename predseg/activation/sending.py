@@ -49,6 +49,29 @@ class Transport(Protocol):
         """Remove a file that may have been written; its messages will be in another."""
         ...
 
+    def alert(self, alert: Alert) -> str:
+        """Tell the owner something, and return a remark; raises as `send` does."""
+        ...
+
+
+@dataclass(frozen=True)
+class Alert:
+    """What an owner is told.
+
+    Attributes:
+        alert_id: Always the same for the same alert.
+        at: Since when (microseconds).
+        kind: What happened: failing, or ok.
+        subject: A line.
+        data: The facts, plain JSON.
+    """
+
+    alert_id: str
+    at: int
+    kind: str
+    subject: str
+    data: Mapping[str, Any]
+
 
 @dataclass(frozen=True)
 class World:
@@ -80,6 +103,10 @@ class OneByOne:
 
     def discard(self, batch: str) -> None:
         """There are no files."""
+
+    def alert(self, alert: Alert) -> str:
+        """Tell nobody: this channel is for customers."""
+        raise Never("this channel is for customers: it cannot tell an alert")
 
 
 def content(message: Message) -> dict[str, Any]:

@@ -8,10 +8,11 @@ import json
 import ssl
 from collections.abc import Mapping, Sequence
 from email.utils import parsedate_to_datetime
+from typing import Any
 
 from predseg.activation.claims import Message
 from predseg.activation.posting import Forbidden, Reply, Unreachable, post
-from predseg.activation.sending import Later, Never, OneByOne, World, content, say
+from predseg.activation.sending import Alert, Later, Never, OneByOne, World, content, say
 from predseg.errors import ChannelError
 from predseg.language.channels import Identify, Webhook
 from predseg.language.time import SECOND, to_datetime
@@ -30,14 +31,22 @@ class Hook(OneByOne):
         self.keys = [signing_key(secret.reveal(world.environment), secret.name) for secret in channel.secrets]
 
     def send(self, messages: Sequence[Message]) -> str:
-        """Post one message with a signature of each key."""
+        """Post one message."""
+        [message] = messages
+        return self._post(message.action_id, f"segment.{message.change}", message.at, content(message))
+
+    def alert(self, alert: Alert) -> str:
+        """Post an alert."""
+        return self._post(alert.alert_id, f"alert.{alert.kind}", alert.at, {"subject": alert.subject, **alert.data})
+
+    def _post(self, message_id: str, kind: str, at: int, data: Mapping[str, Any]) -> str:
+        """Post a body with a signature of each key."""
         from standardwebhooks import Webhook as Signer
 
-        [message] = messages
-        at = to_datetime(self.world.wall() // SECOND * SECOND)
-        body = json.dumps({"type": f"segment.{message.change}", "timestamp": say(message.at), "data": content(message)}, separators=(",", ":"))
-        signatures = [Signer(key).sign(message.action_id, at, body) for key in self.keys]
-        headers = {"webhook-id": message.action_id, "webhook-timestamp": str(int(at.timestamp())), "webhook-signature": " ".join(signatures)}
+        now = to_datetime(self.world.wall() // SECOND * SECOND)
+        body = json.dumps({"type": kind, "timestamp": say(at), "data": data}, separators=(",", ":"))
+        signatures = [Signer(key).sign(message_id, now, body) for key in self.keys]
+        headers = {"webhook-id": message_id, "webhook-timestamp": str(int(now.timestamp())), "webhook-signature": " ".join(signatures)}
         return _exchange(self.channel, self.world, self.tls, body, headers)
 
 

@@ -1,20 +1,15 @@
-"""`predseg monitor`: watches over a running project, each of which may raise alarms that schedulers act on.
-
-A watch is one function here: it looks at the project and returns what it found, how to show it, and its alarms. Add one to
-`WATCHES` with the alarms that it may raise, and `--fail-on` knows them.
-"""
+"""`predseg monitor`: all watches over a running project in one table, the champions in detail, and what to do."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from predseg.cli.commands import Names
-from predseg.cli.frame import Answer, Run, command
-from predseg.cli.views import Show, count, heading, table
+from predseg.cli.frame import Answer, Run, command, plain
+from predseg.cli.views import count, heading, table
 from predseg.errors import UsageError, nearest
 from predseg.language.time import say_instant
 
@@ -22,37 +17,12 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from predseg.forecast.watching import Drift
-    from predseg.project import Project
+    from predseg.outcomes.watching import Monitored
 
 FARTHEST = 5
-
-
-@dataclass(frozen=True)
-class Watched:
-    """What a watch found: ``results`` for ``--json``, ``show`` for people, and its ``alarms`` with the reason of each."""
-
-    results: dict[str, Any]
-    show: Show
-    alarms: dict[str, list[str]] = field(default_factory=dict)
-
-
-Watch = Callable[[Run, "Project", Sequence[str] | None], Watched]
-
-
-def drift(run: Run, project: Project, models: Sequence[str] | None) -> Watched:
-    """Compare champions with the present, and their matured scores with what came true."""
-    found = project.drift(models, run.as_of)
-    alarms: dict[str, list[str]] = {}
-    for name, one in found.items():
-        if one.advice.word != "nothing":
-            alarms.setdefault(one.advice.word, []).append(f"{name}: {one.advice.reason}")
-        if moved := [move.name for move in one.moves if move.moved]:
-            alarms.setdefault("drift", []).append(f"{name}: {len(moved)} moved, first {moved[0]}")
-    return Watched({"models": found}, lambda console: _show_drift(console, list(found.values())), alarms)
-
-
-WATCHES: dict[str, tuple[Watch, tuple[str, ...]]] = {"drift": (drift, ("retrain", "recalibrate", "drift"))}
-"""Watches by name, each with the alarms that it may raise."""
+ALARMS = ("retrain", "recalibrate", "drift")
+"""What the champions may call for; only what `--fail-on` names fails the command."""
+COLOURS = {"ok": "green", "failing": "red", "not judged": "yellow"}
 
 
 @command("monitor", "predseg monitor", "predseg monitor churn --fail-on retrain --fail-on recalibrate")
@@ -64,27 +34,58 @@ def monitor(
         typer.Option("--fail-on", metavar="ALARM", help="Exit 1 on this alarm: retrain, recalibrate, drift, or any; may be repeated."),
     ] = None,
 ) -> Answer:
-    """Compare what runs with what was promised, and say what to do."""
+    """Compare what runs with what was promised, and say what to do; exit 1 when a watch is failing."""
     project = run.project()
     wanted = _wanted(fail_on or [])
-    found = {name: watch(run, project, models) for name, (watch, _) in WATCHES.items()}
-    alarms = {alarm: reasons for watched in found.values() for alarm, reasons in watched.alarms.items()}
+    return answer(project.monitor(models, run.as_of, dry_run=run.dry_run), wanted)
+
+
+def answer(found: Monitored, wanted: set[str]) -> Answer:
+    """Return what the watches say; ``wanted`` are the alarms of champions that fail the command."""
+    alarms = _alarms(found.drift)
     failed = sorted(wanted & alarms.keys())
-    results = {**{name: watched.results for name, watched in found.items()}, "alarms": alarms, "failed_on": failed}
-    return Answer(results, lambda console: _show(console, found, failed), "failed" if failed else "ok", int(bool(failed)))
+    failing = [w for w in found.watches if w.status == "failing" and w.watch not in ("drift", "calibration")]
+    watches = [{**plain(w), "since": say_instant(w.since)} for w in found.watches]
+    models = {"models": plain(found.drift)}
+    results = {
+        "as_of": say_instant(found.as_of),
+        "watches": watches,
+        "turns": plain(found.turns),
+        "drift": models,
+        "alarms": alarms,
+        "failed_on": failed,
+    }
+    bad = bool(failed or failing)
+    return Answer(results, lambda console: _show(console, found, failed), "failed" if bad or found.untold else "ok", int(bad), found.untold)
+
+
+def _alarms(drift: Mapping[str, Drift]) -> dict[str, list[str]]:
+    alarms: dict[str, list[str]] = {}
+    for name, one in drift.items():
+        if one.advice.word != "nothing":
+            alarms.setdefault(one.advice.word, []).append(f"{name}: {one.advice.reason}")
+        if moved := [move.name for move in one.moves if move.moved]:
+            alarms.setdefault("drift", []).append(f"{name}: {len(moved)} moved, first {moved[0]}")
+    return alarms
 
 
 def _wanted(given: Sequence[str]) -> set[str]:
-    known = [alarm for _, alarms in WATCHES.values() for alarm in alarms]
     for word in given:
-        if word not in (*known, "any"):
-            raise UsageError("E250", "--fail-on", f"no alarm is called {word!r}", nearest(word, (*known, "any")))
-    return set(known) if "any" in given else set(given)
+        if word not in (*ALARMS, "any"):
+            raise UsageError("E250", "--fail-on", f"no alarm is called {word!r}", nearest(word, (*ALARMS, "any")))
+    return set(ALARMS) if "any" in given else set(given)
 
 
-def _show(console: Console, found: dict[str, Watched], failed: Sequence[str]) -> None:
-    for watched in found.values():
-        watched.show(console)
+def _show(console: Console, found: Monitored, failed: Sequence[str]) -> None:
+    from rich.text import Text
+
+    rows = [(w.watch, w.about, Text(w.status, COLOURS[w.status]), w.value, w.limit) for w in found.watches]
+    console.print(table(("watch", "of", "", "found", "limit"), rows))
+    if found.turns:
+        console.print("\n" + "\n".join(turn.says for turn in found.turns), soft_wrap=True)
+    failing = sum(w.status == "failing" for w in found.watches)
+    console.print(f"\n{count(failing, 'watch', 'watches')} failing, at {say_instant(found.as_of)[:16]}Z")
+    _show_drift(console, list(found.drift.values()))
     if failed:
         console.print(f"\nfailed on: {', '.join(failed)}")
 

@@ -21,6 +21,7 @@ from predseg.language.channels import channels_schema
 from predseg.language.consent import PURPOSE
 from predseg.language.documents import ADVERBS
 from predseg.language.measures import COMPARISONS, PROPERTY_AGGREGATES
+from predseg.language.monitoring import limits_schema
 from predseg.language.outcomes import outcomes_schema
 from predseg.language.serving import ON_STALE, serving_schema
 
@@ -364,6 +365,7 @@ def project_schema() -> Schema:
         "channels": channels_schema(),
         "consent": _consent(),
         "outcomes": outcomes_schema(),
+        "monitor": limits_schema(),
         "serve": serving_schema(),
         "pseudonymize": _secrets("Ids become hashes with this key at ingest, everywhere: `env:NAME`; a new key is added after the old one."),
         "engine": {"const": "duckdb", "description": "What moves the data."},

@@ -131,7 +131,9 @@ class Engagement:
     recorded: int | None
 
 
-def engagement(sent: Deliveries, spells: Mapping[str, Spells], since: int, as_of: int, every: int = 4 * WEEK) -> Engagement:
+def engagement(
+    sent: Deliveries, spells: Mapping[str, Spells], since: int, as_of: int, every: int = 4 * WEEK, alarms: float = FALSE_ALARMS
+) -> Engagement:
     """Add up what came of deliveries.
 
     Args:
@@ -140,12 +142,13 @@ def engagement(sent: Deliveries, spells: Mapping[str, Spells], since: int, as_of
         since: Only deliveries after it.
         as_of: The moment of looking.
         every: The length of a period.
+        alarms: How many of the warnings may be false, on average.
     """
     recent = (sent.time > since) & (sent.time <= as_of)
     inside = {EVERYONE: recent} | {name: members_when_sent(sent, s) & recent for name, s in spells.items()}
     found = tuple(_engaged(sent, name, mask, as_of, every) for name, mask in inside.items())
     first = [int(s.entered.min()) for s in spells.values() if len(s.entered)]
-    return Engagement(since, as_of, found, warnings(sent, inside, as_of, every), min(first) if first else None)
+    return Engagement(since, as_of, found, warnings(sent, inside, as_of, every, alarms), min(first) if first else None)
 
 
 def members_when_sent(sent: Deliveries, spells: Spells) -> Array:
@@ -204,7 +207,7 @@ def _turns(time: Array, clicked: Array, as_of: int) -> tuple[Turn, ...]:
     return tuple(Turn(int(week[c.at]) * WEEK + MONDAY, c.before, c.after) for c in found)
 
 
-def warnings(sent: Deliveries, inside: Mapping[str, Array], as_of: int, every: int = 4 * WEEK) -> tuple[Warned, ...]:
+def warnings(sent: Deliveries, inside: Mapping[str, Array], as_of: int, every: int = 4 * WEEK, alarms: float = FALSE_ALARMS) -> tuple[Warned, ...]:
     """Say which click rates of the last period are low, against their own before and against everyone else's.
 
     Deliveries to the same customer are alike, so the test is one of customers: the statistic is divided by what the
@@ -220,7 +223,7 @@ def warnings(sent: Deliveries, inside: Mapping[str, Array], as_of: int, every: i
             if min(now.sum(), other.sum()) >= ENOUGH:
                 found.append((name, against, _rate(sent, now), _rate(sent, other), _lower(sent, now, other)))
     corrected = benjamini_hochberg([p for *_, p in found])
-    return tuple(Warned(*row[:4], p=p) for row, p in zip(found, corrected, strict=True) if p < FALSE_ALARMS)
+    return tuple(Warned(*row[:4], p=p) for row, p in zip(found, corrected, strict=True) if p < alarms)
 
 
 def _rate(sent: Deliveries, mask: Array) -> Rate:

@@ -12,7 +12,7 @@ from predseg.errors import UsageError, nearest
 from predseg.language.documents import NEVER
 from predseg.language.time import DAY, WEEK, YEAR, say_instant
 from predseg.outcomes.deliveries import DELIVERED, Deliveries, read_deliveries
-from predseg.outcomes.engagement import SETTLED, Engagement, engagement
+from predseg.outcomes.engagement import FALSE_ALARMS, SETTLED, Engagement, engagement
 from predseg.outcomes.experiments import Plan, Result, Units, analyse, group_shares, plan
 from predseg.outcomes.log import Log, read_log
 from predseg.outcomes.tuning import Tuning, clicks, conversions, mail_days, tune, usual_layers
@@ -59,7 +59,14 @@ def check_occurred(workspace: Workspace, option: str, event: str) -> None:
 
 
 def engaged(
-    workspace: Workspace, as_of: int, names: Sequence[str] = (), *, last: int = YEAR, goal: str | None = None, within: int | None = None
+    workspace: Workspace,
+    as_of: int,
+    names: Sequence[str] = (),
+    *,
+    last: int = YEAR,
+    goal: str | None = None,
+    within: int | None = None,
+    alarms: float = FALSE_ALARMS,
 ) -> Engagement:
     """Add up what came of the deliveries of the last time, for everyone and for segments.
 
@@ -70,6 +77,7 @@ def engaged(
         last: How far back deliveries count.
         goal: What counts as an order; by default `goal_of`.
         within: How long after a delivery; by default as the project says, else 7 days.
+        alarms: How many of the warnings may be false, on average.
 
     Raises:
         UsageError: E220 no such segment, E226 nothing was ever delivered, or nobody ever did the goal.
@@ -80,7 +88,7 @@ def engaged(
         check_occurred(workspace, "--goal", goal)
     sent = deliveries(workspace, as_of, goal=goal, within=within)
     ledger = workspace.ledger()
-    return engagement(sent, {name: ledger.spells(name) for name in chosen}, as_of - last, as_of, workspace.config.outcomes.every)
+    return engagement(sent, {name: ledger.spells(name) for name in chosen}, as_of - last, as_of, workspace.config.outcomes.every, alarms)
 
 
 def deliveries(workspace: Workspace, as_of: int, *, goal: str | None = None, within: int | None = None) -> Deliveries:

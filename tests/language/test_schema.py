@@ -119,6 +119,7 @@ channels:
 consent: {path: out.csv, purposes: [sms, by post], opt_out: {Unsubscribed: email_marketing, Left: ["*"]}, opt_in: {Subscribed: sms}, key: [env:OLD, env:NEW_2]}
 pseudonymize: env:SHOP
 outcomes: {goal: Order Completed, campaign: utm_campaign, within: 3 days, every: 1 week}
+monitor: {freshness: 2 days, scores: off, volume: 40%, ctr: off, send: mail}
 engine: duckdb
 serve:
   host: 127.0.0.1
@@ -272,6 +273,9 @@ BAD_PROJECTS = (
     ("every: 1 week", "every: week"),
     ("campaign: utm_campaign", "campaigns: utm_campaign"),
     ("goal: Order Completed", "goal: []"),
+    ("freshness: 2 days", "freshness: 2"),
+    ("scores: off", "scores: no"),
+    ("volume: 40%", "volume: 0.4"),
     ("trial: {dry: true}", "trial: [dry]"),
     ("trial: {dry: true}", "trial: {dry: false}"),
     ("trial: {dry: true}", "the trial: {dry: true}"),

@@ -1,0 +1,141 @@
+"""All watches over one project: what each reads."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from predseg.errors import ChannelError
+from predseg.forecast.publishing import SCORES
+from predseg.language.time import YEAR
+from predseg.outcomes.deliveries import DELIVERED
+from predseg.outcomes.monitoring import (
+    Reading,
+    Turn,
+    Watch,
+    behind,
+    click_rates,
+    drifts,
+    freshness,
+    judge,
+    keep_states,
+    overdue,
+    read_states,
+    rejected,
+    segment_churn,
+    segment_sizes,
+    staleness,
+    volumes,
+)
+from predseg.outcomes.projects import engaged
+from predseg.segments.workspace import Workspace
+
+if TYPE_CHECKING:
+    from predseg.forecast.watching import Drift
+    from predseg.history.report import IngestReport
+
+LIVE = "live.db"
+
+
+@dataclass(frozen=True)
+class Monitored:
+    """What all watches say.
+
+    Attributes:
+        as_of: The moment that was asked about.
+        watches: All of them.
+        turns: Those that began or ceased to fail since the last look.
+        drift: The champions in detail.
+        untold: Why somebody who should have been told was not; None when all was told. It is told again at the next look.
+    """
+
+    as_of: int
+    watches: tuple[Watch, ...]
+    turns: tuple[Turn, ...]
+    drift: Mapping[str, Drift]
+    untold: ChannelError | None = None
+
+
+Tell = Callable[[Turn], None]
+"""Tells a turn to whom it concerns, or raises a ChannelError."""
+
+
+def look(
+    workspace: Workspace, report: IngestReport, drift: Mapping[str, Drift], as_of: int, now: int, *, keep: bool = True, tell: Tell | None = None
+) -> Monitored:
+    """Judge all watches by what was said last; see `readings`.
+
+    Args:
+        workspace: The project's segments.
+        report: The last check of its data.
+        drift: Its champions, compared with the present.
+        as_of: The moment that is asked about.
+        now: The clock.
+        keep: Tell and keep what is said, unless a later look was kept already.
+        tell: Told of every turn.
+    """
+    states, at = read_states(workspace.store)
+    earlier = at is not None and at > as_of
+    watches, turns = judge({} if earlier else states, readings(workspace, report, drift, as_of, now), as_of)
+    if not keep or earlier:
+        return Monitored(as_of, tuple(watches), () if earlier else tuple(turns), drift)
+    untold: dict[str, ChannelError] = {}
+    if tell is not None:
+        for turn in turns:
+            try:
+                tell(turn)
+            except ChannelError as error:
+                untold[turn.key] = error
+    keep_states(workspace.store, watches, states, as_of, again=untold)
+    return Monitored(as_of, tuple(watches), tuple(turns), drift, next(iter(untold.values()), None))
+
+
+def readings(workspace: Workspace, report: IngestReport, drift: Mapping[str, Drift], as_of: int, now: int) -> Iterator[Reading]:
+    """Read all watches of a project.
+
+    Args:
+        workspace: Its segments.
+        report: The last check of its data.
+        drift: Its champions, compared with the present.
+        as_of: The moment that is asked about: nothing later is looked at.
+        now: The clock, for how old the newest event is.
+    """
+    limits, store, ledger = workspace.config.monitor, workspace.store, workspace.ledger()
+    newest = min(report.visible if report.visible is not None else as_of, now)
+    yield from freshness(newest, now, limits.freshness)
+    yield from volumes(workspace.files, as_of, limits.volume)
+    yield from rejected(report.received, report.quarantined, limits.rejected)
+    yield from drifts(drift)
+    if workspace.config.models:
+        runs = [t for t in (store.partitions(SCORES) if store.exists(SCORES) else []) if t <= as_of]
+        yield from staleness("scores", max(runs, default=None), min(newest, as_of), limits.scores)
+    if workspace.segments:
+        done = ledger.log["as_of"][ledger.log["as_of"] <= as_of]
+        yield from staleness("segments", int(done.max()) if len(done) else None, min(newest, as_of), limits.segments)
+    yield from segment_sizes(ledger, workspace.segments, as_of, limits.size)
+    yield from segment_churn(ledger, workspace.segments, as_of, limits.churn)
+    if limits.ctr is not None and DELIVERED in (workspace.vocabulary.occurred or ()):
+        yield from click_rates(engaged(workspace, as_of, last=YEAR, alarms=limits.ctr), limits.ctr)
+    clock, due = live_state(store.path / LIVE)
+    yield from behind(clock, newest, limits.lag)
+    if due is not None:
+        yield from overdue(due, now, limits.queue)
+
+
+def live_state(file: Path) -> tuple[int | None, list[int] | None]:
+    """Return the clock of the live engine, and when each waiting message is due; None for what is not there."""
+    if not file.is_file():
+        return None, None
+    with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+        tables = {name for (name,) in connection.execute("select name from sqlite_master where type = 'table'")}
+        clock, due = None, None
+        if "meta" in tables:
+            found = connection.execute("select value from meta where name = 'clock'").fetchone()
+            clock = int(found[0]) if found else None
+        if "actions" in tables:
+            due = [int(t) for (t,) in connection.execute("select due_at from actions where status in ('pending', 'failed')")]
+        return clock, due
