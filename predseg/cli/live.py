@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
@@ -44,7 +44,7 @@ def live(
         first = next(rows, None)
         loop = _loop(project, first, clock == "event", durable and not run.dry_run, new)
         try:
-            _play(loop, _with(first, rows), clock, out, _end(run))
+            _play(loop, _with(first, rows), clock, out, _end(run), "" if source == "-" else str(Path(source).absolute()))
         finally:
             loop.close()
     counts = dict(loop.counts)
@@ -55,20 +55,26 @@ def live(
     return Answer({"changes": said, "rows": counts, "reasons": _reasons(loop.reasons)})
 
 
-def _play(loop: Loop, rows: Iterable[Any], clock: str, out: _Out, end: int | None) -> None:
+def _play(loop: Loop, rows: Iterator[Any], clock: str, out: _Out, end: int | None, name: str) -> None:
     """Feed rows one after the other; the clock follows the events, or the world. What is durable is said after it is written."""
     from predseg.project import clock as now
 
-    unsaid: list[Change] = []
+    done, unsaid = loop.done(name), []
     for number, row in enumerate(rows, 1):
+        if number <= done:
+            continue
         if clock == "wall":
+            loop.remember(name, number)
             out(loop.feed([row if isinstance(row, bytes) else {"received_at": now(), **row}], now()).changes)
             continue
         unsaid += loop.follow(row, now())
         if loop.state is None or number % BATCH == 0:
+            loop.remember(name, number)
             loop.commit((), now())
             out(unsaid)
             unsaid = []
+        done = number
+    loop.remember(name, max(done, 0))
     last = loop.tick(end if end is not None else loop.clock_of_events if clock == "event" else now())
     out([*unsaid, *last])
 

@@ -65,7 +65,7 @@ class Loop:
     ) -> None:
         self.engine, self.contract, self.published, self.state = engine, contract, published, state
         self.suppressed, self.said = suppressed, said
-        self.counts: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter({} if state is None else state.counts())
         self.reasons: Counter[str] = Counter()
         self.clock_of_events = engine.clock
         self._last = Verdict(ACCEPTED)
@@ -178,9 +178,14 @@ class Loop:
                 self.said(changes, now)
         engine.touched, engine.relinked = set(), set()
 
-    def remember(self, **meta: object) -> None:
-        """Say something that is kept with the next commit, such as how far a file was read."""
-        self._batch.meta |= meta
+    def remember(self, source: str, rows: int) -> None:
+        """Note, with the next commit, how many rows of a file are done; a pipe has no name and is not noted."""
+        if source:
+            self._batch.meta[f"read {source}"] = rows
+
+    def done(self, source: str) -> int:
+        """Return how many rows of a file were done before."""
+        return int(self.state.get(f"read {source}") or 0) if self.state is not None and source else 0
 
     def close(self) -> None:
         """Close the database."""

@@ -82,6 +82,10 @@ class State:
         row = self._read.execute("select value from meta where name = ?", (name,)).fetchone()
         return default if row is None else row[0]
 
+    def counts(self) -> dict[str, int]:
+        """Return how many rows were accepted, duplicates, quarantined and suppressed so far."""
+        return {name.removeprefix("count."): int(value) for name, value in self._read.execute("select * from meta where name like 'count.%'")}
+
     def put(self, **values: object) -> None:
         """Remember texts; within a transaction."""
         self.connection.executemany("insert or replace into meta values (?, ?)", [(name, str(value)) for name, value in values.items()])
