@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from predseg.history.people import People
     from predseg.history.privacy import OptedOut
     from predseg.history.report import IngestReport
+    from predseg.live.alarms import Alarm
     from predseg.outcomes.monitoring import Turn
     from predseg.outcomes.watching import Monitored
     from predseg.segments.sides import Side
@@ -291,6 +292,33 @@ class Project:
         """Return the moment that is asked about (microseconds): as given, else the last one of the data."""
         with self._events(False) as (_, report):
             return moment_of(as_of, report)
+
+    def serve(
+        self,
+        host: str | None = None,
+        port: int | None = None,
+        *,
+        ready: Callable[[str, dict[str, str]], None] = lambda url, made: None,
+        told: Callable[[Alarm], None] = lambda alarm: None,
+    ) -> dict[str, int]:
+        """Serve the live segments over HTTP until stopped, and return what became of the events that came.
+
+        Args:
+            host: Where to listen; by default what the project file says.
+            port: The same; 0 takes a free one.
+            ready: Told the address, and the keys that were made just now, when events can come.
+            told: Told when an alarm begins or ends.
+
+        Raises:
+            UsageError: E260 when the address cannot be had, E261 when the packages of a stream are missing.
+        """
+        from predseg.live.deployment import Deployment
+        from predseg.live.running import run
+
+        serving = self.config.serve
+        serving = replace(serving, host=host or serving.host, port=serving.port if port is None else port)
+        deployment = Deployment(self.config, self.segments(), self.people, clock)
+        return run(deployment, serving, os.environ, ready, told)
 
     # people
 

@@ -1,6 +1,6 @@
 """The command line: a thin skin. A command builds a `predseg.Project`, calls one method, and shows what came back."""
 
-from predseg.cli import commands, engagement, experiments, latent, live, monitoring, people, rules, segments, tuning
+from predseg.cli import commands, engagement, experiments, latent, live, monitoring, people, rules, segments, serving, tuning
 from predseg.cli.frame import main
 
-__all__ = ["commands", "engagement", "experiments", "latent", "live", "main", "monitoring", "people", "rules", "segments", "tuning"]
+__all__ = ["commands", "engagement", "experiments", "latent", "live", "main", "monitoring", "people", "rules", "segments", "serving", "tuning"]

@@ -65,9 +65,9 @@ class Persons:
 
     def _gone(self, customers: pa.Array, anonymous: pa.Array) -> np.ndarray:
         """Return which rows are of a forgotten person: by their customer, or, when they have none, by their anonymous id."""
-        return values.flags(mapped(pc.coalesce(customers, anonymous), self._is_gone, pa.bool_()))
+        return values.flags(mapped(pc.coalesce(customers, anonymous), self.gone, pa.bool_()))
 
-    def _is_gone(self, text: str) -> bool:
+    def gone(self, text: str) -> bool:
         """Say whether an id was forgotten, whatever the keys were then."""
         return any(name in self.forgotten for name in generations(text, self.keys))
 
@@ -81,7 +81,7 @@ class Persons:
         if "anonymous_id" not in good.column_names or not len(good):
             return good
         column = good["anonymous_id"].combine_chunks()
-        gone = values.flags(mapped(column, self._is_gone, pa.bool_()))
+        gone = values.flags(mapped(column, self.gone, pa.bool_()))
         cleared = pc.if_else(pa.array(gone), pa.scalar(None, column.type), column)
         return good.set_column(good.column_names.index("anonymous_id"), "anonymous_id", cleared)
 

@@ -9,12 +9,13 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from predseg.evaluate.program import Change
 from predseg.language.serving import Serving
 from predseg.language.time import MINUTE, SECOND
 from predseg.live.alarms import Alarm, Rhythm, judge, readings, watch
 from predseg.live.collector import Rejected, Row
 from predseg.live.keys import Keys
-from predseg.live.served import Change, Served, Source
+from predseg.live.served import Served, Source
 from predseg.live.service import Writer
 
 OUTCOMES = {"accepted": "accepted", "duplicate": "duplicates", "quarantined": "quarantined", "suppressed": "suppressed"}
@@ -81,6 +82,7 @@ class Desk:
         keys: The two keys.
         serving: The declaration.
         clock: The moment (microseconds).
+        name: Under which name a customer stands in the tables.
         person: More about a customer: ``(customer_id, features wanted) → fields``.
         without: Who is left out of lists of members.
         log: Older changes: ``(after, limit) → numbered changes``.
@@ -95,6 +97,7 @@ class Desk:
     keys: Keys
     serving: Serving
     clock: Callable[[], int]
+    name: Callable[[str], str] = lambda customer_id: customer_id
     person: Callable[[str, bool], Mapping[str, Any]] = lambda customer_id, features: {}
     without: Callable[[str], Container[str]] = lambda segment: ()
     log: Callable[[int, int], Sequence[tuple[int, Change]]] | None = None

@@ -39,7 +39,7 @@ def keys_of(folder: Path, serving: Serving, environment: Mapping[str, str]) -> K
     """
     named = {name: secret.key(environment).decode() for name in NAMES if (secret := getattr(serving, name)) is not None}
     kept = _kept(folder / FILE) if len(named) < len(NAMES) else {}
-    made = {name: secrets.token_urlsafe(24) for name in NAMES if name not in named and name not in kept}
+    made = {name: secrets.token_hex(16) for name in NAMES if name not in named and name not in kept}
     if made:
         _keep(folder / FILE, kept | made)
     found = kept | made | named

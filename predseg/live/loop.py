@@ -17,6 +17,7 @@ import orjson
 from predseg.evaluate.live import Engine
 from predseg.evaluate.program import Change, Row
 from predseg.history.merge import canonical_json
+from predseg.live.collector import Rejected
 from predseg.live.lines import Contract, Refused, Seen
 from predseg.live.published import Published
 from predseg.live.state import State
@@ -52,6 +53,7 @@ class Loop:
         state: Where everything is kept; None keeps it in memory only.
         suppressed: Says of a customer whether its rows are thrown away, because it was forgotten.
         said: Called with the changes of a batch inside its transaction (the outbox).
+        heard: Called there with the events that were accepted (consent).
     """
 
     def __init__(
@@ -62,9 +64,10 @@ class Loop:
         state: State | None = None,
         suppressed: Callable[[str], bool] | None = None,
         said: Callable[[Sequence[Change], int], object] | None = None,
+        heard: Callable[[Sequence[Seen]], object] | None = None,
     ) -> None:
         self.engine, self.contract, self.published, self.state = engine, contract, published, state
-        self.suppressed, self.said = suppressed, said
+        self.suppressed, self.said, self.heard = suppressed, said, heard
         self.counts: Counter[str] = Counter({} if state is None else state.counts())
         self.reasons: Counter[str] = Counter()
         self.clock_of_events = engine.clock
@@ -78,7 +81,7 @@ class Loop:
         """When the clock alone may change something: a lower bound (microseconds)."""
         return self.engine.next_instant
 
-    def feed(self, rows: Sequence[Mapping[str, Any] | bytes], now: int) -> Fed:
+    def feed(self, rows: Sequence[Mapping[str, Any] | Rejected | bytes], now: int) -> Fed:
         """Take a batch, let the clock go to ``now`` and commit; only then is anything acknowledged."""
         fed = Fed()
         for row in rows:
@@ -122,10 +125,12 @@ class Loop:
         self.clock_of_events = max(self.clock_of_events, at or self.clock_of_events)
         return self.engine.advance(self.clock_of_events)
 
-    def take(self, row: Mapping[str, Any] | bytes, latest: int | None = None) -> tuple[Verdict, list[Change]]:
+    def take(self, row: Mapping[str, Any] | Rejected | bytes, latest: int | None = None) -> tuple[Verdict, list[Change]]:
         """Take one row without moving the clock; return its verdict, and corrections when it came behind the clock."""
         if isinstance(row, bytes):
             return self._refuse(row, "line", "is not a JSON object"), []
+        if isinstance(row, Rejected):
+            return self._refuse(row.raw.encode(), row.field, row.reason), []
         seen = self._read(row, latest)
         return (self._last, []) if seen is None else self._take(seen)
 
@@ -174,6 +179,8 @@ class Loop:
             state.save(engine, engine.touched)
             state.say(changes, engine)
             state.put(clock=engine.clock, **{f"count.{kind}": n for kind, n in self.counts.items()}, **batch.meta)
+            if self.heard is not None and batch.accepted:
+                self.heard(batch.accepted)
             if self.said is not None and changes:
                 self.said(changes, now)
         engine.touched, engine.relinked = set(), set()

@@ -13,23 +13,12 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Protocol
 
+from predseg.evaluate.program import Change
 from predseg.language.time import HOUR, say_instant
 from predseg.segments.definitions import Segment
 
 HOURS, RECENT, SAMPLE = 24, 10_000, 10
 """Hours that are counted, changes that can be asked for again, members that are shown."""
-
-
-class Change(Protocol):
-    """A customer entered or left a segment at an instant (`predseg.evaluate.live.Change`)."""
-
-    change: str
-    segment: str
-    customer_id: str
-    at: int
-    definition: str
-    correction: bool
-    n: int
 
 
 class Source(Protocol):
@@ -145,6 +134,16 @@ class Served:
                 if name in self._members:
                     self._members[name].since = dict(found)
                     self._members[name].as_of = as_of[name]
+
+    def drop(self, gone: Container[str]) -> None:
+        """Serve nothing more of some customers."""
+        with self._lock:
+            for members in self._members.values():
+                for customer_id in [one for one in members.since if one in gone]:
+                    del members.since[customer_id]
+            kept = [pair for pair in self._recent if pair[1].customer_id not in gone]
+            self._recent.clear()
+            self._recent.extend(kept)
 
     # from anywhere
 

@@ -20,6 +20,7 @@ from predseg.errors import DataError
 from predseg.language.time import SECOND
 from predseg.live.bodies import as_text
 from predseg.live.collector import Rejected
+from predseg.live.loop import Fed, Verdict
 from predseg.live.served import Source
 
 HEARTBEAT = SECOND
@@ -31,19 +32,6 @@ RETRY = (0.2, 5.0)
 """Seconds before a lost store is tried again: at first, at most."""
 STORE_ERRORS = (sqlite3.OperationalError, sqlite3.DatabaseError, OSError, DataError)
 Row = Mapping[str, Any] | Rejected
-
-
-class Verdict(Protocol):
-    """What became of a row: accepted, duplicate, quarantined or suppressed, and why."""
-
-    kind: str
-    reason: str | None
-
-
-class Fed(Protocol):
-    """What one transaction did: a verdict for every row."""
-
-    verdicts: Sequence[Verdict]
 
 
 class Core(Source, Protocol):

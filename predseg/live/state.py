@@ -41,7 +41,7 @@ _TABLES = (
     "create table if not exists links (anonymous_id text primary key, at integer not null, customer_id text not null) without rowid",
     """create table if not exists memberships (segment text, definition text not null, customer_id text, entered_at integer not null,
        primary key (segment, customer_id)) without rowid""",
-    """create table if not exists changes (seq integer primary key, change text not null, segment text not null, customer_id text not null,
+    """create table if not exists changes (seq integer primary key autoincrement, change text not null, segment text not null, customer_id text not null,
        at integer not null, definition text not null, correction integer not null, n integer not null)""",
     """create table if not exists refused (seq integer primary key, customer_id text, raw text not null, field text not null, reason text not null,
        received_at integer)""",

@@ -20,7 +20,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response, StreamingResponse
 
 from predseg import __version__
-from predseg.errors import nearest
+from predseg.errors import PredsegError, nearest
 from predseg.language.time import SECOND, say_instant
 from predseg.live import bodies, keys, spec
 from predseg.live.collector import KINDS, Rejected, Row, collect
@@ -161,7 +161,7 @@ async def _body(desk: Desk, request: Request) -> bytes:
 async def _decide(desk: Desk, rows: list[Row | Rejected], size: int, received: int) -> dict[str, Any]:
     verdicts = await desk.writer.submit(rows, size) if rows else []
     counted = desk.decided(rows, verdicts, received)
-    rejected = [{"index": i, "reason": v.reason or ""} for i, v in enumerate(verdicts) if v.kind == "quarantined"]
+    rejected = [{"index": i, "reason": f"{v.field} {v.reason}"} for i, v in enumerate(verdicts) if v.kind == "quarantined"]
     return {"success": True, **counted, "rejected": rejected[:TOLD]}
 
 
@@ -176,12 +176,14 @@ def _reading(app: FastAPI, desk: Desk) -> None:
     async def customer(request: Request, customer_id: str, features: bool = False) -> Response:
         if (no := denied(request)) is not None:
             return no
-        now = desk.clock()
-        more = await run_in_threadpool(desk.person, customer_id, features)
-        served = desk.served
+        now, served, name = desk.clock(), desk.served, desk.name(customer_id)
         as_of = None if served.as_of is None else say_instant(served.as_of)
-        found = {"customer_id": customer_id, "as_of": as_of, "stale": served.down() is not None, "segments": served.of(customer_id, now)}
-        return answer(found | dict(more))
+        found = {"customer_id": name, "as_of": as_of, "stale": served.down() is not None, "segments": served.of(name, now)}
+        try:
+            found |= await run_in_threadpool(desk.person, name, features)
+        except (OSError, PredsegError):
+            found["stale"] = True  # the tables are away; what is in memory is answered
+        return answer(found)
 
     async def segment(request: Request, name: str) -> Response:
         if (no := denied(request)) is not None:

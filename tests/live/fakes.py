@@ -9,24 +9,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from predseg.evaluate.live import Change
+from predseg.evaluate.program import Change
 from predseg.language.documents import parse_condition
 from predseg.language.yaml import read_documents
 from predseg.live.collector import Rejected
+from predseg.live.loop import Fed, Verdict
 from predseg.segments.definitions import Segment
 
 INSIDE = Segment("inside", parse_condition(read_documents("did: Enter")[0]), "d1", refresh="live")
-
-
-@dataclass(frozen=True)
-class Verdict:
-    kind: str
-    reason: str | None = None
-
-
-@dataclass(frozen=True)
-class Fed:
-    verdicts: list[Verdict]
 
 
 @dataclass
@@ -59,7 +49,7 @@ class Core:
         if any(not isinstance(row, Rejected) and row["event"] == "Poison" for row in rows):
             raise ZeroDivisionError
         self.store.groups.append(len(rows))
-        found = Fed([self._one(row, now) for row in rows])
+        found = Fed([], [self._one(row, now) for row in rows])
         if self.store.fails_after_commit:
             raise sqlite3.OperationalError("disk I/O error")
         return found
@@ -68,7 +58,7 @@ class Core:
         store = self.store
         if isinstance(row, Rejected):
             store.quarantine.append(row)
-            return Verdict("quarantined", f"{row.field} {row.reason}")
+            return Verdict("quarantined", row.reason, row.field)
         name = str(row.get("event_id") or f"~{next(store.numbers)}")
         if name in store.ids:
             return Verdict("duplicate")

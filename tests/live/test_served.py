@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from predseg.evaluate.live import Change
+from predseg.evaluate.program import Change
 from predseg.language.serving import Stale
 from predseg.language.time import HOUR, MINUTE
 from predseg.live.served import HOURS, Served

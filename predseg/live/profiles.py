@@ -1,0 +1,74 @@
+"""More about one customer than memberships: the latest score of each model, and on request all features."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from predseg.config import Config
+from predseg.forecast.dataset import open_source
+from predseg.forecast.publishing import SCORES
+from predseg.language.time import say_instant
+from predseg.store import Store, partition_name
+
+SHOWN = ("model", "model_version", "probability", "percentile", "decile", "reasons")
+
+
+@dataclass
+class Profiles:
+    """Looks customers up in the tables of a project; nothing of them is kept."""
+
+    config: Config
+    store: Store
+
+    def of(self, customer_id: str, now: int, features: bool) -> Mapping[str, Any]:
+        """Return the scores of a customer, and the features when they are wanted; an empty answer where nothing was made yet."""
+        found: dict[str, Any] = {"scores": self._scores(customer_id)}
+        return found | ({"features": self._features(customer_id, now)} if features else {})
+
+    def _scores(self, customer_id: str) -> list[dict[str, Any]]:
+        import pyarrow.parquet as pq
+
+        found = []
+        for model in self.config.models:
+            for as_of in reversed(self.store.partitions(SCORES)):
+                tables = [pq.read_table(file, filters=[("model", "=", model)], columns=["customer_id"]) for file in self._files(as_of)]
+                if any(len(table) for table in tables):  # the last run of this model answers, for whom it has a row
+                    found += [self._said(row, as_of) for row in self._rows(as_of, model, customer_id)]
+                    break
+        return found
+
+    def _files(self, as_of: int) -> list[Path]:
+        return self.store.files(f"{SCORES}/{partition_name(as_of)}")
+
+    def _rows(self, as_of: int, model: str, customer_id: str) -> list[dict[str, Any]]:
+        import pyarrow.parquet as pq
+
+        wanted = [("model", "=", model), ("customer_id", "=", customer_id)]
+        return [row for file in self._files(as_of) for row in pq.read_table(file, filters=wanted).to_pylist()]
+
+    def _said(self, row: Mapping[str, Any], as_of: int) -> dict[str, Any]:
+        return {**{name: row[name] for name in SHOWN}, "as_of": say_instant(as_of)}
+
+    def _features(self, customer_id: str, now: int) -> dict[str, Any] | None:
+        """Return the features of a customer by the events table; None when it does not know the customer."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        from predseg.evaluate.block import from_table
+
+        source = open_source(self.config, self.store)
+        parts = [part for file in source.files if len(part := pq.read_table(file, filters=[("customer_id", "=", customer_id)]))]
+        if not parts:
+            return None
+        frame = source.frame(from_table(pa.concat_tables(parts, promote_options="permissive")), [now])
+        frame = frame[frame["customer_id"] == customer_id]
+        names = [name for name in frame.columns if name not in ("customer_id", "as_of")]
+        return {name: _plain(frame[name].iloc[0]) for name in names} if len(frame) else None
+
+
+def _plain(value: Any) -> Any:
+    value = value.item() if hasattr(value, "item") else value
+    return None if value is None or value != value else value if isinstance(value, bool | int | float | str) else str(value)
