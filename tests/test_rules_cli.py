@@ -76,6 +76,7 @@ COMMANDS = {
     "explain_too_early": ("explain abandoned_cart cleo --as-of 2026-03-01", SEGMENTS, 2),
     "verify": ("verify --trees 5 --seed 7", SEGMENTS, 0),
     "verify_rules_on_events": ("verify --trees 4 --seed 7 --rules --events", SEGMENTS, 0),
+    "segment_without_segments": ("segment", "", 3),
     "schema_of_what": ("schema segment", SEGMENTS, 2),
 }
 

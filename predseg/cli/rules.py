@@ -131,12 +131,12 @@ def schema(
 
 def _rules(config: Config) -> list[Condition]:
     """Return the project's rules, those of the segments they use in their place."""
-    from predseg.errors import ConfigError
+    from predseg.segments.definitions import no_segments
     from predseg.segments.replay import inline_all
 
     segments = _segments(config, None)
     if not segments:
-        raise ConfigError("E345", config.file.name, "the project has no segments", "name their files with `segments: segments/*.yaml`")
+        raise no_segments(config)
     return [inline_all(s.match, segments) for s in segments.values()]
 
 

@@ -99,8 +99,13 @@ def review(
 
 
 def _open(run: Run) -> tuple[Project, Workspace]:
+    from predseg.segments.definitions import no_segments
+
     project = run.project()
-    return project, project.segments()
+    workspace = project.segments()
+    if not workspace.segments:
+        raise no_segments(project.config)
+    return project, workspace
 
 
 def _past(start: str | None, as_of: int, every: str) -> range:

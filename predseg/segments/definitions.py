@@ -91,6 +91,11 @@ def load_segments(config: Config, vocabulary: Vocabulary | None = None) -> dict[
     return arrange(_nodes(config), vocabulary or Vocabulary(frozenset(config.models)), config.timezone or "UTC")
 
 
+def no_segments(config: Config) -> ConfigError:
+    """Return the refusal of a project without segments."""
+    return ConfigError("E345", config.file.name, "the project has no segments", "name their files with `segments: segments/*.yaml`")
+
+
 def _nodes(config: Config) -> Iterator[Node]:
     for pattern in config.segments:
         found = sorted(config.root.glob(pattern)) if not Path(pattern).is_absolute() else [Path(pattern)]
