@@ -6,7 +6,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from predseg.config import Config, Model, load
 from predseg.errors import ConfigError, DataError, UsageError, nearest
 from predseg.language.time import parse_instant, say_instant
-from predseg.store import Store
+from predseg.store import PATIENCE, Store
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,10 +50,17 @@ class Project:
     Attributes:
         config: The project file, checked.
         progress: Called while long work goes on.
+        wait: Seconds to wait for another process that writes to the store.
     """
 
     config: Config
     progress: Progress | None = field(default=None, compare=False, repr=False)
+    wait: float = field(default=PATIENCE, compare=False, repr=False)
+
+    @property
+    def store(self) -> Store:
+        """The store of the project; it is made when it is not there."""
+        return Store(self.config.store, wait=self.wait)
 
     @classmethod
     def load(cls, path: str | Path = "predseg.yaml", *, progress: Progress | None = None) -> Project:
@@ -79,7 +86,7 @@ class Project:
         """Return what the last check found, None when there was none."""
         from predseg.history.events import last_report
 
-        return last_report(Store(self.config.store))
+        return last_report(self.store)
 
     def warnings(self, report: IngestReport) -> list[str]:
         """Return what is worth a second look: events that the project file names and the data do not have."""
@@ -163,7 +170,7 @@ class Project:
         chosen = self._chosen(models)
         registry = self.registry()
         bundles = {model.name: registry.load(model.name) for model in chosen}
-        with self._events(dry_run) as (store, report):
+        with self._events(dry_run, alone=not dry_run) as (store, report):
             moment = moment_of(as_of, report)
             without = self.opted_out("profiling", events=store, dry_run=dry_run)
             table = publishing.score_models(self.config, store, bundles, moment, self.progress, without)
@@ -256,7 +263,7 @@ class Project:
         """
         from predseg.forecast import latent
 
-        with self._events(dry_run) as (store, report):
+        with self._events(dry_run, alone=not dry_run) as (store, report):
             memory = latent.remembered(self.config.store, name)
             found = latent.discover(
                 self.config,
@@ -282,7 +289,7 @@ class Project:
         from predseg.segments.workspace import Workspace
 
         if not hand_over(self.config).sources:
-            store = Store(self.config.store)
+            store = self.store
             if not store.exists("events"):
                 return Workspace.open(self.config, store, self.opted_out, None)
         with self._events(False) as (store, report):
@@ -406,8 +413,11 @@ class Project:
         return [self.model(name) for name in dict.fromkeys(models or self.config.models)]
 
     @contextmanager
-    def _events(self, dry_run: bool) -> Iterator[tuple[Store, IngestReport]]:
-        """Give the store with the events table up to date; a dry run gets one that is thrown away."""
+    def _events(self, dry_run: bool, *, alone: bool = False) -> Iterator[tuple[Store, IngestReport]]:
+        """Give the store with the events table up to date, as it is now whatever other processes do; a dry run gets one that is thrown away.
+
+        ``alone``: what is written inside depends on what was read there, so nobody else writes meanwhile.
+        """
         from tempfile import TemporaryDirectory
 
         from predseg.history.events import ingest
@@ -419,8 +429,11 @@ class Project:
                 aside = Store(folder)
                 yield aside, ingest(config, aside, now=clock(), persons=self.people.persons(dry_run=True), progress=self.progress)
         else:
-            store = Store(config.store)
-            yield store, ingest(config, store, now=clock(), persons=self.people.persons(), progress=self.progress)
+            store = self.store
+            with store.lock() if alone else nullcontext():
+                report = ingest(config, store, now=clock(), persons=self.people.persons(), progress=self.progress)
+                with store.reading("events"):
+                    yield store, report
 
 
 def moment_of(as_of: Moment, report: IngestReport) -> int:

@@ -14,6 +14,9 @@ FILES = sorted((ROOT / "predseg").rglob("*.py"))
 CODE = [*FILES, *sorted((ROOT / "pipelines").glob("*.py"))]
 LAYERS = {
     "errors": 0,
+    "disks": 1,
+    "formats": 1.5,
+    "locks": 1,
     "language": 1,
     "config": 2,
     "evaluate": 2,

@@ -98,7 +98,7 @@ def subject(
     """Give everything that is held about a person."""
     import json
 
-    from predseg.store import as_json
+    from predseg.formats import as_json
 
     found = run.project().people.subject(customer)
     text = json.dumps(json.loads(as_json(found)), ensure_ascii=False, indent=1)
@@ -112,7 +112,7 @@ def subject(
 def _write_private(path: Path, text: str) -> None:
     import os
 
-    from predseg.store import disk_errors, replaced
+    from predseg.disks import disk_errors, replaced
 
     def private(name: str, flags: int) -> int:
         return os.open(name, flags, 0o600)

@@ -164,8 +164,8 @@ def _segments(config: Config, names: list[str] | None) -> dict[str, Segment]:
 
 
 def _write_junit(path: Path, suites: object) -> None:
+    from predseg.disks import disk_errors
     from predseg.segments.junit import junit
-    from predseg.store import disk_errors
 
     with disk_errors(path):
         path.write_text(junit(suites), "utf-8")  # type: ignore[arg-type]

@@ -26,9 +26,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from predseg.disks import disk_errors
 from predseg.errors import ModelError
 from predseg.forecast.forecaster import Calibration, Forecaster, Linear
-from predseg.store import disk_errors
 
 FORMAT = 1
 MANIFEST, BODY, CARD = "manifest.json", "bundle.json", "card.md"

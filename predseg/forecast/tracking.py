@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,7 +23,7 @@ from predseg.errors import GateError, ModelError
 from predseg.forecast import bundle as bundles
 from predseg.forecast.gate import Decision
 from predseg.forecast.runs import Change, Training, Version, flatten, without_passwords
-from predseg.store import disk_errors
+from predseg.store import PATIENCE, Store
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -116,16 +115,12 @@ class Registry:
             DataError: E410, E411 when the store or the exports cannot be written.
             ModelError: E726 when the registry cannot be used.
         """
-        work = Path(self.store) / ".work"
-        with disk_errors(self.store):
-            work.mkdir(parents=True, exist_ok=True)
-        with disk_errors(self.store), self._session() as client:
+        with Store(self.store, wait=PATIENCE).scratch("training") as folder, self._session() as client:
             self._register_name(client, training.model)
             run = client.create_run(self._experiment(client), run_name=f"{training.model} {training.as_of}", tags=_run_tags(training))
             try:
-                with tempfile.TemporaryDirectory(prefix="training-", dir=work) as folder:
-                    _log_run(client, run, training, Path(folder))
-                    version = self._register(client, run, training, Path(folder))
+                _log_run(client, run, training, folder)
+                version = self._register(client, run, training, folder)
             except BaseException as error:
                 client.set_terminated(run.info.run_id, "FAILED" if isinstance(error, Exception) else "KILLED")
                 raise

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from predseg.disks import disk_errors
 from predseg.history.keys import person
 from predseg.history.privacy import note, noted
-from predseg.store import disk_errors
 
 FILE = "audit.jsonl"
 END = "audit"

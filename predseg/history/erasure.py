@@ -17,10 +17,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from predseg.disks import disk_errors
 from predseg.history import customers, exports, report
 from predseg.history.persons import IDS, names
 from predseg.history.privacy import DATABASE
-from predseg.store import Store, disk_errors
+from predseg.store import Store
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -11,7 +11,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from predseg.store import Store, replaced, write_file
+from predseg.disks import replaced
+from predseg.formats import write_file
+from predseg.store import Store
 
 if TYPE_CHECKING:
     import pyarrow as pa

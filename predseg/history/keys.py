@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from predseg.store import disk_errors
+from predseg.disks import disk_errors
 
 KEY = "privacy.key"
 _PSEUDONYM = re.compile(r"p_[0-9a-f]{32}", re.ASCII)

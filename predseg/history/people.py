@@ -16,7 +16,7 @@ from predseg.history.keys import keys_of, person, pseudonym
 from predseg.history.persons import Persons
 from predseg.history.privacy import OptedOut
 from predseg.language.time import say_instant
-from predseg.store import Store
+from predseg.store import PATIENCE, Store
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class People:
         Raises:
             UsageError: E242 when an id is an anonymous one of a customer.
         """
-        store, wanted = Store(self.config.store), [self.customer(one) for one in customers]
+        store, wanted = Store(self.config.store, wait=PATIENCE), [self.customer(one) for one in customers]
         for one, owner in erasure.owners(store, wanted).items():
             raise UsageError("E242", one, "this is an anonymous id of a customer", f"predseg forget {owner}")
         ids = erasure.ids_of(store, wanted)
@@ -83,7 +83,7 @@ class People:
             privacy.forget(connection, ids, now)
             if dry_run:
                 return Erased(len(ids), {name: len(rows) for name, rows in erasure.held(store, ids).items()})
-        return erasure.erase(store, ids)
+            return erasure.erase(store, ids)
 
     def subject(self, customer: str) -> dict[str, Any]:
         """Return everything that is held about a customer: plain values, by table and file, and what they said of consent."""

@@ -26,11 +26,12 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from predseg.disks import disk_errors
 from predseg.errors import DataError
 from predseg.history.keys import KEY, person, pseudonym
 from predseg.language.consent import EVERY, Consent
 from predseg.language.time import say_instant
-from predseg.store import Store, disk_errors
+from predseg.store import Store
 
 DATABASE = "live.db"
 FILE, COMMAND, EVENT, LIVE = "file", "command", "event", "live"

@@ -24,6 +24,7 @@ from predseg.segments.definitions import Segment
 from predseg.segments.explain import STEPS, Ahead, Reason, ahead, explain, seen_by
 from predseg.segments.facts import Facts, Run, Tables
 from predseg.segments.memberships import OPEN
+from predseg.store import steady
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -206,6 +207,7 @@ class Explanation:
     ahead: Ahead
 
 
+@steady
 def explain_customer(workspace: Workspace, name: str, customer_id: str, as_of: int) -> Explanation:
     """Explain a segment for a customer with what was known at as_of.
 

@@ -28,6 +28,7 @@ from predseg.segments.preview import Preview, preview
 from predseg.segments.replay import Replay, replay
 from predseg.segments.review import SMALL, Members, Proposal, Review, review
 from predseg.segments.runs import Run, run_segments
+from predseg.store import steady
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -120,6 +121,10 @@ class Workspace:
 
     def run(self, as_of: int, names: Sequence[str] = (), *, write: bool = True) -> Run:
         """Bring segments up to as_of and record it."""
+        with self.store.lock() if write else self.store.reading("events"):
+            return self._run(as_of, names, write)
+
+    def _run(self, as_of: int, names: Sequence[str], write: bool) -> Run:
         for name in names:
             self.segment(name)
         ledger = self.ledger()
@@ -150,6 +155,7 @@ class Workspace:
         if tables:
             self.store.write(RFV, pa.concat_tables(tables), as_of)
 
+    @steady
     def preview(self, name: str, as_of: int, *, exact: bool = False) -> Preview:
         """Count what each condition of a rule removes."""
         segment, ledger = self.segment(name), self.ledger()
@@ -179,6 +185,7 @@ class Workspace:
 
         return sum(pq.read_metadata(path).num_rows for path in self.files)
 
+    @steady
     def replay(self, name: str, start: int, end: int, every: int) -> Replay:
         """Say what a rule would have done from ``start`` to ``end``, both included."""
         self.segment(name)
@@ -191,6 +198,7 @@ class Workspace:
         )
         return replace(found, overlaps=self.preview(name, moments[-1]).overlaps)
 
+    @steady
     def review(self, as_of: int, *, small: int = SMALL) -> Review:
         """Compare all segments and propose what to merge, retire or widen."""
         ledger = self.ledger()

@@ -11,11 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from predseg.disks import disk_errors
+from predseg.formats import write_file
 from predseg.language.time import DAY, parse_instant, say_instant
 from predseg.shop.kinds import Kind
 from predseg.shop.simulation import DEFAULT_CUSTOMERS, DEFAULT_DAYS, DEFAULT_START, Shop, simulate
 from predseg.shop.tables import micros
-from predseg.store import disk_errors, write_file
 
 APP_DAYS = 30
 """The app's own export, ``data/app.jsonl``, holds its events of so many last days."""

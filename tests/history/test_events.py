@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -366,8 +367,8 @@ def test_what_is_up_to_date_needs_no_lock(place: Place) -> None:
 
 def test_another_writer_is_named(place: Place) -> None:
     place.jsonl("orders.jsonl", [GOOD])
-    with place.store.lock(), pytest.raises(UsageError, match="E210"):
-        place.ingest(TEXT)
+    with ThreadPoolExecutor(1) as other, place.store.lock(), pytest.raises(UsageError, match="E210"):
+        other.submit(place.ingest, TEXT).result()
 
 
 # real data
