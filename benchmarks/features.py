@@ -22,10 +22,10 @@ import pandas as pd
 from benchmarks import feature_peers as peers
 from benchmarks.histories import DAY, end, write_store
 from benchmarks.timing import medians, table
-from predseg.evaluate.ahead import ahead
-from predseg.evaluate.batch import evaluate
-from predseg.evaluate.block import Array, Block, blocks
+from predseg.forecast.features import FeatureSet, frames
 from predseg.language.measures import Aggregate, Events, Measure, Window, column_name
+
+KEYS = ["customer_id", "as_of"]
 
 
 def measures() -> list[Measure]:
@@ -45,39 +45,27 @@ def measures() -> list[Measure]:
     return found + [over(order, w, "gap_std") for w in peers.GAP_DEVIATIONS] + [over(order, None, "gap_last")]
 
 
-def predseg_features(files: Sequence[Path], cutoffs: Sequence[int]) -> list[tuple[Array, Array, dict[str, Array]]]:
-    """Return, block by block, the customers, who is known (customers, cutoffs), and the columns, each (customers, cutoffs)."""
-    asked = measures()
-    properties = set().union(*(m.properties() for m in asked))
-    return list(ahead(partial(_answer, cutoffs=cutoffs, asked=asked), blocks(files, properties)))
+def predseg_features(files: Sequence[Path], cutoffs: Sequence[int]) -> list[pd.DataFrame]:
+    """The features as scoring and training get them: block by block, a row per known customer and cutoff."""
+    return list(frames(files, cutoffs, FeatureSet(tuple((column_name(m), m) for m in measures()))))
 
 
-def _answer(block: Block, cutoffs: Sequence[int], asked: list[Measure]) -> tuple[Array, Array, dict[str, Array]]:
-    *answers, seen = evaluate(block, cutoffs, [*asked, Measure(Events())])
-    columns = {column_name(m): values.to_float() for m, values in zip(asked, answers, strict=True)}
-    return block.customers, seen.number > 0, columns
-
-
-def compare(ours: list[tuple[Array, Array, dict[str, Array]]], theirs: dict[str, Any], cutoffs: Sequence[int]) -> int:
-    """Compare every number of every peer to 1e-9, relative; return how many there are of each."""
-    customers = np.concatenate([c for c, _, _ in ours])
-    known = np.concatenate([k for _, k, _ in ours])
-    mine = {name: np.concatenate([columns[name] for _, _, columns in ours])[known] for name in ours[0][2]}
-    for peer, found in theirs.items():
-        frame = _frame(found)
-        at = pd.Index(customers).get_indexer(frame["customer_id"].astype(object))
-        moment = pd.Index(cutoffs).get_indexer(frame["as_of"])
-        assert len(frame) == int(known.sum()), f"{peer}: {len(frame)} rows for {int(known.sum())} known customers"
-        for name, expected in mine.items():
-            column = np.full(known.shape, np.nan)
-            column[at, moment] = frame[name].to_numpy(np.float64, na_value=np.nan)
-            np.testing.assert_allclose(column[known], expected, rtol=1e-9, atol=1e-9, err_msg=f"{peer}: {name}")
-    return sum(map(len, mine.values()))
+def compare(results: dict[str, Any]) -> int:
+    """Compare every number of every peer with ours to 1e-9, relative; return how many there are of each."""
+    ours, *others = (_frame(found) for found in results.values())
+    names = [name for name in ours if name not in KEYS]
+    for peer, frame in zip(list(results)[1:], others, strict=True):
+        assert frame.index.equals(ours.index), f"{peer}: {len(frame)} rows for {len(ours)} known customers at their moments"
+        for name in names:
+            found = frame[name].to_numpy(np.float64, na_value=np.nan)
+            np.testing.assert_allclose(found, ours[name].to_numpy(), rtol=1e-9, atol=1e-9, err_msg=f"{peer}: {name}")
+    return len(ours) * len(names)
 
 
 def _frame(found: Any) -> pd.DataFrame:
     parts = found if isinstance(found, list) else [found]
-    return pd.concat([p if isinstance(p, pd.DataFrame) else p.to_pandas() for p in parts], ignore_index=True)
+    whole = pd.concat([p if isinstance(p, pd.DataFrame) else p.to_pandas() for p in parts], ignore_index=True)
+    return whole.astype({"customer_id": "str", "as_of": "int64"}).set_index(KEYS).sort_index()
 
 
 def main() -> None:
@@ -105,7 +93,7 @@ def _row(files: list[Path], n: int, chosen: dict[str, Any], repeat: int) -> list
     cutoffs = [end() - 20 * DAY * i for i in range(n)]
     tools = {"predseg": predseg_features, **chosen}
     seconds, results = medians({name: partial(tool, files, cutoffs) for name, tool in tools.items()}, repeat)
-    compared = compare(results.pop("predseg"), results, cutoffs)
+    compared = compare(results)
     ratio = min((seconds[peer] for peer in chosen), default=float("nan")) / seconds["predseg"]
     return [n, f"**{ratio:.1f}**", *(f"{seconds[name]:.2f}" for name in tools), f"{compared:,}"]
 

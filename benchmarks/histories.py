@@ -7,13 +7,14 @@ customer, all different, so that every tool finds the same last event.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from predseg.history.merge import encoding
+from predseg.history.merge import Parts
 
 DAY = 86_400_000_000
 START = 19_723 * DAY  # 2024-01-01
@@ -21,7 +22,6 @@ SPAN = 540
 NAMES = ["Email Opened", "Order Completed", "Product Added", "Product Viewed"]
 SHARES = [0.2, 0.1, 0.1, 0.6]
 PRODUCTS = 2_000
-ROWS_OF_A_FILE = 1_000_000
 
 
 def end() -> int:
@@ -80,13 +80,14 @@ def _money(units: np.ndarray, present: np.ndarray) -> pa.Array:
 
 
 def write_store(folder: Path, events: int, customers: int, seed: int = 0) -> list[Path]:
-    """Write the events table as the store keeps it, sorted parts of about a million rows, and return its files."""
+    """Write the events table as the store keeps it, and return its files."""
     folder.mkdir(parents=True, exist_ok=True)
-    files: list[Path] = []
-    for table in tables(events, customers, seed, portion=max(1, ROWS_OF_A_FILE * customers // events)):
-        files.append(folder / f"part-{len(files):05d}.parquet")
-        pq.write_table(table, files[-1], row_group_size=131_072, **encoding(table.schema))
-    return files
+    parts = tables(events, customers, seed)
+    first = next(parts)
+    with Parts(folder, first.schema) as store:
+        for table in chain([first], parts):
+            store.write(table)
+    return sorted(folder.glob("*.parquet"))
 
 
 def write_source(folder: Path, events: int, customers: int, files: int = 4, seed: int = 0) -> None:

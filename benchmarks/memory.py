@@ -52,7 +52,7 @@ def features(folder: Path) -> str:
 
     config = Project.load(folder / "predseg.yaml").config
     source = open_source(config, Store(config.store))
-    rows = sum(len(source.frame(block, [end()])) for block in source.blocks())
+    rows = sum(map(len, source.frames([end()])))
     return f"{rows:,} customers × {len(source.features.names)} features"
 
 

@@ -10,16 +10,15 @@ from typing import Any
 
 
 def medians(tools: Mapping[str, Callable[[], Any]], repeat: int) -> tuple[dict[str, float], dict[str, Any]]:
-    """Return the median seconds of each tool over ``repeat`` rounds, and its first result."""
+    """Return the median seconds of each tool over ``repeat`` rounds, and its result. A round before them, not counted, warms everything up."""
     seconds: dict[str, list[float]] = {name: [] for name in tools}
-    results: dict[str, Any] = {}
+    results = {name: tool() for name, tool in tools.items()}
     for _ in range(repeat):
         for name, tool in tools.items():
             gc.collect()
             begin = time.perf_counter()
             result = tool()
             seconds[name].append(time.perf_counter() - begin)
-            results.setdefault(name, result)
             del result
     return {name: statistics.median(found) for name, found in seconds.items()}, results
 

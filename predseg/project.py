@@ -121,8 +121,7 @@ class Project:
         model = self.model(among) if among else None
         with self._events(False) as (store, report):
             source, moment = open_source(self.config, store), moment_of(as_of, report)
-            found = [source.frame(block, [moment], model) for block in source.blocks(model)]
-            return pd.concat(found, ignore_index=True).drop(columns="as_of").set_index("customer_id")
+            return pd.concat(source.frames([moment], model), ignore_index=True).drop(columns="as_of").set_index("customer_id")
 
     def train(
         self, models: Sequence[str] | None = None, as_of: Moment = None, *, force: bool = False, dry_run: bool = False

@@ -7,7 +7,7 @@ not visible from their time on are the exception: only the customers who have so
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ from predseg.evaluate.matching import matching
 from predseg.evaluate.rows import LARGEST, Found, Rows
 from predseg.evaluate.sequences import following
 from predseg.language import conditions as c
-from predseg.language.measures import SCALE, Aggregate, Comparison, Events, Measure, as_float
+from predseg.language.measures import SCALE, Aggregate, Comparison, Events, Measure, in_units
 
 
 @dataclass(frozen=True)
@@ -31,15 +31,19 @@ class Values:
     count: Array | None = None  # int64 (n, m), 0 where missing
     squares: Array | None = None  # int64 (n, m)
 
-    def to_float(self) -> Array:
-        """Return float64 (n, m), NaN where missing: number and count are 0 there, and 0 / 0 is NaN."""
+    def to_float(self, out: Array | None = None) -> Array:
+        """Return float64 (n, m), in ``out`` when given. NaN where missing: number and count are 0 there, and 0 / 0 is NaN."""
         parts: list[Array | None] = [self.number, self.count, self.squares]
+        if self.squares is not None:  # products of whole numbers would not fit
+            parts = [None if part is None else part.astype(np.float64) for part in parts]
         with np.errstate(divide="ignore", invalid="ignore"):
-            if self.squares is not None:  # products of whole numbers would not fit
-                parts = [None if part is None else part.astype(np.float64) for part in parts]
-            elif self.count is None and self.present.flags.writeable:
-                parts[0] = self.number / self.present
-            return np.asarray(as_float(self.aggregate, *parts), np.float64)
+            numerator, unit = in_units(self.aggregate, *parts)
+            return np.divide(numerator, unit if self.never_missing or self.count is not None else self.present * unit, out=out)
+
+    @property
+    def never_missing(self) -> bool:
+        """Whether it always has a value: what says so is a view of one flag."""
+        return not self.present.flags.writeable
 
     def replace(self, customers: Array, moment: int, patch: Values) -> None:
         """Overwrite some customers at one moment."""
@@ -72,14 +76,49 @@ def evaluate(block: Block, as_of: Sequence[int], measures: Sequence[Measure], *,
     Returns:
         One `Values` per measure, each (customers, m).
     """
+    answers = dict(answered(block, as_of, measures, known=known))
+    return [answers[m] for m in measures]
+
+
+def columns(
+    block: Block, as_of: Sequence[int], measures: Sequence[Measure | None], *, also: Sequence[Measure] = ()
+) -> tuple[Array, dict[Measure, Values]]:
+    """Answer measures as floating point numbers, and some exactly, in one pass that holds few exact answers at a time.
+
+    Args:
+        block: Whole histories.
+        as_of: m moments (microseconds).
+        measures: What to answer as numbers; None leaves a column for the caller to fill.
+        also: What to answer exactly.
+
+    Returns:
+        float64 (measures, customers, m), NaN where missing, in the order of the measures; and the exact answers of ``also``.
+    """
+    matrix = np.empty((len(measures), len(as_of), len(block.customers))).transpose(0, 2, 1)
+    places: dict[Measure, list[int]] = defaultdict(list)
+    for i, measure in enumerate(measures):
+        if measure is not None:
+            places[measure].append(i)
+    exact: dict[Measure, Values] = {}
+    for measure, values in answered(block, as_of, [*places, *also]):
+        for i in places.get(measure, ()):
+            values.to_float(matrix[i])
+        if measure in also:
+            exact[measure] = values
+    return matrix, exact
+
+
+def answered(block: Block, as_of: Sequence[int], measures: Iterable[Measure], *, known: int | None = None) -> Iterator[tuple[Measure, Values]]:
+    """Yield every measure, once, with its answers; see `evaluate`. Measures over the same rows come together."""
     if known is not None:
         visible = block.received <= known
         block = block if bool(visible.all()) and block.hidden is None else block.keep(visible & _shown(block, known))
-    moments = np.asarray(as_of, np.int64)
-    answers = _Pass(block, moments).answers(list(dict.fromkeys(measures)))
-    if known is None:
-        _correct_for_late_rows(block, moments, answers)
-    return [answers[m] for m in measures]
+    moments, asked = np.asarray(as_of, np.int64), list(dict.fromkeys(measures))
+    corrections = _late_corrections(block, moments, asked) if known is None else []
+    for measure, values in _Pass(block, moments).answers(asked):
+        for customers, moment, right in corrections:
+            values.replace(customers, moment, right[measure])
+        yield measure, values
 
 
 def known_customers(block: Block, as_of: Sequence[int]) -> Array:
@@ -161,20 +200,20 @@ def _shown(block: Block, known: int) -> Array:
     return np.ones(len(block.time), bool) if block.hidden is None else block.hidden > known
 
 
-def _correct_for_late_rows(block: Block, moments: Array, answers: dict[Measure, Values]) -> None:
-    """Answer again, from their visible rows alone, for customers of whom something was not yet, or no longer, theirs."""
+def _late_corrections(block: Block, moments: Array, measures: list[Measure]) -> list[tuple[Array, int, dict[Measure, Values]]]:
+    """Answer, from their visible rows alone, for customers of whom something was not yet, or no longer, theirs at a moment."""
     special = (block.received > block.time) | (False if block.hidden is None else block.hidden < NEVER)
     if not special.any():
-        return
-    customer = block.customer
+        return []
+    customer, found = block.customer, []
     for moment, t in enumerate(moments):
         wrong = special & (block.time <= t) & ((block.received > t) | ~_shown(block, t))
         customers = np.unique(customer[wrong])
         if len(customers):
             visible = (block.time <= t) & (block.received <= t) & _shown(block, t)
-            patch = _Pass(block.keep(visible, customers), moments[moment : moment + 1]).answers(list(answers))
-            for measure, values in answers.items():
-                values.replace(customers, moment, patch[measure])
+            right = _Pass(block.keep(visible, customers), moments[moment : moment + 1]).answers(measures)
+            found.append((customers, moment, dict(right)))
+    return found
 
 
 class _Pass:
@@ -183,25 +222,23 @@ class _Pass:
     def __init__(self, block: Block, moments: Array) -> None:
         self.block, self.moments, self.customer = block, moments, block.customer
 
-    def answers(self, measures: list[Measure]) -> dict[Measure, Values]:
+    def answers(self, measures: list[Measure]) -> Iterator[tuple[Measure, Values]]:
         """Answer the measures, those over the same rows together."""
         same_rows: dict[object, list[Measure]] = defaultdict(list)
         for measure in measures:
             same_rows[measure.events, measure.then].append(measure)
         self.grid = np.unique([e for m in measures for both in edges(m.window, self.moments) if both is not None for e in both])
         self.bucket = buckets(self.grid, self.block.time)
-        found: dict[Measure, Values] = {}
         for group in same_rows.values():
-            found |= self._plain(group) if group[0].then is None else self._sequences(group)
-        return found
+            yield from self._plain(group) if group[0].then is None else self._sequences(group)
 
-    def _plain(self, group: list[Measure]) -> dict[Measure, Values]:
+    def _plain(self, group: list[Measure]) -> Iterator[tuple[Measure, Values]]:
         events = group[0].events
         everything = not events.names and not events.where
         rows = self._rows(group, slice(None) if everything else matching(self.block, events), self.moments)
-        return {m: _values(m, rows.answer(m)) for m in group}
+        yield from ((m, _values(m, rows.answer(m))) for m in group)
 
-    def _sequences(self, group: list[Measure]) -> dict[Measure, Values]:
+    def _sequences(self, group: list[Measure]) -> Iterator[tuple[Measure, Values]]:
         """Which rows are followed changes with the moment: each moment has its own set of rows."""
         step = group[0].then
         assert step is not None
@@ -212,7 +249,7 @@ class _Pass:
             rows = self._rows(group, candidates[at(int(moment[0]))] if len(moment) else candidates, moment)
             for measure in group:
                 parts[measure].append(rows.answer(measure))
-        return {m: _values(m, tuple(map(np.concatenate, zip(*found, strict=True)))) for m, found in parts.items()}
+        yield from ((m, _values(m, tuple(map(np.concatenate, zip(*found, strict=True))))) for m, found in parts.items())
 
     def _rows(self, group: list[Measure], rows: Array | slice, moments: Array) -> Rows:
         return Rows(self.block, self.customer, rows, self.grid, self.bucket, moments, [m.window for m in group])

@@ -9,10 +9,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from predseg.evaluate.memory import reuse
 from predseg.language.measures import SCALE
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 NEVER = np.iinfo(np.int64).max
-ROWS = 131_072
+ROWS = 262_144
 """Rows of a block: small enough for the processor's caches, large enough to pay for the call."""
 
 CORE = ("customer_id", "event", "event_time", "received_at")
@@ -117,6 +118,7 @@ def blocks(files: Iterable[Path], properties: Iterable[str], rows: int = ROWS) -
     """
     import pyarrow as pa
 
+    reuse()
     wanted = set(properties)
     for path in files:
         waiting: list[pa.Table] = []  # rows of a customer whose end has not been read
@@ -124,11 +126,14 @@ def blocks(files: Iterable[Path], properties: Iterable[str], rows: int = ROWS) -
             table = _whole(pa.concat_tables([*waiting, read]))
             end = table.num_rows if complete else _starts(_codes(table["customer_id"])[0]).max(initial=0)
             yield from _cut(table.slice(0, end), rows)
-            waiting = [table.slice(end)]
+            waiting = [table.slice(end)] if end < table.num_rows else []
 
 
 def _row_groups(path: Path, wanted: set[str], rows: int) -> Iterator[tuple[pa.Table, bool]]:
-    """Yield the wanted columns of so many row groups at a time that they have ``rows`` rows, text as dictionaries; and if the file ends there."""
+    """Yield the wanted columns of so many row groups at a time that they have ``rows`` rows, text as dictionaries.
+
+    Each comes with whether its last customer is whole: the file ends there, or the next row group begins with another.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -137,10 +142,35 @@ def _row_groups(path: Path, wanted: set[str], rows: int) -> Iterator[tuple[pa.Ta
     groups = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
     columns = [*CORE, *sorted(wanted & present.keys() - set(CORE) - set(IDENTITY)), *(c for c in IDENTITY if c in present)]
     text = [c for c in columns if pa.types.is_string(present[c]) or pa.types.is_large_string(present[c]) or pa.types.is_dictionary(present[c])]
-    with pq.ParquetFile(path, metadata=metadata, read_dictionary=text) as reader:
+    at = {metadata.schema.column(i).path: i for i in range(metadata.num_columns)}
+    with pq.ParquetFile(path, metadata=metadata, read_dictionary=text) as reader, path.open("rb") as raw:
         portion = (np.cumsum(groups) - 1) // rows
         for number in np.unique(portion):
-            yield reader.read_row_groups(np.flatnonzero(portion == number).tolist(), columns), bool(number == portion[-1])
+            chosen = np.flatnonzero(portion == number).tolist()
+            at_once = present["event_time"] == present["received_at"] and all(
+                _same_bytes(raw, metadata.row_group(g), at["event_time"], at["received_at"]) for g in chosen
+            )
+            table = reader.read_row_groups(chosen, [c for c in columns if c != "received_at"] if at_once else columns)
+            table = table.append_column("received_at", table["event_time"]).select(columns) if at_once else table
+            yield table, chosen[-1] + 1 == len(groups) or _cut_after(metadata, chosen[-1], at["customer_id"])
+
+
+def _same_bytes(raw: BinaryIO, group: Any, one: int, other: int) -> bool:
+    """Whether two columns of a row group are stored as the same bytes, and so hold the same: to look is cheaper than to decode."""
+    columns = [group.column(one), group.column(other)]
+    if len({(c.physical_type, c.compression, c.total_compressed_size, c.has_dictionary_page) for c in columns}) > 1:
+        return False
+    found = []
+    for column in columns:
+        raw.seek(column.dictionary_page_offset if column.has_dictionary_page else column.data_page_offset)
+        found.append(raw.read(column.total_compressed_size))
+    return found[0] == found[1]
+
+
+def _cut_after(metadata: Any, group: int, column: int) -> bool:
+    """Whether no customer is in both a row group and the next one, by their statistics."""
+    here, there = (metadata.row_group(g).column(column).statistics for g in (group, group + 1))
+    return bool(here is not None and there is not None and here.has_min_max and there.has_min_max and here.max < there.min)
 
 
 def _cut(table: pa.Table, rows: int) -> Iterator[Block]:

@@ -35,8 +35,8 @@ def buckets(instants: Array, times: Array) -> Array:
     inside = np.full(cells + 2, NEVER)  # the instant in a cell; the first cell is before them all, the last one after
     inside[((instants - first) >> shift) + 1] = instants
     before = np.cumsum(inside != NEVER) - (inside != NEVER)
-    cell = (times - (first - (1 << shift))) >> shift
-    np.clip(cell, 0, cells + 1, out=cell)
-    found: Array = before[cell]
-    found += inside[cell] < times
+    cell = times - (first - (1 << shift))
+    cell >>= shift
+    found: Array = before.take(cell, mode="clip")
+    found += inside.take(cell, mode="clip") < times
     return found

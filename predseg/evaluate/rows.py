@@ -26,6 +26,20 @@ Found = tuple[Array, ...]
 """The number and, where it can be missing, whether it is present; then the count, then the sum of squares."""
 
 
+class Edge:
+    """Where the windows of one kind begin or end: per moment and customer the first row that comes after it."""
+
+    def __init__(self, positions: Array) -> None:
+        self.positions = positions  # int64 (moments or 1, customers)
+        self._found: dict[object, Array] = {}
+
+    def look(self, key: object, column: Array, ahead: int = 0) -> Array:
+        """Return what a column holds at, or some places after, the positions; looked up once per key."""
+        if (key, ahead) not in self._found:
+            self._found[key, ahead] = column.take(self.positions + ahead if ahead else self.positions)
+        return self._found[key, ahead]
+
+
 class Rows:
     """Some rows of a block, and where each customer's windows begin and end among them.
 
@@ -43,21 +57,22 @@ class Rows:
         self, block: Block, customer: Array, rows: Array | slice, grid: Array, bucket: Array, moments: Array, windows: Sequence[Window]
     ) -> None:
         self.block, self.rows, self.moments = block, rows, moments
-        self.customer, self.time = (
-            customer[rows],
-            np.append(block.time[rows], (0, 0)),
-        )  # so that positions before the first row and after the last one exist
+        self.customer = customer[rows]
+        self.time = np.append(block.time[rows], (0, 0))  # so that there is a row after the last one, and two before the first
         ends = [e for w in windows for e in edges(w, moments) if e is not None]
         self.grid = np.unique(np.concatenate(ends)) if ends else np.zeros(0, np.int64)
         coarser = np.append(np.searchsorted(self.grid, grid), len(self.grid))
         self.bucket = coarser[bucket[rows]]
         self._cache: dict[object, Any] = {}
+        self._edges: dict[bytes, Edge] = {}
         self.positions = self._count(self.customer, self.bucket)
 
     def _count(self, customer: Array, bucket: Array) -> Array:
         """Return int64 (1 + instants, customers): how many rows lie before the customer, then how many at or before each instant."""
         n = len(self.block.customers)
-        counts = np.bincount((bucket + 1) * n + customer, minlength=(len(self.grid) + 2) * n).reshape(len(self.grid) + 2, n)
+        cell = bucket * n
+        cell += customer + n
+        counts = np.bincount(cell, minlength=(len(self.grid) + 2) * n).reshape(len(self.grid) + 2, n)
         totals = counts.sum(axis=0)
         counts[0] = np.cumsum(totals) - totals
         for before, here in pairwise(counts):
@@ -74,20 +89,32 @@ class Rows:
             self._cache[key] = make()
         return self._cache[key]
 
-    def lines(self, window: Window) -> tuple[Array | slice, Array]:
-        """Return, per moment, the lines of the positions at which the window begins and ends."""
+    def lines(self, window: Window) -> tuple[Array, Array]:
+        """Return, per moment, the lines of the positions at which the window begins and ends; only line 0 when it has no start."""
         start, end = edges(window, self.moments)
-        return slice(0, 1) if start is None else np.searchsorted(self.grid, start) + 1, np.searchsorted(self.grid, end) + 1
+        return np.zeros(1, np.int64) if start is None else np.searchsorted(self.grid, start) + 1, np.searchsorted(self.grid, end) + 1
+
+    def edges(self, window: Window) -> tuple[Edge, Edge]:
+        """Return where a window begins and ends. Windows that end alike share the end, and what is looked up there."""
+        start, end = self.lines(window)
+        return self._edge(start), self._edge(end)
+
+    def _edge(self, lines: Array) -> Edge:
+        key = lines.tobytes()
+        if key not in self._edges:
+            self._edges[key] = Edge(self.positions[lines])
+        return self._edges[key]
 
     def between(self, window: Window) -> tuple[Array, Array]:
         """Return the first row in the window and the first row after it."""
-        return self.cached(window, lambda: tuple(self.positions[at] for at in self.lines(window)))
+        start, end = self.edges(window)
+        return start.positions, end.positions
 
     def change(self, key: object, column: Callable[[], Array], window: Window) -> Array:
         """Return the sum of a column of these rows over the window."""
-        sums = self.cached(("sums", key), lambda: np.append(0, np.cumsum(column()))[self.positions])
-        start, end = self.lines(window)
-        return sums[end] - sums[start]
+        sums = self.cached(("sums", key), lambda: np.append(0, np.cumsum(column())))
+        start, end = self.edges(window)
+        return end.look(key, sums) - start.look(key, sums)
 
     def numbers(self, name: str | None) -> Numbers:
         """Return a property of these rows as ten-thousandths.
@@ -127,24 +154,24 @@ def _avg(rows: Rows, measure: Measure) -> Found:
 def _extreme(rows: Rows, measure: Measure) -> Found:
     """A range of rows is covered by two ranges, of a power of two of rows each, whose extremes are known."""
     worst, choose = (-LARGEST, np.maximum) if measure.aggregate == "max" else (LARGEST, np.minimum)
-    line, step = rows.cached("powers", lambda: _powers(rows))
+    line, last = rows.cached("powers", lambda: _powers(rows))
     known = rows.cached((measure.aggregate, measure.of), lambda: _extremes(rows.numbers(measure.of), len(line), worst, choose))
     lower, upper = rows.between(measure.window)
     length = upper - lower
-    from_start = line[length]
-    to_end = from_start - step[length]
+    from_start, to_end = line.take(length), last.take(length)
     from_start += lower
     to_end += upper
-    found = choose(known[from_start], known[to_end])
+    found = choose(known.take(from_start), known.take(to_end))
     present = found != worst
     return found * present, present
 
 
 def _powers(rows: Rows) -> tuple[Array, Array]:
-    """Return, for each number of rows of a customer, where the line of `_extremes` with the largest power of two in it starts; and that power."""
+    """Return, for each number of rows, where the line of `_extremes` with the largest power of two in it starts; and that less the power."""
     longest = int((rows.positions[-1] - rows.positions[0]).max(initial=0))
     exponent = np.frexp(np.arange(longest + 1))[1].astype(np.int64)
-    return exponent * (len(rows.customer) + 1), (1 << exponent) >> 1
+    line = exponent * (len(rows.customer) + 1)
+    return line, line - ((1 << exponent) >> 1)
 
 
 def _extremes(numbers: Numbers, lengths: int, worst: int, choose: np.ufunc) -> Array:
@@ -158,26 +185,30 @@ def _extremes(numbers: Numbers, lengths: int, worst: int, choose: np.ufunc) -> A
 
 
 def _since(rows: Rows, measure: Measure) -> Found:
-    lower, upper = rows.between(measure.window)
-    present = upper > lower
-    at = lower if measure.aggregate == "days_since_first" else upper - 1
-    return (rows.moments[:, None] - rows.time[at]) * present, present
+    start, end = rows.edges(measure.window)
+    present = end.positions > start.positions
+    time = start.look("time", rows.time) if measure.aggregate == "days_since_first" else end.look("time", rows.time, -1)
+    return (rows.moments[:, None] - time) * present, present
 
 
 def _gap(rows: Rows, measure: Measure) -> Found:
-    lower, upper = rows.between(measure.window)
-    present = upper - lower > 1
-    before = lower if measure.aggregate == "gap_mean" else upper - 2
-    span = (rows.time[upper - 1] - rows.time[before]) * present
-    return (span, present, (upper - lower - 1) * present) if measure.aggregate == "gap_mean" else (span, present)
+    start, end = rows.edges(measure.window)
+    gaps = end.positions - start.positions - 1
+    present = gaps > 0
+    before = start.look("time", rows.time) if measure.aggregate == "gap_mean" else end.look("time", rows.time, -2)
+    span = (end.look("time", rows.time, -1) - before) * present
+    return (span, present, gaps * present) if measure.aggregate == "gap_mean" else (span, present)
 
 
 def _gap_deviation(rows: Rows, measure: Measure) -> Found:
-    lower, upper = rows.between(measure.window)
-    seconds, squares = rows.cached("gaps", lambda: _gaps(rows))
-    present = upper - lower > 2
-    total, total_of_squares = ((sums[upper] - sums[lower + 1]) * present for sums in (seconds, squares))
-    return total, present, (upper - lower - 1) * present, total_of_squares
+    start, end = rows.edges(measure.window)
+    gaps = end.positions - start.positions - 1
+    present = gaps > 1
+    seconds, squares = (
+        (end.look(key, sums) - start.look(key, sums, 1)) * present
+        for key, sums in zip(("gaps", "squares"), rows.cached("gaps", lambda: _gaps(rows)), strict=True)
+    )
+    return seconds, present, gaps * present, squares
 
 
 def _gaps(rows: Rows) -> tuple[Array, Array]:
@@ -192,9 +223,8 @@ def _distinct(rows: Rows, measure: Measure) -> Found:
     positions, customer, here, again = rows.cached(("again", measure.of), lambda: _again(rows, measure.of))
     start, end = rows.lines(measure.window)
     found = positions[end] - positions[start]
-    starts = np.zeros(len(found), np.int64) if isinstance(start, slice) else start
-    for k, (low, high) in enumerate(zip(starts.tolist(), end.tolist(), strict=True)):
-        found[k] -= np.bincount(customer[(here >= low) & (again < high)], minlength=n)
+    for k, (low, high) in enumerate(np.broadcast(start, end)):
+        found[k] -= np.bincount(customer[np.flatnonzero((here >= low) & (again < high))], minlength=n)
     return (found,)
 
 
@@ -204,7 +234,7 @@ def _again(rows: Rows, name: str | None) -> tuple[Array, Array, Array, Array]:
     customer, bucket = rows.customer[at], rows.bucket[at]
     positions = rows.positions if isinstance(at, slice) else rows._count(customer, bucket)
     first, second = _equal_neighbours(customer, codes)
-    return positions, customer[first], bucket[first], bucket[second]
+    return positions, customer[first], bucket[first].astype(np.int32), bucket[second].astype(np.int32)
 
 
 def _elements(rows: Rows, name: str | None) -> tuple[Array | slice, Array]:

@@ -13,8 +13,9 @@ import pandas as pd
 
 from predseg.config import Config, Model
 from predseg.errors import DataError
-from predseg.evaluate.block import ROWS, Array, Block, blocks
-from predseg.forecast.features import FeatureSet, block_frame, compile_features
+from predseg.evaluate.ahead import ahead
+from predseg.evaluate.block import Array, Block, blocks
+from predseg.forecast.features import FeatureSet, block_frame, compile_features, frames
 from predseg.forecast.labels import block_labels
 from predseg.forecast.training import Sample
 from predseg.forecast.traits import trait_frame
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 CELLS = 100_000_000
 """Rows × features that training holds in memory (0.8 GB); beyond, a share of the customers is taken, by a hash of their id."""
+ROWS = 131_072
+"""Rows of a block of training: it decides the order of the customer-moments, and so the last digits of a model."""
 CUSTOMERS = "customers"
 
 
@@ -56,7 +59,13 @@ class Source:
 
     def frame(self, block: Block, as_of: Sequence[int], model: Model | None = None) -> pd.DataFrame:
         """Return the features of a block: a row per customer and moment who is known, and eligible when a model is given."""
-        frame = block_frame(block, as_of, self.features, among=model.among if model else None, traits=self.traits)
+        return self._kept(block_frame(block, as_of, self.features, among=model.among if model else None, traits=self.traits))
+
+    def frames(self, as_of: Sequence[int], model: Model | None = None) -> Iterator[pd.DataFrame]:
+        """Yield the features of everyone, block by block, see `frame`."""
+        yield from map(self._kept, frames(self.files, as_of, self.features, among=model.among if model else None, traits=self.traits))
+
+    def _kept(self, frame: pd.DataFrame) -> pd.DataFrame:
         return frame[[c not in self.without for c in frame["customer_id"]]].reset_index(drop=True) if len(self.without) else frame
 
 
@@ -118,14 +127,15 @@ def labelled(source: Source, model: Model, cutoffs: Sequence[int], as_of: int, c
         customers: How many there are, to stay within memory.
     """
     share = min(1.0, CELLS / max(1, customers * len(cutoffs) * len(source.features.names)))
-    frames, labels = [], []
-    for block in source.blocks(model):
+
+    def of_block(block: Block) -> tuple[pd.DataFrame, Array]:
         frame = source.frame(block, cutoffs, model)
         if share < 1:
             frame = frame[sampled(frame["customer_id"].to_numpy(), share)]
-        frames.append(frame)
-        labels.append(_labels(block, frame, model, cutoffs, as_of))
-    whole = pd.concat(frames, ignore_index=True)
+        return frame, _labels(block, frame, model, cutoffs, as_of)
+
+    found, labels = zip(*ahead(of_block, source.blocks(model)), strict=True)
+    whole = pd.concat(found, ignore_index=True)
     return Sample(whole[source.features.names], np.concatenate(labels), whole["as_of"].to_numpy(np.int64), whole["customer_id"].to_numpy())
 
 

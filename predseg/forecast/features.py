@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,14 +16,19 @@ import numpy as np
 
 import predseg.config as declared
 from predseg.errors import ConfigError
-from predseg.evaluate.batch import Values, decide, evaluate
-from predseg.evaluate.block import Array, Block, blocks
+from predseg.evaluate.ahead import ahead
+from predseg.evaluate.batch import Values, columns, decide
+from predseg.evaluate.block import ROWS, Array, Block, blocks
 from predseg.language import conditions as c
 from predseg.language.measures import Events, Measure, Window, column_name, slug
 from predseg.language.time import short_duration
 
 if TYPE_CHECKING:
     import pandas as pd
+
+SEEN = Measure(Events())
+CELLS = 60_000_000
+"""Events × moments × features of a block: with many moments blocks get smaller, as each of their customers needs that many numbers."""
 
 
 @dataclass(frozen=True)
@@ -111,23 +117,20 @@ def _ratios(events: Events, wanted: declared.EventFeatures, windows: Sequence[in
 
 def block_features(block: Block, as_of: Sequence[int], features: FeatureSet) -> tuple[Array, Array]:
     """Return who is known, bool (customers, moments), and the features, float64 (columns, customers, moments), traits left out."""
-    seen = Measure(Events())
-    answers = dict(zip([*features.measures, seen], evaluate(block, as_of, [*features.measures, seen]), strict=True))
-    return answers[seen].number > 0, columns_of(features, answers, len(block.customers), len(as_of))
+    matrix, exact = feature_columns(block, as_of, features, [SEEN])
+    return exact[SEEN].number > 0, matrix
 
 
-def columns_of(features: FeatureSet, answers: dict[Measure, Values], n: int, m: int) -> Array:
-    """Return float64 (columns, n, m) from answered measures, laid out moment by moment as they are."""
-    matrix = np.empty((len(features.columns), m, n)).transpose(0, 2, 1)
+def feature_columns(block: Block, as_of: Sequence[int], features: FeatureSet, also: Sequence[Measure]) -> tuple[Array, dict[Measure, Values]]:
+    """Return the features, float64 (columns, customers, moments), traits left out, and the exact answers of some measures."""
+    matrix, exact = columns(block, as_of, [f if isinstance(f, Measure) else None for _, f in features.columns], also=also)
     at = {name: i for i, (name, _) in enumerate(features.columns)}
     for name, feature in features.columns:
-        if isinstance(feature, Measure):
-            matrix[at[name]] = answers[feature].to_float()
-    for name, feature in features.columns:
         if isinstance(feature, Ratio):
-            below = matrix[at[feature.denominator]]
-            matrix[at[name]] = np.divide(matrix[at[feature.numerator]], below, out=np.full((m, n), np.nan).T, where=below > 0)
-    return matrix
+            ratio, below = matrix[at[name]], matrix[at[feature.denominator]]
+            ratio.fill(np.nan)
+            np.divide(matrix[at[feature.numerator]], below, out=ratio, where=below > 0)
+    return matrix, exact
 
 
 def frames(
@@ -143,8 +146,8 @@ def frames(
         traits: Facts of customers, see `predseg.forecast.traits`.
     """
     wanted = features.properties() | (set().union(*(m.properties() for m in c.measures(among))) if among else set())
-    for block in blocks(files, wanted):
-        yield block_frame(block, as_of, features, among=among, traits=traits)
+    rows = max(ROWS // 4, min(ROWS, CELLS // max(1, len(as_of) * len(features.names))))
+    yield from ahead(partial(block_frame, as_of=as_of, features=features, among=among, traits=traits), blocks(files, wanted, rows))
 
 
 def block_frame(
@@ -155,15 +158,17 @@ def block_frame(
 
     from predseg.forecast.traits import trait_columns, trait_facts
 
-    needed = [*features.measures, Measure(Events()), *(c.measures(among) if among else [])]
-    answers = dict(zip(needed, evaluate(block, as_of, needed), strict=True))
-    chosen = answers[Measure(Events())].number > 0
+    needed = [SEEN, *(c.measures(among) if among else [])]
+    matrix, exact = feature_columns(block, as_of, features, needed)
+    chosen = exact[SEEN].number > 0
     if among is not None:
-        chosen &= decide(among, answers, block, as_of, trait_facts(traits)).true
-    matrix = columns_of(features, answers, len(block.customers), len(as_of))
+        chosen &= decide(among, exact, block, as_of, trait_facts(traits)).true
     at = np.flatnonzero(chosen.T)
     moment, customer = np.divmod(at, max(len(block.customers), 1))
-    keys = {"customer_id": pd.Series(block.customers[customer], dtype="str"), "as_of": np.asarray(as_of, np.int64)[moment]}
-    found = {name: matrix[i].T.ravel()[at] for i, (name, _) in enumerate(features.columns)}
-    told = trait_columns(features.traits, traits, pd.DataFrame(keys)) if features.traits else {}
-    return pd.DataFrame(keys | found | told, copy=False)
+    rows = matrix.transpose(0, 2, 1).reshape(len(matrix), -1)
+    rows = rows if len(at) == chosen.size else rows.take(at, axis=1)
+    frame = pd.DataFrame(rows.T, columns=[name for name, _ in features.columns], copy=False)
+    frame.insert(0, "as_of", np.asarray(as_of, np.int64)[moment])
+    frame.insert(0, "customer_id", pd.array(block.customers, dtype="str").take(customer))
+    told = trait_columns(features.traits, traits, frame) if features.traits else {}
+    return frame.assign(**told)

@@ -38,8 +38,8 @@ def score_models(
 
 
 def _frames(source: Source, model: Model, as_of: int, progress: Progress | None) -> Iterator[pd.DataFrame]:
-    for number, block in enumerate(source.blocks(model), 1):
-        yield source.frame(block, [as_of], model)
+    for number, frame in enumerate(source.frames([as_of], model), 1):
+        yield frame
         if progress is not None:
             progress(f"scoring {model.name}, blocks", number, None)
 

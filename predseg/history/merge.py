@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -211,7 +212,7 @@ def merge_events(engine: Engine, merge: Merge, folder: Path, progress: Callable[
     """
     counts = Counts()
     if not merge.existing and not merge.staged:
-        with _Files(folder, _schema(merge)):
+        with Parts(folder, _schema(merge)):
             return counts, []
     engine.view("loads", _rows_sql(merge))
     engine.view("kept", _settle(engine, merge, counts) if merge.named else "select * from loads")
@@ -220,7 +221,7 @@ def merge_events(engine: Engine, merge: Merge, folder: Path, progress: Callable[
     columns = [name for name in _schema(merge).names if name not in ("event_id", *(p.name for p in merge.properties))]
     columns += ["load", "made", "name", *(p.column for p in merge.properties)]
     ordered = f"select {', '.join(columns)} from ({rows}) order by customer_id, event_time, name, load"
-    with _Files(folder, _schema(merge)) as files:
+    with Parts(folder, _schema(merge)) as files:
         for rows in _without_repeats(engine.stream(ordered), counts):
             files.write(_final(rows, merge))
             _describe(rows, counts)
@@ -363,18 +364,22 @@ def encoding(schema: pa.Schema) -> dict[str, Any]:
     return {"compression": "zstd", "use_dictionary": texts + lists, "column_encoding": times | plain, "store_decimal_as_integer": True}
 
 
-class _Files:
-    """Part files of about a million rows, cut between customers, in row groups of 131,072."""
+class Parts:
+    """Part files of about a million rows in row groups of at most 131,072, both cut between customers where that can be.
+
+    Readers then take a row group as it is, without joining the ends of two.
+    """
 
     def __init__(self, folder: Path, schema: pa.Schema) -> None:
         self._folder, self._schema = folder, schema
         self._writer: pq.ParquetWriter | None = None
         self._waiting: list[pa.Table] = []
+        self._begins: list[int] = []  # where customers begin among the waiting rows
         self._number = self._written = self._held = 0
         self._last: str | None = None
         self.customers = 0
 
-    def __enter__(self) -> _Files:
+    def __enter__(self) -> Parts:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -386,6 +391,7 @@ class _Files:
             self._writer.close()
 
     def write(self, table: pa.Table) -> None:
+        """Add rows, sorted by customer, that come after those before."""
         ids = table.column("customer_id").combine_chunks()
         begins = np.ones(len(ids), dtype=bool)
         begins[1:] = values.flags(pc.not_equal(ids.slice(1), ids.slice(0, max(0, len(ids) - 1))))
@@ -396,19 +402,23 @@ class _Files:
         cuts = np.flatnonzero(begins)
         start = 0
         while (at := int(np.searchsorted(cuts, start + max(0, FILE_ROWS - self._written - self._held)))) < len(cuts):
-            self._hold(table.slice(start, int(cuts[at]) - start))
+            self._hold(table, cuts, start, int(cuts[at]))
             self._close()
             start = int(cuts[at])
-        self._hold(table.slice(start))
+        self._hold(table, cuts, start, len(table))
 
-    def _hold(self, table: pa.Table) -> None:
-        self._waiting.append(table)
-        self._held += len(table)
+    def _hold(self, table: pa.Table, cuts: np.ndarray[Any, Any], start: int, end: int) -> None:
+        self._waiting.append(table.slice(start, end - start))
+        self._begins += (cuts[(cuts >= start) & (cuts < end)] - start + self._held).tolist()
+        self._held += end - start
         if self._held >= GROUP_ROWS:
             held = pa.concat_tables(self._waiting)
-            whole = len(held) - len(held) % GROUP_ROWS
-            self._flush(held.slice(0, whole))
-            self._waiting, self._held = [held.slice(whole)], len(held) - whole
+            while len(held) >= GROUP_ROWS:
+                at = bisect_right(self._begins, GROUP_ROWS)
+                size = self._begins[at - 1] if at and self._begins[at - 1] else GROUP_ROWS
+                self._flush(held.slice(0, size))
+                held, self._begins = held.slice(size), [b - size for b in self._begins if b >= size]
+            self._waiting, self._held = [held], len(held)
 
     def _flush(self, table: pa.Table) -> None:
         if self._writer is None:
@@ -423,4 +433,4 @@ class _Files:
             self._flush(pa.concat_tables(self._waiting))
         if self._writer is not None:
             self._writer.close()
-        self._writer, self._waiting, self._written, self._held = None, [], 0, 0
+        self._writer, self._waiting, self._begins, self._written, self._held = None, [], [], 0, 0

@@ -237,19 +237,25 @@ def as_float(aggregate: Aggregate, number: Any, count: Any, squares: Any) -> Any
     Returns:
         Counts, money as declared, or days. The deviation is that of the population of gaps.
     """
+    numerator, unit = in_units(aggregate, number, count, squares)
+    return numerator / unit
+
+
+def in_units(aggregate: Aggregate, number: Any, count: Any, squares: Any) -> tuple[Any, int]:
+    """Return what `as_float` divides by what."""
     match aggregate:
         case "count" | "distinct":
-            return number
+            return number, 1
         case "sum" | "min" | "max":
-            return number / SCALE
+            return number, SCALE
         case "avg":
-            return number / count / SCALE
+            return number / count, SCALE
         case "gap_mean":
-            return number / count / DAY
+            return number / count, DAY
         case "gap_std":
             variance = (count * squares - number * number) / (count * count)
-            return _root(abs(variance * (variance > 0))) * SECOND / DAY
-    return number / DAY
+            return _root(abs(variance * (variance > 0))) * SECOND, DAY
+    return number, DAY
 
 
 def _root(number: Any) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 from decimal import Decimal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -121,18 +122,18 @@ def test_a_condition_and_its_negation_partition_the_customers(seed: int) -> None
 
 
 @pytest.mark.parametrize("rows", [1, 3, 7, 10**6])
-def test_cutting_a_history_into_blocks_changes_nothing(rows: int, tmp_path: object) -> None:
+def test_cutting_a_history_into_blocks_changes_nothing(rows: int, tmp_path: Path) -> None:
     """Blocks end between customers, whatever their size; neighbours in a block never touch each other."""
     import pyarrow.parquet as pq
 
     r = seeded(rows)
     events = random_events_of_customers(r, customers=12)
     measures = tuple(random_measure(r) for _ in range(12))
-    file = f"{tmp_path}/part-00000.parquet"
+    file = tmp_path / "part-00000.parquet"
     pq.write_table(to_table(events), file, row_group_size=5)
     whole = Question(rows, events, measures).answers()
     found: dict[str, np.ndarray] = {}
-    cut = list(blocks([file], {"value", "n", "word", "tags", "flag"}, rows))  # type: ignore[list-item]
+    cut = list(blocks([file], {"value", "n", "word", "tags", "flag"}, rows))
     for block in cut:
         parts = np.array([v.to_float() for v in batch.evaluate(block, MOMENTS, measures)])
         assert not found.keys() & set(block.customers), "a customer stands in two blocks"

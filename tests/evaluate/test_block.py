@@ -41,6 +41,24 @@ def test_a_customer_is_never_split_and_nothing_is_lost(tmp_path: Path, group: in
         assert [v for b in parts for v in values(b, name)] == values(whole, name), name
 
 
+@pytest.mark.parametrize("late", [0, 1, 70])
+def test_when_events_were_received_is_read_where_it_is_not_when_they_happened(tmp_path: Path, late: int) -> None:
+    """Also when a single row group of several, or a single row, differs."""
+    time = np.arange(100) * 1_000_000
+    received = time + np.where(np.arange(100) == late, 5, 0) * (late > 0)
+    stamps = [pa.array(t, pa.timestamp("us", "UTC")) for t in (time, received)]
+    table = pa.table({"customer_id": ["a"] * 100, "event": ["A"] * 100, "event_time": stamps[0], "received_at": stamps[1]})
+    for rows in (10, 1_000):
+        [block] = read(tmp_path, table, 10, rows)
+        np.testing.assert_array_equal(block.received, received)
+
+
+def test_the_same_digits_in_another_unit_are_another_instant(tmp_path: Path) -> None:
+    stamps = [pa.array([1_000, 2_000], pa.timestamp(unit, "UTC")) for unit in ("us", "ms")]
+    [block] = read(tmp_path, pa.table({"customer_id": ["a"] * 2, "event": ["A"] * 2, "event_time": stamps[0], "received_at": stamps[1]}), 10, 10)
+    assert block.time.tolist() == [1_000, 2_000] and block.received.tolist() == [1_000_000, 2_000_000]
+
+
 def test_blocks_are_of_much_the_same_size(tmp_path: Path) -> None:
     table = to_table(random_events_of_customers(seeded(1), customers=200))
     sizes = [len(b.time) for b in read(tmp_path, table, 10_000, 100)]

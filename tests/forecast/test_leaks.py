@@ -1,16 +1,16 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from predseg.config import EventFeatures, Features
 from predseg.errors import GateError
-from predseg.evaluate.batch import evaluate
 from predseg.evaluate.block import Block, Numbers
 from predseg.forecast import leaks
-from predseg.forecast.features import FeatureSet, block_features, columns_of, compile_features
-from predseg.language.measures import Events, Measure
+from predseg.forecast.features import FeatureSet, block_features, compile_features
 from predseg.language.time import DAY
 
 FEATURES = compile_features(Features((7 * DAY, 30 * DAY), (("buy", EventFeatures("value")),)))
@@ -47,11 +47,8 @@ def test_planted_leaks_are_found(monkeypatch: pytest.MonkeyPatch, window_end: in
     """A window that reaches a day too far, and features that ignore when an event was received."""
 
     def leaky(found: Block, as_of: list[int], features: FeatureSet) -> tuple[np.ndarray, np.ndarray]:
-        seen = Measure(Events())
-        moments = [t + window_end * DAY for t in as_of]
-        answers = evaluate(found, moments, [*features.measures, seen], known=None if reads_received else 10**18)
-        by_measure = dict(zip([*features.measures, seen], answers, strict=True))
-        return by_measure[seen].number > 0, columns_of(features, by_measure, len(found.customers), len(as_of))
+        found = found if reads_received else replace(found, received=found.time)
+        return block_features(found, [t + window_end * DAY for t in as_of], features)
 
     monkeypatch.setattr(leaks, "block_features", leaky)
     found = {leak.name for leak in leaks.future_leaks(block(), [50 * DAY], FEATURES)}

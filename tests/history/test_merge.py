@@ -220,6 +220,20 @@ def test_files_are_cut_between_customers_and_sorted_as_a_whole(place: Place, mon
     assert max(pq.ParquetFile(f).metadata.row_group(0).num_rows for f in files) <= 16
 
 
+def test_row_groups_are_cut_between_customers_unless_one_fills_more_than_a_group(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(merge, "GROUP_ROWS", 16)
+    sizes = {"c1": 7, "c2": 9, "c3": 1, "c4": 12, "c5": 4, "c6": 40, "c7": 3, "c8": 2}
+    names = [name for name, size in sizes.items() for _ in range(size)]
+    times = pa.array([START + k * TICK for k in range(len(names))]).cast(pa.timestamp("us", "UTC"))
+    place.parquet("a/1.parquet", customer_id=names, event=["A"] * len(names), event_time=times)
+    place.ingest(ONE)
+    [file] = place.store.files("events")
+    reader = pq.ParquetFile(file)
+    groups = [reader.read_row_group(g)["customer_id"].to_pylist() for g in range(reader.num_row_groups)]
+    assert [sorted({*group}) for group in groups] == [["c1", "c2"], ["c3", "c4"], ["c5"], ["c6"], ["c6"], ["c6", "c7", "c8"]]
+    assert [len(group) for group in groups] == [16, 13, 4, 16, 16, 13]
+
+
 def test_a_run_of_equal_rows_may_span_many_batches(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = Engine.stream
     monkeypatch.setattr(Engine, "stream", lambda self, sql: (b.slice(k, 5) for b in whole(self, sql) for k in range(0, b.num_rows, 5)))
