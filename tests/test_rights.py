@@ -216,3 +216,56 @@ def test_forgetting_survives_a_new_key(shop: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("NEW_KEY", "n" * 20)
     with Project.load(shop / "predseg.yaml").people.consent() as (connection, keys):
         assert PEOPLE[1] in privacy.all_forgotten(connection, keys)
+
+
+# what came live
+
+
+LIVE = "project: live\nsources: {}\nsegments: rules.yaml\n"
+STATEMENTS = """\
+segment: shopper
+refresh: live
+match: {did: Product Added}
+"""
+
+
+def live_rows() -> list[dict[str, object]]:
+    """Somebody who is to be forgotten, whose device another customer used as well, and rows that broke the contract."""
+    ann, device = "canary-ann", "canary-device"
+    rows: list[dict[str, object]] = [
+        {"anonymous_id": device, "event": "Product Viewed"},
+        {"customer_id": ann, "anonymous_id": device, "event": "Product Added"},
+        {"customer_id": "bob", "anonymous_id": device, "event": "Product Added"},
+        {"customer_id": "eve", "event": "Product Added", "note": "canaries sing"},
+        {"customer_id": ann, "event": ""},
+        {"event": "Product Added", "note": ann},
+    ]
+    return [{**row, "event_id": f"e{n}", "event_time": f"2026-03-01T10:0{n}:00Z"} for n, row in enumerate(rows)]
+
+
+@pytest.mark.parametrize("handed_over", [False, True], ids=["only live", "handed over"])
+def test_live_state_forgets_and_goes_on_for_everybody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, handed_over: bool) -> None:
+    from contextlib import closing
+
+    from predseg.language.time import parse_instant
+    from predseg.live.opening import open_durable
+
+    (tmp_path / "predseg.yaml").write_text(LIVE)
+    (tmp_path / "rules.yaml").write_text(STATEMENTS)
+    monkeypatch.chdir(tmp_path)
+    project, now = Project.load(tmp_path), parse_instant("2026-03-01T11:00")
+    with closing(open_durable(project.config, project.segments(), now)) as loop:
+        verdicts = [v.kind for v in loop.feed(live_rows(), now).verdicts]
+    assert verdicts == ["accepted"] * 4 + ["quarantined"] * 2
+    if handed_over:
+        assert project.events().num_rows == 4
+    found = project.forget(["canary-ann"])
+    assert found.ids == 2 and {"live.db/log", "live.db/memberships", "live.db/refused", "live.db/people", "live.db/changes"} <= set(found.rows)
+    assert naming(tmp_path, ["canary-ann", "canary-device"]) == []
+    with closing(open_durable(project.config, project.segments(), now)) as loop:
+        assert set(loop.state.members("shopper")) == {"bob", "eve"} if loop.state else False
+        assert (
+            loop.feed([{"customer_id": "zoe", "event": "Product Added", "event_time": "2026-03-01T11:00:00Z"}], now + 1).changes[0].customer_id
+            == "zoe"
+        )
+    assert sorted({*project.events()["customer_id"].to_pylist()}) == ["bob", "eve", "zoe"] and naming(tmp_path, ["canary-ann", "canary-device"]) == []

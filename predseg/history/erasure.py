@@ -50,17 +50,27 @@ class Erased:
 
 def ids_of(store: Store, customers_: Sequence[str]) -> list[str]:
     """Return the ids of some customers with the anonymous ones that belong to them."""
-    rows = _linked(store, ("customer_id", "in", list(customers_)))
-    mine = owners(store, sorted({anonymous for _, anonymous, _ in rows}))
+    rows = [anonymous for _, anonymous, _ in _linked(store, ("customer_id", "in", list(customers_)))]
+    mine = owners(store, sorted({*rows, *(anonymous for anonymous, owner in _live_links(store) if owner in customers_)}))
     return list(dict.fromkeys((*customers_, *(anonymous for anonymous, owner in mine.items() if owner in customers_))))
 
 
 def owners(store: Store, anonymous_ids: Sequence[str]) -> dict[str, str]:
     """Return the customers to whom anonymous ids belong: by the earliest visible link, as in `predseg.history.identity`."""
-    found: dict[str, tuple[int, str]] = {}
+    found = {anonymous: (2**62, owner) for anonymous, owner in _live_links(store) if anonymous in anonymous_ids}
     for customer, anonymous, visible in _linked(store, ("anonymous_id", "in", list(anonymous_ids))) if anonymous_ids else ():
         found[anonymous] = min(found.get(anonymous, (visible, customer)), (visible, customer))
     return {anonymous: customer for anonymous, (_, customer) in found.items()}
+
+
+def _live_links(store: Store) -> list[tuple[str, str]]:
+    """Return which anonymous visitor is whom, as far as only the live engine knows."""
+    if not (store.path / DATABASE).is_file():
+        return []
+    with disk_errors(store.path / DATABASE), closing(sqlite3.connect(store.path / DATABASE, timeout=60)) as connection:
+        if connection.execute("select 1 from sqlite_master where name = 'links'").fetchone() is None:
+            return []
+        return connection.execute("select anonymous_id, customer_id from links").fetchall()
 
 
 def _linked(store: Store, where: tuple[str, str, Any]) -> list[tuple[str, str, int]]:
@@ -94,10 +104,10 @@ def held(store: Store, ids: Sequence[str]) -> dict[str, Any]:
         if rows:
             found[name] = rows
     if (store.path / DATABASE).is_file():
-        with closing(sqlite3.connect(store.path / DATABASE)) as connection:
+        with closing(_opened(store.path / DATABASE)) as connection:
             connection.row_factory = sqlite3.Row
             for table, columns in _columns(connection):
-                rows = [dict(row) for row in connection.execute(f"select * from {table} where {_among(columns, ids)}", _given(columns, ids))]
+                rows = [dict(row) for row in connection.execute(f"select * from {table} where {_whose(columns)}", {"ids": json.dumps(list(ids))})]
                 if rows:
                     found[f"{DATABASE}/{table}"] = rows
     for path in exports.known_files(store):
@@ -122,16 +132,20 @@ def _rows(store: Store, name: str, file: Path, ids: Sequence[str]) -> list[dict[
 
 
 def _about(table: pa.Table, ids: Sequence[str]) -> pa.ChunkedArray:
-    """Return which rows are about a person."""
+    """Return which rows are about a person: by their customer, by their anonymous id where they have none, by what a raw row says."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    wanted = pa.array(ids, pa.string())
-    if "customer_id" in table.column_names:
-        return pc.fill_null(pc.is_in(table["customer_id"].cast(pa.string()), wanted), False)
+    wanted, found = pa.array(ids, pa.string()), pa.chunked_array([pa.repeat(False, len(table))])
+    columns = {name: table[name].cast(pa.string()) for name in IDS if name in table.column_names}
+    if "customer_id" in columns:
+        found = pc.fill_null(pc.is_in(columns["customer_id"], wanted), False)
+    if "anonymous_id" in columns:
+        nobody = pc.is_null(columns["customer_id"]) if "customer_id" in columns else pa.chunked_array([pa.repeat(True, len(table))])
+        found = pc.or_(found, pc.and_(nobody, pc.is_in(columns["anonymous_id"], wanted)))
     if "raw" in table.column_names:
-        return pa.chunked_array([[names(raw, ids) for raw in table["raw"].to_pylist()]], pa.bool_())
-    return pa.chunked_array([pa.repeat(False, len(table))])
+        found = pc.or_(found, pa.chunked_array([[raw is not None and names(raw, ids) for raw in table["raw"].to_pylist()]], pa.bool_()))
+    return found
 
 
 # taking it out
@@ -171,7 +185,8 @@ def _folders(store: Store, name: str) -> list[Path]:
 
 def _erase_folder(store: Store, folder: Path, ids: Sequence[str]) -> int:
     changed, removed = _without_rows(folder, ids)
-    if removed:
+    changed |= _unlinked_files(folder, changed, ids)
+    if changed:
         with store.replace(str(folder.relative_to(store.tables))) as target:
             _lay(folder, changed, target)
     return removed
@@ -183,7 +198,7 @@ def _erase_events(store: Store, ids: Sequence[str]) -> int:
         return 0
     folder = store.tables / EVENTS
     changed, removed = _without_rows(folder, ids)
-    unlinked = {file: kept for file in store.files(EVENTS) if (kept := _unlinked(changed.get(file, file), ids)) is not None}
+    unlinked = _unlinked_files(folder, changed, ids)
     if unlinked:
         with store.scratch("erasure") as aside:
             (aside / "rows").mkdir()
@@ -218,6 +233,11 @@ def _lay(folder: Path, changed: dict[Path, pa.Table], target: Path) -> None:
             _write(_compact(changed[file]), target / file.name)
         else:
             _link(file, target / file.name)
+
+
+def _unlinked_files(folder: Path, changed: dict[Path, pa.Table], ids: Sequence[str]) -> dict[Path, pa.Table]:
+    found = {file: _unlinked(changed.get(file, file), ids) for file in sorted(folder.glob("*.parquet"))}
+    return {file: rows for file, rows in found.items() if rows is not None}
 
 
 def _unlinked(rows: pa.Table | Path, ids: Sequence[str]) -> pa.Table | None:
@@ -306,31 +326,58 @@ def _without(part: report.SourceReport, ids: Sequence[str]) -> report.SourceRepo
 
 
 def _columns(connection: sqlite3.Connection) -> Iterator[tuple[str, list[str]]]:
-    """Yield the tables that name persons, and the columns in which they do."""
+    """Yield the tables that name persons, and the columns in which they do; ``raw`` is a row as it came."""
     tables = [row[0] for row in connection.execute("select name from sqlite_master where type = 'table' and name not like 'sqlite_%' order by name")]
     for table in tables:
-        found = [row[1] for row in connection.execute(f"pragma table_info({table})") if row[1] in IDS]
+        found = [row[1] for row in connection.execute(f"pragma table_info({table})") if row[1] in (*IDS, "raw")]
         if found and table not in OUR_LISTS:
             yield table, found
 
 
-def _among(columns: Sequence[str], ids: Sequence[str]) -> str:
-    return " or ".join(f"{column} in (select value from json_each(?))" for column in columns)
+def _whose(columns: Sequence[str]) -> str:
+    """Return the SQL that finds rows about persons, whose ids are the JSON list ``:ids``."""
+    among = "in (select value from json_each(:ids))"
+    found = [f"customer_id {among}"] if "customer_id" in columns else []
+    if "anonymous_id" in columns:
+        found.append(f"(customer_id is null and anonymous_id {among})" if found else f"anonymous_id {among}")
+    if "raw" in columns:
+        found.append("names(raw, :ids)")
+    return " or ".join(found)
 
 
-def _given(columns: Sequence[str], ids: Sequence[str]) -> list[str]:
-    return [json.dumps(list(ids))] * len(columns)
+def _opened(file: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(file, timeout=60, isolation_level=None)
+    connection.create_function("names", 2, lambda raw, ids: raw is not None and names(str(raw), json.loads(ids)), deterministic=True)
+    return connection
 
 
 def _erase_database(file: Path, ids: Sequence[str]) -> list[tuple[str, int]]:
     """Delete rows, and overwrite what they leave behind in the file and its journal."""
     if not file.is_file():
         return []
-    with disk_errors(file), closing(sqlite3.connect(file, timeout=30, isolation_level=None)) as connection:
+    with disk_errors(file), closing(_opened(file)) as connection:
         connection.execute("pragma secure_delete = on")
         connection.execute("begin immediate")
-        found = [(t, connection.execute(f"delete from {t} where {_among(c, ids)}", _given(c, ids)).rowcount) for t, c in _columns(connection)]
+        given, found = {"ids": json.dumps(list(ids))}, []
+        for table, columns in _columns(connection):
+            found.append((table, connection.execute(f"delete from {table} where {_whose(columns)}", given).rowcount))
+        _unlink_rows(connection, given)
         connection.execute("commit")
         connection.execute("vacuum")
         connection.execute("pragma wal_checkpoint(truncate)")
     return [(table, number) for table, number in found if number]
+
+
+def _unlink_rows(connection: sqlite3.Connection, given: dict[str, str]) -> None:
+    """Take anonymous ids of the person out of what others left; the state of these is built anew from history by the live engine."""
+    among = "in (select value from json_each(:ids))"
+    others: set[str] = set()
+    for table, columns in _columns(connection):
+        if set(IDS) <= set(columns):
+            others.update(row[0] for row in connection.execute(f"select customer_id from {table} where anonymous_id {among}", given))
+            keyed = any(row[1] == "anonymous_id" and row[5] for row in connection.execute(f"pragma table_info({table})"))
+            change = f"delete from {table}" if keyed else f"update {table} set anonymous_id = null"
+            connection.execute(f"{change} where anonymous_id {among}", given)
+    if others and {"people", "meta"} <= {row[0] for row in connection.execute("select name from sqlite_master")}:
+        connection.execute(f"delete from people where customer_id {among}", {"ids": json.dumps(sorted(others))})
+        connection.execute("delete from meta where name = 'program'")

@@ -11,9 +11,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from predseg.disks import replaced
+from predseg.disks import disk_errors, replaced
 from predseg.formats import write_file
-from predseg.store import Store
+from predseg.locks import exclusive
+from predseg.store import PATIENCE, Store
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,8 +32,9 @@ def note(store: Store, paths: Iterable[Path]) -> None:
     """Remember files that hold customers."""
     known = known_files(store)
     if new := [path for path in dict.fromkeys(Path(p).absolute() for p in paths) if path not in known]:
-        with store.lock():
-            store.write_text(FILE, json.dumps([str(path) for path in [*known_files(store), *new]], indent=1, ensure_ascii=False))
+        file = store.path / FILE
+        with disk_errors(file), exclusive(store.path / ".exports", "list of exports", wait=PATIENCE), replaced(file) as aside:
+            aside.write_text(json.dumps([str(path) for path in [*known_files(store), *new]], indent=1, ensure_ascii=False), "utf-8")
 
 
 def known_files(store: Store) -> list[Path]:
