@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
+    from predseg.activation.daily import Acted
     from predseg.forecast.latent_profiles import Discovery
     from predseg.forecast.learn import TrainingReport
     from predseg.forecast.runs import Change, Version
@@ -325,6 +326,28 @@ class Project:
         serving = replace(serving, host=host or serving.host, port=serving.port if port is None else port)
         deployment = Deployment(self.config, self.segments(), self.people, clock)
         return run(deployment, serving, os.environ, ready, told)
+
+    # actions
+
+    def act(self, as_of: Moment = None, *, dry_run: bool = False) -> Acted:
+        """Turn the changes that runs recorded up to a moment into messages and send what is due; part of the daily run, after the segments.
+
+        Args:
+            as_of: The moment. When it is named, what is due, quiet or too soon is judged as if it were now.
+            dry_run: Count what would be sent; send and write nothing.
+
+        Raises:
+            ConfigError: E381 when a secret of a channel is not set.
+            ChannelError: E801 when it is not one to sign with.
+        """
+        from predseg.activation.daily import act
+
+        workspace, moment, started = self.segments(), self.moment(as_of), clock()
+
+        def due() -> int:
+            return clock() if as_of is None else moment + clock() - started
+
+        return act(workspace, self.people, moment, wall=clock, clock=due, sleep=time.sleep, dry_run=dry_run)
 
     # people
 

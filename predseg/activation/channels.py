@@ -22,7 +22,7 @@ def open_channel(channel: Channel, world: World) -> Transport:
         ConfigError: E381 when a secret is not set.
         ChannelError: E801 when it is not one to sign with.
     """
-    makers: dict[type, Callable[[Any, World], Transport]] = {Webhook: Hook, Identify: Profile, Mail: Post, Folder: Files, Dry: Nowhere}
+    makers: dict[type, Callable[[Any, World], Transport]] = {Webhook: Hook, Identify: Profile, Mail: Post, Folder: Files, Dry: lambda *_: Nowhere()}
     return makers[type(channel)](channel, world)
 
 
@@ -80,8 +80,7 @@ class Files:
 class Nowhere(OneByOne):
     """Sends nothing."""
 
-    def __init__(self, channel: Dry, world: World) -> None:
-        del channel, world
+    room = 500
 
     def send(self, messages: Sequence[Message]) -> str:
         """Say that it was dry."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from predseg.activation.outbox import CANCELLED, CHANGED_BACK, CLAIMED, DEAD, FAILED, PENDING, SENT, SUPPRESSED, actions_of
+from predseg.activation.outbox import CANCELLED, CHANGED_BACK, CLAIMED, DEAD, FAILED, OPTED_OUT, PENDING, SENT, SUPPRESSED, actions_of
 from predseg.language.actions import Action
 from predseg.language.time import say_duration, say_instant
 from predseg.segments.definitions import Segment
@@ -131,7 +131,7 @@ def _decide(connection: sqlite3.Connection, gate: Gate, row: Message, now: int) 
     if not _holds(connection, gate, row):
         return CANCELLED, CHANGED_BACK, None, row.channel
     if gate.opted_out(connection, row.customer_id, segment.purpose):
-        return SUPPRESSED, "opted out", None, row.channel
+        return SUPPRESSED, OPTED_OUT, None, row.channel
     last = _last_sent(connection, row, action, now)
     if last is not None:
         assert action.limit is not None

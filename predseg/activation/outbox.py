@@ -30,7 +30,7 @@ from predseg.language.assignment import HOLDOUT
 from predseg.segments.definitions import Segment
 
 PENDING, CLAIMED, SENT, FAILED, DEAD, CANCELLED, SUPPRESSED = STATES = ("pending", "claimed", "sent", "failed", "dead", "cancelled", "suppressed")
-CHANGED_BACK, HELD_OUT, BEFORE = "changed back", "held out", "sent before a correction"
+CHANGED_BACK, HELD_OUT, BEFORE, OPTED_OUT, BY_HAND = "changed back", "held out", "sent before a correction", "opted out", "by hand"
 _TABLES = (
     """create table if not exists actions (
     action_id text primary key,
@@ -110,10 +110,10 @@ def key(segment: str, definition: str, customer_id: str, n: int, change: str, sl
     """Return the id of a message: a hash, so that it fits into a header and tells nobody the customer.
 
     >>> key("abandoned_cart", "4f2a", "c17", 1, "entered", 0)
-    'act_535e978e1fdd9aef275222ad'
+    'act_535e978e1fdd9aef'
     """
     text = f"{segment}@{definition}|{customer_id}|{n}|{change}|{slot}"
-    return "act_" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:24]
+    return "act_" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def actions_of(segment: Segment, change: str) -> tuple[Action, ...]:
@@ -179,14 +179,11 @@ def _insert(connection: sqlite3.Connection, segment: Segment, change: Change, no
 def _correct(connection: sqlite3.Connection, segment: Segment, changes: Sequence[Change], now: int) -> int:
     """Correct the changes of one customer, and let the message about the latest one be the one that is right."""
     who = (changes[0].customer_id, segment.name, segment.definition)
-    added = []
-    for change in changes:  # what is withdrawn is said as the opposite at the same instant
-        opposite = "delete from transitions where customer_id = ? and segment = ? and definition = ? and at = ? and change <> ?"
-        if not connection.execute(opposite, (*who, change.at, change.change)).rowcount:
-            added.append(change)
-    added = [change for change in added if _note(connection, change)]
+    opposite = "delete from transitions where customer_id = ? and segment = ? and definition = ? and at = ? and change <> ?"
+    new = [c for c in changes if not connection.execute(opposite, (*who, c.at, c.change)).rowcount]  # the others withdraw what was at that instant
+    added = [change for change in new if _note(connection, change)]
     latest = connection.execute(_LATEST, who).fetchall()
-    if not latest:
+    if not latest or not (added or len(new) < len(changes)):
         return 0
     (at, direction), before = latest[0], latest[1][0] if len(latest) > 1 else -(2**62)
     rewritten = max(before + 1, min(change.at for change in changes))

@@ -1,6 +1,20 @@
 """The command line: a thin skin. A command builds a `predseg.Project`, calls one method, and shows what came back."""
 
-from predseg.cli import commands, engagement, experiments, latent, live, monitoring, people, rules, segments, serving, tuning
+from predseg.cli import actions, commands, engagement, experiments, latent, live, monitoring, people, rules, segments, serving, tuning
 from predseg.cli.frame import main
 
-__all__ = ["commands", "engagement", "experiments", "latent", "live", "main", "monitoring", "people", "rules", "segments", "serving", "tuning"]
+__all__ = [
+    "actions",
+    "commands",
+    "engagement",
+    "experiments",
+    "latent",
+    "live",
+    "main",
+    "monitoring",
+    "people",
+    "rules",
+    "segments",
+    "serving",
+    "tuning",
+]

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.text import Text
 
 from predseg.cli import reports
@@ -19,7 +18,7 @@ Step = tuple[str, Callable[[], Answer]]
 
 
 def run_all(run: Run) -> Answer:
-    """Run check, score and segments; a step that is refused ends the run."""
+    """Run check, score, segments and actions; a step that is refused ends the run."""
     project = run.project()
     return in_order(run, dict(_steps(run, project)))
 
@@ -28,19 +27,18 @@ def in_order(run: Run, steps: dict[str, Callable[[], Answer]]) -> Answer:
     """Run steps one after the other, each shown as soon as it is done, and return one answer for all of them."""
     from predseg.cli.frame import console
 
-    results = {}
+    results, code = {}, 0
     for name, step in steps.items():
         answer = step()
+        code = max(code, answer.exit_code)
         results[name] = {"status": answer.status, **plain(answer.results)}
         if not run.json and answer.show is not None:
             out = console()
             out.print(Text(f"\n== {name}", "bold"))
             answer.show(out)
-    return Answer({"steps": results, "dry_run": run.dry_run}, _done)
-
-
-def _done(console: Console) -> None:
-    console.print("\nall steps are done")
+    failed = [name for name, result in results.items() if result["status"] != "ok"]
+    said = f"\nall steps are done, but {' and '.join(failed)} did not succeed" if failed else "\nall steps are done"
+    return Answer({"steps": results, "dry_run": run.dry_run}, lambda console: console.print(said), "failed" if failed else "ok", code)
 
 
 def _steps(run: Run, project: Project) -> Iterator[Step]:
@@ -49,6 +47,8 @@ def _steps(run: Run, project: Project) -> Iterator[Step]:
         yield "score", lambda: _score(run, project)
     if project.config.segments:
         yield "segment", lambda: _segment(run, project)
+    if project.config.segments and project.config.channels:
+        yield "act", lambda: _act(run, project)
 
 
 def _check(run: Run, project: Project) -> Answer:
@@ -66,3 +66,9 @@ def _segment(run: Run, project: Project) -> Answer:
     from predseg.cli.segments import segment
 
     return segment(replace(run, config=project.config.file))
+
+
+def _act(run: Run, project: Project) -> Answer:
+    from predseg.cli.actions import acted
+
+    return acted(run, project.act(run.as_of, dry_run=run.dry_run))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +13,10 @@ from predseg.cli.frame import Answer, Run, command, plain
 
 if TYPE_CHECKING:
     from predseg.project import Project
+
+
+WAY = 60
+"""Seconds that a message is on its way at most; one that is longer was left by a sender that died, and is asked about anew."""
 
 
 class OptOut(StrEnum):
@@ -155,6 +160,8 @@ def _said(run: Run, project: Project, customers: list[str], purposes: list[str],
 
     with project.people.consent(dry_run=run.dry_run) as (connection, _):
         changed = privacy.say(connection, customers, purposes, clock(), out=out, origin=privacy.COMMAND)
+        if out and not run.dry_run:
+            _wait_for_the_way(connection, [project.people.customer(c) for c in customers])
         still = [] if out else [c for c in customers if any(privacy.opted_out(connection, c, _asked(p)) for p in purposes)]
     for customer in still[:5]:
         run.note(f"warning: {customer} is still opted out: the file of opt-outs has a line about them, take it out there")
@@ -166,6 +173,18 @@ def _said(run: Run, project: Project, customers: list[str], purposes: list[str],
         console.print("dry run: nothing was written" if run.dry_run else "it holds from now on, in every export, message, training and scoring")
 
     return Answer(results, show, "failed" if still else "ok", 1 if still else 0)
+
+
+def _wait_for_the_way(connection: sqlite3.Connection, customers: list[str]) -> None:
+    """Say that a no holds only when no message is on its way any more: it was claimed before the no was written."""
+    import time
+
+    from predseg.activation import claims, outbox
+
+    outbox.create(connection)
+    end = time.monotonic() + WAY
+    while any(claims.in_flight(connection, c) for c in customers) and time.monotonic() < end:
+        time.sleep(0.05)
 
 
 def _asked(purpose: str) -> str | None:

@@ -29,6 +29,9 @@ models:
   churn:
     predict: {{did_not: Order Completed, within_next: 90 days}}
     among: {{did: Order Completed, within: 365 days}}
+# segments: segments/*.yaml           # rules: who belongs, and what is sent to who enters (docs/rules.md, docs/actions.md)
+channels:
+  mail: {{dry: true}}                   # notes what would be sent; for more: {{webhook: "https://...", secret: "env:MAIL_SECRET"}}
 """
 IGNORED = "store/\nmodels/\n"
 NEXT = """

@@ -1,0 +1,222 @@
+"""Daily segments: what runs recorded becomes messages, what is due is sent, and the table of actions says how it went.
+
+    STORE/live.db, table acted    up to which run each segment's changes have become messages
+
+The first run after a rule, or its actions, came into being only notes where it stands: nothing is sent for the past. A run
+that is repeated at its moment corrects what it said before.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from predseg.activation import outbox
+from predseg.activation.channels import Nowhere
+from predseg.activation.claims import Gate, transaction
+from predseg.activation.opening import open_sender, traits_at, used_channels, world_of
+from predseg.activation.outbox import Changed
+from predseg.activation.sender import Sender, sole_sender
+from predseg.history import privacy
+from predseg.history.people import People
+from predseg.language.time import SECOND
+from predseg.segments.definitions import Segment
+from predseg.segments.memberships import Ledger
+from predseg.segments.workspace import Workspace
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+TABLE = "actions"
+PATIENCE = 30 * SECOND
+"""How long one run waits to try again what did not arrive."""
+MEMORY = 400 * 24 * 3600 * SECOND
+"""Changes are forgotten after this, but for the latest ones."""
+_ACTED = """create table if not exists acted (
+    segment text not null,
+    definition text not null,
+    as_of integer not null,        -- the run up to which changes have become messages
+    since integer not null,        -- the run before
+    primary key (segment, definition)
+) without rowid"""
+
+
+@dataclass(frozen=True)
+class Acted:
+    """What one run did about its changes.
+
+    Attributes:
+        as_of: Its moment.
+        rows: (segment, channel) → status → how many messages came to it in this run; pending and failed are those that wait.
+        started: Segments whose changes are acted upon from now on.
+        live: Live segments with actions: those are sent by who decides them.
+        elsewhere: Another process sends for this store; what is due was left to it.
+    """
+
+    as_of: int
+    rows: dict[tuple[str, str], dict[str, int]] = field(default_factory=dict)
+    started: tuple[str, ...] = ()
+    live: tuple[str, ...] = ()
+    elsewhere: bool = False
+
+    def count(self, *statuses: str) -> int:
+        """Return how many messages came to one of some statuses."""
+        return sum(n for found in self.rows.values() for status, n in found.items() if status in statuses)
+
+
+def act(
+    workspace: Workspace,
+    people: People,
+    as_of: int,
+    *,
+    wall: Callable[[], int],
+    clock: Callable[[], int],
+    sleep: Callable[[float], None],
+    dry_run: bool = False,
+) -> Acted:
+    """Turn the changes that runs recorded up to as_of into messages, send what is due, and write the table of actions.
+
+    Args:
+        workspace: The segments of a project.
+        people: Who said no.
+        as_of: The moment of the run.
+        wall: The clock on the wall (microseconds), by which signatures are dated.
+        clock: The moment by which messages are due; the same, unless the run is about another time.
+        sleep: Waits for seconds.
+        dry_run: Count what would be sent; send and write nothing.
+    """
+    with people.consent(events=workspace.store, dry_run=dry_run) as (connection, _):
+        connection.isolation_level = None
+        create(connection)
+        before = states(connection)
+        ledger = workspace.run(as_of, write=False).ledger if dry_run else workspace.ledger()
+        started = catch_up(connection, workspace.segments, ledger, as_of, clock())
+        live = acting(workspace.segments, live=True)
+        gate = Gate(workspace.segments, outbox.still, privacy.opted_out, tuple(live))
+        with sole_sender(workspace.config.store) if not dry_run else nullcontext(True) as mine:
+            if mine:
+                deliver(_sender(connection, workspace, people, gate, wall, clock, dry_run), sleep, PATIENCE)
+        if not dry_run:
+            workspace.store.write(TABLE, table(connection))
+        return Acted(as_of, difference(before, states(connection)), tuple(started), tuple(live), not mine)
+
+
+def _sender(
+    connection: sqlite3.Connection, workspace: Workspace, people: People, gate: Gate, wall: Callable[[], int], clock: Callable[[], int], dry_run: bool
+) -> Sender:
+    used = used_channels(workspace.config, acting(workspace.segments, live=False).values())
+    if dry_run:
+        return Sender(connection, gate, used, {name: Nowhere() for name in used}, clock)
+    traits = traits_at(workspace.traits(), used.values(), clock())
+    return open_sender(connection, workspace.config, gate, world_of(workspace.config, people.environment, wall, traits), clock)
+
+
+def create(connection: sqlite3.Connection) -> None:
+    """Make the tables, where they are not there."""
+    outbox.create(connection)
+    connection.execute(_ACTED)
+
+
+def acting(segments: Mapping[str, Segment], *, live: bool) -> dict[str, Segment]:
+    """Return the segments with actions that are, or are not, live."""
+    return {name: s for name, s in segments.items() if s.live == live and (s.on_enter or s.on_leave)}
+
+
+def catch_up(connection: sqlite3.Connection, segments: Mapping[str, Segment], ledger: Ledger, as_of: int, now: int) -> list[str]:
+    """Note the messages that the recorded changes of daily segments cause, up to as_of, in one transaction.
+
+    Returns:
+        The segments whose first run this was: they send nothing for the past.
+    """
+    daily = acting(segments, live=False)
+    started = []
+    with transaction(connection):
+        for name, segment in daily.items():
+            row = connection.execute("select as_of, since from acted where segment = ? and definition = ?", (name, segment.definition)).fetchone()
+            last, before = row or (as_of, as_of)
+            again = last == as_of
+            since = before if again else last
+            if row is None:
+                started.append(name)
+            if as_of < last:
+                continue
+            outbox.enqueue(connection, list(_changes(connection, segment, ledger, since, as_of, again)), segments, now)
+            connection.execute("insert or replace into acted values (?, ?, ?, ?)", (name, segment.definition, as_of, since))
+        kept = {(s.name, s.definition) for s in daily.values()}
+        for gone in set(connection.execute("select segment, definition from acted").fetchall()) - kept:
+            connection.execute("delete from acted where segment = ? and definition = ?", gone)
+        outbox.prune(connection, now - MEMORY)
+    return started
+
+
+def _changes(connection: sqlite3.Connection, segment: Segment, ledger: Ledger, since: int, as_of: int, again: bool) -> Iterator[Changed]:
+    """Yield what runs in (since, as_of] changed; of a run that is repeated as corrections, with what was said before and is not so."""
+    rows = ledger.history
+    rows = rows[(rows["segment"] == segment.name) & (rows["definition"] == segment.definition)].sort_values(["customer_id", "entered_at"])
+    rows = rows.assign(n=rows.groupby("customer_id").cumcount() + 1)
+    recorded = {
+        (c, at, change): n
+        for at_column, change in (("entered_at", "entered"), ("left_at", "left"))
+        for c, at, n in _within(rows, at_column, since, as_of)
+    }
+    said = connection.execute(
+        "select customer_id, at, change from transitions where segment = ? and definition = ? and at > ? and at <= ?",
+        (segment.name, segment.definition, since, as_of),
+    )
+    for customer, at, change in set(said.fetchall()) - set(recorded):
+        yield Changed("left" if change == "entered" else "entered", segment.name, customer, at, segment.definition, correction=True)
+    for (customer, at, change), n in sorted(recorded.items(), key=lambda item: item[0][1]):
+        yield Changed(change, segment.name, customer, at, segment.definition, again, n)
+
+
+def _within(rows: pd.DataFrame, column: str, since: int, as_of: int) -> Iterator[tuple[str, int, int]]:
+    some = rows[(rows[column] > since) & (rows[column] <= as_of)]
+    return zip(some["customer_id"].tolist(), some[column].tolist(), some["n"].tolist(), strict=True)
+
+
+def deliver(sender: Sender, sleep: Callable[[float], None], patience: int) -> None:
+    """Send what is due, and try again what did not arrive as long as that is due within the patience."""
+    end = sender.clock() + patience
+    sender.deliver()
+    while (due := sender.next_moment()) is not None and due <= end:
+        sleep(max(due - sender.clock(), 0) / SECOND)
+        sender.deliver()
+
+
+def states(connection: sqlite3.Connection) -> Counter[tuple[str, str, str]]:
+    """Return how many messages there are by segment, channel and status."""
+    rows = connection.execute("select segment, channel, status, count(*) from actions group by segment, channel, status")
+    return Counter({(segment, channel, status): n for segment, channel, status, n in rows})
+
+
+def difference(before: Counter[tuple[str, str, str]], after: Counter[tuple[str, str, str]]) -> dict[tuple[str, str], dict[str, int]]:
+    """Return what changed between two states; of those that wait, how many do now."""
+    found: dict[tuple[str, str], dict[str, int]] = {}
+    for (segment, channel, status), n in sorted(after.items()):
+        waits = status in (outbox.PENDING, outbox.FAILED)
+        if new := n if waits else n - before[segment, channel, status]:
+            found.setdefault((segment, channel), {})[status] = new
+    return found
+
+
+def table(connection: sqlite3.Connection) -> pa.Table:
+    """Return the table ``actions``: a row per message, key action_id; who opted out is not in it unless a message was sent before."""
+    import pyarrow as pa
+
+    columns: dict[str, Any] = {name: pa.string() for name in ("action_id", "segment", "customer_id", "channel")}
+    columns |= {"due_at": pa.timestamp("us", "UTC"), "sent_at": pa.timestamp("us", "UTC"), "status": pa.string(), "variant": pa.string()}
+    query = f"select {', '.join(columns)} from actions where reason <> ? order by segment, due_at, action_id"
+    rows = connection.execute(query, (outbox.OPTED_OUT,)).fetchall()
+    arrays = zip(*rows, strict=True) if rows else [()] * len(columns)
+    stamps = ("due_at", "sent_at")
+    return pa.table(
+        {
+            name: pa.array(values, pa.int64()).cast(type_) if name in stamps else pa.array(values, type_)
+            for (name, type_), values in zip(columns.items(), arrays, strict=True)
+        }
+    )
