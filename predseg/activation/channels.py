@@ -27,7 +27,7 @@ def open_channel(channel: Channel, world: World) -> Transport:
 
 
 class Files:
-    """Writes a file for each batch, whole or not at all; a batch that was interrupted is written again under its name."""
+    """Writes a file for each batch, whole or not at all; what is left of an interrupted one is removed, and its messages are in another."""
 
     room, files = 500, True
 
@@ -54,8 +54,10 @@ class Files:
         return path.name
 
     def discard(self, batch: str) -> None:
-        """Remove a file that was perhaps written."""
-        self._path(batch).unlink(missing_ok=True)
+        """Remove a file that was perhaps written, or half of it."""
+        path = self._path(batch)
+        for left in (path, *self.folder.glob(f".{path.name}.*.part")):
+            left.unlink(missing_ok=True)
 
     def alert(self, alert: Alert) -> str:
         """Write a file of one line."""

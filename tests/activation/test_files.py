@@ -63,9 +63,11 @@ def test_a_parquet_file(tmp_path: Path) -> None:
 def test_a_file_that_is_discarded_is_gone(tmp_path: Path) -> None:
     path = written(tmp_path, "csv", "ann")
     channel = open_channel(Folder("crm", "out"), World({}, tmp_path, lambda: 0))
+    (path.parent / f".{path.name}.77-ab12.part").write_text("half of it")
+    (path.parent / "other.csv").write_text("not ours")
     channel.discard(path.stem)
     channel.discard(path.stem)
-    assert not path.exists()
+    assert [p.name for p in path.parent.iterdir()] == ["other.csv"]
 
 
 def test_a_folder_that_cannot_be_written_is_a_failed_attempt(tmp_path: Path) -> None:
