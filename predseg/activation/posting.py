@@ -131,7 +131,8 @@ def post(
         except ssl.SSLCertVerificationError as error:
             raise Unreachable(f"{url.authority} cannot prove who it is: {error.verify_message}") from None
         except (OSError, HTTPException, ValueError) as error:
-            raise Unreachable(f"{url.authority}: {f'no answer within {seconds:g} seconds' if late.is_set() else _said(error)}") from None
+            slow = late.is_set() or isinstance(error, TimeoutError)
+            raise Unreachable(f"{url.authority}: {f'no answer within {seconds:g} seconds' if slow else _said(error)}") from None
         if late.is_set():  # an answer that is cut within its headers looks like one that ended there
             raise Unreachable(f"{url.authority}: no answer within {seconds:g} seconds")
         return found
