@@ -24,15 +24,32 @@ def write_file(path: str | Path, table: pa.Table) -> Path:
         DataError: E410 unwritable, E411 disk full.
     """
     path = Path(path)
-    if path.suffix not in _WRITERS:
-        raise UsageError(
-            "E211", str(path), f"the file ends in {path.suffix or 'nothing'!r}, expected .parquet, .csv or .jsonl", "name for example scores.parquet"
-        )
-    if not path.parent.is_dir():
-        raise UsageError("E211", str(path), f"there is no folder {path.parent}", f"make it first: mkdir -p {path.parent}")
+    _check_target(path, tuple(_WRITERS), "scores.parquet")
     with disk_errors(path), replaced(path) as temporary:
         _WRITERS[path.suffix](temporary, table)
     return path
+
+
+def write_page(path: str | Path, html: str) -> Path:
+    """Write a page, whole or not at all.
+
+    Raises:
+        UsageError: E211 when the file does not end in .html, or its folder is not there.
+        DataError: E410 unwritable, E411 disk full.
+    """
+    path = Path(path)
+    _check_target(path, (".html",), "report.html")
+    with disk_errors(path), replaced(path) as temporary:
+        temporary.write_text(html, "utf-8")
+    return path
+
+
+def _check_target(path: Path, suffixes: tuple[str, ...], example: str) -> None:
+    if path.suffix not in suffixes:
+        expected = " or ".join(filter(None, (", ".join(suffixes[:-1]), suffixes[-1])))
+        raise UsageError("E211", str(path), f"the file ends in {path.suffix or 'nothing'!r}, expected {expected}", f"name for example {example}")
+    if not path.parent.is_dir():
+        raise UsageError("E211", str(path), f"there is no folder {path.parent}", f"make it first: mkdir -p {path.parent}")
 
 
 def _write_parquet(path: Path, table: pa.Table) -> None:

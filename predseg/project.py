@@ -6,7 +6,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -219,6 +219,19 @@ class Project:
             moment = moment_of(as_of, report)
             return look(self.segments(), report, drift, moment, clock() if as_of is None else moment, keep=not dry_run, tell=tell)
 
+    def report(self, as_of: Moment = None) -> str:
+        """Return the report, one HTML text that loads nothing: segments, engagement, experiments, models, data and watches at a moment."""
+        from predseg.errors import ModelError
+        from predseg.outcomes.report.build import build
+        from predseg.outcomes.report.page import render
+
+        champions, registry = {}, self.registry()
+        for name in self.config.models if registry.exists() else ():
+            with suppress(ModelError):  # not trained yet
+                champions[name] = registry.load(name)
+        with self._events(False) as (_, report):
+            return render(build(self.segments(), report, champions, moment_of(as_of, report)))
+
     def _teller(self) -> Callable[[Turn], None] | None:
         from predseg.activation.alerts import Teller
         from predseg.activation.sending import Alert, World
@@ -307,25 +320,29 @@ class Project:
         *,
         ready: Callable[[str, dict[str, str]], None] = lambda url, made: None,
         told: Callable[[Alarm], None] = lambda alarm: None,
+        note: Callable[[str], None] = lambda text: None,
     ) -> dict[str, int]:
-        """Serve the live segments over HTTP until stopped, and return what became of the events that came.
+        """Serve the live segments over HTTP and send what they call for, until stopped; return what became of the events that came.
 
         Args:
             host: Where to listen; by default what the project file says.
             port: The same; 0 takes a free one.
             ready: Told the address, and the keys that were made just now, when events can come.
             told: Told when an alarm begins or ends.
+            note: Told why messages are not sent, when they are not.
 
         Raises:
             UsageError: E260 when the address cannot be had, E261 when the packages of a stream are missing.
         """
+        from predseg.activation.live import sending
         from predseg.live.deployment import Deployment
         from predseg.live.running import run
 
         serving = self.config.serve
         serving = replace(serving, host=host or serving.host, port=serving.port if port is None else port)
-        deployment = Deployment(self.config, self.segments(), self.people, clock)
-        return run(deployment, serving, os.environ, ready, told)
+        workspace = self.segments()
+        with sending(workspace, self.people, clock, note) as outbox:
+            return run(Deployment(self.config, workspace, self.people, clock, outbox), serving, os.environ, ready, told)
 
     # actions
 

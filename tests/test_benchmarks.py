@@ -53,8 +53,50 @@ def test_segments_have_the_members_that_peers_find(root: Path) -> None:
     assert len(cells(run(root, "segments"))) == 3
 
 
+def test_serving_answers_every_event(root: Path) -> None:
+    rows = cells(run(root, "serve"))
+    assert [row[0] for row in rows] == ["1", "20"] and all(row[5] == "100.0%" for row in rows)
+
+
 def test_startup_is_measured(root: Path) -> None:
     assert [row[0] for row in cells(run(root, "startup"))] == ["predseg --help", "python -c pass"]
+
+
+def test_the_live_engine_is_measured(root: Path) -> None:
+    rows = dict(cells(run(root, "live")))
+    assert [what.split(",")[0].split(" (")[0] for what in rows] == [
+        "in memory",
+        "memory a customer",
+        "the same after `steady()`",
+        "in memory",
+        "cost of 20 rules",
+        "durable",
+        "restart with 1",
+    ]
+
+
+def test_live_transitions_are_those_that_peers_find(root: Path) -> None:
+    """The peers that are installed; a stream in order leaves no room for differences."""
+    rows = cells(run(root, "live_peers"))
+    assert [row[:2] for row in rows] == [[stream, tool] for stream in ("in order", "5 % late") for tool in ("predseg", "bytewax", "pathway")]
+    assert rows[0][4:] == ["100.00% of 118", "0", "100.0%"] and rows[3][4] == "100.00% of 118"
+    assert all(row[2] == "not installed" or row[4:6] == ["100.00% of 118", "0"] for row in rows[:3])
+
+
+def test_a_count_by_hand_is_that_of_the_rule() -> None:
+    """An abandoned cart: entered a day after the last item, left when the item is three days old."""
+    from benchmarks.live_by_hand import DAY, HOUR, whole_log
+
+    events = [(0, "Product Added", 0.0), (HOUR, "Product Added", 0.0), (5 * DAY, "Product Added", 0.0), (6 * DAY, "Order Completed", 9.0)]
+    assert list(whole_log("abandoned", events, 30 * DAY)) == [(True, HOUR + DAY), (False, HOUR + 3 * DAY)]
+
+
+@pytest.mark.real
+def test_real_carts_are_replayed(root: Path, real_data: Path) -> None:
+    rows = dict(cells(run(root, "live", "--data", str(real_data))))
+    [counted] = [figure for what, figure in rows.items() if what.startswith("events replayed")]
+    [used] = [figure for what, figure in rows.items() if what.startswith("of one core")]
+    assert counted == "1,297, 993" and all(float(share.strip("%")) < 50 for share in used.split(", "))
 
 
 @pytest.mark.real

@@ -24,6 +24,8 @@ from predseg.language.channels import Channel
 from predseg.language.time import HOUR, SECOND, to_datetime
 from predseg.store import disk_errors
 
+COMMIT = SECOND // 20
+"""How long whoever wakes the sender may still need to commit."""
 PATIENCE = 5 * SECOND
 """How long to sleep at most: another process may have put something into the outbox."""
 _LONGEST = 6 * HOUR // SECOND
@@ -97,7 +99,8 @@ class Sender:
                 self.trouble, due = "", self.next_moment()
             except sqlite3.OperationalError as error:  # the disk is full, or another process keeps the database
                 self.trouble, due = str(error), None
-            wake.wait(PATIENCE / SECOND if due is None else min(max(due - self.clock(), 0), PATIENCE) / SECOND)
+            if wake.wait(PATIENCE / SECOND if due is None else min(max(due - self.clock(), 0), PATIENCE) / SECOND):
+                stop.wait(COMMIT / SECOND)
 
     # inside
 

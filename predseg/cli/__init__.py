@@ -1,6 +1,6 @@
 """The command line: a thin skin. A command builds a `predseg.Project`, calls one method, and shows what came back."""
 
-from predseg.cli import actions, commands, engagement, experiments, latent, live, monitoring, people, rules, segments, serving, tuning
+from predseg.cli import actions, commands, engagement, experiments, latent, live, monitoring, people, report, rules, segments, serving, tuning
 from predseg.cli.frame import main
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "main",
     "monitoring",
     "people",
+    "report",
     "rules",
     "segments",
     "serving",

@@ -33,6 +33,7 @@ def live(
     """Print who enters and leaves live segments, event by event and by the clock alone."""
     from predseg.errors import UsageError, nearest
     from predseg.live import lines
+    from predseg.live.opening import steady
 
     if clock not in CLOCKS:
         raise UsageError("E203", "--clock", f"no such clock: {clock!r}", nearest(clock, CLOCKS))
@@ -43,6 +44,7 @@ def live(
         rows = lines.rows(file)
         first = next(rows, None)
         loop = _loop(project, first, clock == "event", durable and not run.dry_run, new)
+        steady()
         try:
             _play(loop, _with(first, rows), clock, out, _end(run), "" if source == "-" else str(Path(source).absolute()))
         finally:
@@ -111,6 +113,7 @@ def _plain(change: Change) -> dict[str, Any]:
 
 
 def _loop(project: Project, first: Any, by_events: bool, durable: bool, new: bool) -> Loop:
+    from predseg.activation.outbox import create, enqueue
     from predseg.evaluate.live import BEGINNING
     from predseg.live.lines import Contract, Refused
     from predseg.live.opening import open_durable, open_in_memory
@@ -119,7 +122,11 @@ def _loop(project: Project, first: Any, by_events: bool, durable: bool, new: boo
     workspace = project.segments()
     if durable:
         known = (project.moment() if workspace.files else BEGINNING) if by_events else clock()
-        return open_durable(project.config, workspace, known)
+        loop = open_durable(project.config, workspace, known)
+        assert loop.state is not None
+        create(connection := loop.state.connection)
+        loop.said = lambda changes, now: enqueue(connection, changes, workspace.segments, now)
+        return loop
     before = None
     if not new and workspace.files and isinstance(first, dict) and "clock" not in first:
         try:

@@ -32,5 +32,5 @@ def serve(
     if run.dry_run:
         workspace = project.segments()
         return Answer({"live": [name for name, segment in workspace.segments.items() if segment.live], "dry_run": True})
-    counts = project.serve(host, port, ready=ready, told=told)
+    counts = project.serve(host, port, ready=ready, told=told, note=lambda why: run.note(f"warning: messages wait: {why}"))
     return Answer(counts, lambda console: console.print(", ".join(f"{n:,} {name}" for name, n in counts.items())))

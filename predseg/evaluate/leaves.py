@@ -168,13 +168,13 @@ class Stream:
                 known[key] = wanted.accepts(value)
             if not known[key]:
                 return None
-        return tuple([_keep(how, properties.get(name)) for how, name in self.columns])
+        return tuple([_keep(how, properties.get(name)) for how, name in self.columns]) if self.columns else ()
 
 
 def _keep(how: str, value: Value) -> Any:
     if value is None or how == "value":
         return value
-    return int(Decimal(value) * SCALE) if how == "units" else (kind_of(value), value)
+    return int((value if value.__class__ is Decimal else Decimal(value)) * SCALE) if how == "units" else (kind_of(value), value)
 
 
 class Streams:
@@ -256,10 +256,11 @@ Aggregated = Callable[[Kept | None, int, int], tuple[int | None, int]]
 
 def _aggregate(measure: Measure, column: int) -> Aggregated:
     kind, whole = measure.aggregate, measure.window.start is None and measure.then is None
+    nothing: list[Any] = [0, 0, None, None, frozenset()]
 
     def folded(kept: Kept | None) -> list[Any]:
         summed = kept.folded.columns if whole and kept is not None and kept.folded is not None else []
-        return summed[column] if summed else [0, 0, None, None, set()]
+        return summed[column] if summed else nothing
 
     def distinct(kept: Kept | None, lo: int, hi: int) -> tuple[int | None, int]:
         found = set(folded(kept)[4])

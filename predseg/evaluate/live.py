@@ -30,7 +30,7 @@ LATENESS = 30 * DAY
 # customers
 
 
-@dataclass
+@dataclass(slots=True)
 class Origin:
     """What came under one id: its rows within the time of corrections, and a summary of the rows before.
 
@@ -44,7 +44,7 @@ class Origin:
     rows: list[Row] = field(default_factory=list)
     folded: dict[int, Folded] = field(default_factory=dict)
     since: int = NEVER
-    links: set[str] = field(default_factory=set)
+    links: frozenset[str] = frozenset()
 
 
 class Engine:
@@ -224,17 +224,14 @@ class Engine:
         if self.recall is not None:
             self.touched.add(person.id)
         program, truth, due = self.program, person.truth, person.due
-        rules: Iterable[int]
-        if dirty is None or not person.known:
-            dirty, rules = set(range(len(truth))), set(self._everything)
+        rules: set[int] = set()
+        if everything := dirty is None or not person.known:
             person.known = self._known(person, t)
             truth[:] = program.blank
-        else:
-            if person.first <= t:
-                dirty.update([i for i, d in enumerate(due) if d <= t])
-            rules = set()
+        elif dirty is not None and person.first <= t:
+            dirty.update([i for i, d in enumerate(due) if d <= t])
         events = program.about_events
-        for leaf in dirty:
+        for leaf in range(len(truth)) if everything or dirty is None else dirty:
             if leaf in events:
                 now, due[leaf] = events[leaf](person, t)
             else:
@@ -242,8 +239,8 @@ class Engine:
             if now != truth[leaf]:
                 truth[leaf] = now
                 rules.update(program.rules_of[leaf])
-        if rules:
-            self._compare(person, t, sorted(rules))
+        if everything or rules:
+            self._compare(person, t, self._everything if everything else sorted(rules))
         person.first = min(due) if due else NEVER
         if person.first < person.scheduled:
             if person.first <= t:
@@ -324,8 +321,10 @@ class Engine:
 
     def tie(self, row: Row) -> None:
         """Remember that two ids came together."""
-        self.own.setdefault(str(row.customer_id), Origin()).links.add(str(row.anonymous_id))
-        self.anonymous.setdefault(str(row.anonymous_id), Origin()).links.add(str(row.customer_id))
+        own, anonymous = str(row.customer_id), str(row.anonymous_id)
+        for origins, one, other in ((self.own, own, anonymous), (self.anonymous, anonymous, own)):
+            origin = origins.setdefault(one, Origin())
+            origin.links |= {other}
 
     def _link(self, row: Row, t: int, dirty: dict[str, set[int] | None]) -> None:
         """Join an anonymous visitor to a customer: it leaves everything, the customer is evaluated on the united history."""
@@ -363,7 +362,7 @@ class Engine:
         person.kept = kept
 
     def _anonymous_of(self, customer_id: str) -> list[str]:
-        linked = self.own[customer_id].links if customer_id in self.own else set()
+        linked = self.own[customer_id].links if customer_id in self.own else ()
         found = [a for a in linked if a in self.owners and self.owners[a][1] == customer_id]
         return found if customer_id in self.owners else [*found, customer_id]
 
@@ -404,7 +403,7 @@ class Engine:
             one = waiting.pop()
             self._fetch(one)
             for origins in (self.own, self.anonymous):
-                more = (origins[one].links if one in origins else set()) - found
+                more = (origins[one].links if one in origins else frozenset[str]()) - found
                 found |= more
                 waiting += more
         return found

@@ -136,6 +136,13 @@ def learn(
     return replace(report, version=registry.log_training(_for_registry(config, source, trained, report)))
 
 
+def _forward(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return of the forward test what pictures are made of."""
+    lifts = {"model": found["model"], **found["baselines"]}
+    whole = {name: found[name] for name in ("rows", "positives", "rate", "quality", "reliability") if name in found}
+    return {**whole, "lift": {name: measures["lift_by_decile"] for name, measures in lifts.items() if "lift_by_decile" in measures}}
+
+
 def _for_registry(config: Config, source: Source, trained: Trained, report: TrainingReport) -> Training:
     found = report.evaluation
     numbers = {name: value for name, value in found["model"].items() if not isinstance(value, list)}
@@ -148,6 +155,7 @@ def _for_registry(config: Config, source: Source, trained: Trained, report: Trai
         decision=report.decision,
         facts={
             **report.facts,
+            "forward": _forward(found),
             "reference": reference(
                 trained.forecaster, trained.test.X, report.importance, found["intervals"]["gini" if trained.tested.predicts_value else "auc"]
             ),

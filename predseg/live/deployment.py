@@ -25,7 +25,7 @@ from predseg.live.handover import EVENTS
 from predseg.live.keys import Keys
 from predseg.live.lines import Seen
 from predseg.live.loop import Loop
-from predseg.live.opening import open_durable, refresh
+from predseg.live.opening import open_durable, refresh, steady
 from predseg.live.profiles import Profiles
 from predseg.live.served import Served
 from predseg.live.service import Writer
@@ -105,6 +105,7 @@ class Deployment:
         loop.heard = partial(hear, connection, self.config.consent)
         if outbox is not None:
             loop.said = partial(outbox, connection)
+        steady()
         return loop
 
     def mark(self) -> object:

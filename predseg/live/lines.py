@@ -172,6 +172,8 @@ def _id(row: Mapping[str, Any], field: str) -> str | None:
 
 
 def _number(name: str, value: Any, limit: int) -> Decimal:
+    if value.__class__ is int and -limit < value < limit:
+        return Decimal(value)
     try:
         if isinstance(value, bool | list | tuple | dict):
             raise InvalidOperation

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 
@@ -15,6 +17,8 @@ from predseg.live.keys import NAMES, keys_of
 from predseg.live.server import Task, listen, server
 
 BACKLOG = 2_048
+SWITCH = 0.0005
+"""Seconds after which one thread gives way to the other: with Python's 5 ms every commit would wait for it twice."""
 
 
 def run(
@@ -40,6 +44,9 @@ def run(
         if serving.stream is not None:
             password = serving.stream.password.reveal(environment) if serving.stream.password is not None else None
             tasks.append(partial(broker.follow, desk, serving.stream, password))
+        sys.setswitchinterval(SWITCH)
+        gc.collect()
+        gc.freeze()  # what was loaded stays: looking through it again would stop the server for half a second
         listening.listen(BACKLOG)
         host, port = listening.getsockname()[:2]
         shown = dict(zip(NAMES, (keys.write, keys.read), strict=True))

@@ -14,7 +14,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from predseg.errors import UsageError
 from predseg.live.desk import Desk
-from predseg.live.web import application
+from predseg.live.web import Front, application
 
 HEAD_SECONDS, HEAD_BYTES = 10, 32 * 1024
 """How long a client may take to say what it wants, and how long that may be."""
@@ -120,7 +120,7 @@ def server(desk: Desk, tasks: Sequence[Task] = ()) -> Server:
     app = application(desk)
     app.router.lifespan_context = _lifespan(desk, tasks)
     config = uvicorn.Config(
-        app,
+        Front(app),
         http=Protocol,
         ws="none",
         lifespan="on",

@@ -31,6 +31,8 @@ from predseg.language.measures import Value
 from predseg.live.lines import Seen
 
 DATABASE = "live.db"
+CACHE, CHECKPOINT = 65_536, 8_192
+"""Kibibytes of pages kept in memory; pages in the log of writes before they are put in their places. Customers lie scattered, so few is slow."""
 _TABLES = (
     "create table if not exists meta (name text primary key, value text not null) without rowid",
     """create table if not exists log (seq integer primary key, event_id text, customer_id text, anonymous_id text, event text not null,
@@ -47,6 +49,7 @@ _TABLES = (
        received_at integer)""",
     "create table if not exists traits (customer_id text not null, time integer not null, visible integer not null, body text not null)",
 )
+_EVENT = "customer_id, anonymous_id, event, event_time, received_at, event_id, body"
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -54,6 +57,8 @@ def connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None, timeout=30, check_same_thread=False)
     connection.execute("pragma journal_mode = wal")
     connection.execute("pragma synchronous = full")
+    connection.execute(f"pragma cache_size = -{CACHE}")
+    connection.execute(f"pragma wal_autocheckpoint = {CHECKPOINT}")
     for table in _TABLES:
         connection.execute(table)
     return connection
@@ -94,7 +99,8 @@ class State:
 
     def seen(self, event_id: str) -> Seen | None:
         """Return the event that was accepted under an id."""
-        return next(self._events("event_id = ?", event_id), None)
+        row = self._read.execute(f"select {_EVENT} from log where event_id = ?", (event_id,)).fetchone()
+        return None if row is None else _seen(row)
 
     def ahead(self, clock: int) -> Iterator[Seen]:
         """Yield the accepted events that count only after the clock."""
@@ -129,9 +135,8 @@ class State:
         )
 
     def _events(self, where: str, value: object) -> Iterator[Seen]:
-        columns = "customer_id, anonymous_id, event, event_time, received_at, event_id, body"
-        for row in self.connection.execute(f"select {columns} from log where {where}", (value,)):
-            yield Seen(row[0], row[1], row[2], row[3], row[4], row[5], _values(row[6]), {})
+        for row in self.connection.execute(f"select {_EVENT} from log where {where}", (value,)):
+            yield _seen(row)
 
     def refuse(self, rows: Iterable[tuple[str | None, str, str, str, int | None]]) -> None:
         """Keep rows that broke the contract: customer_id, raw, field, reason, when they were received."""
@@ -149,7 +154,7 @@ class State:
 
     def save(self, engine: Engine, customers: Iterable[str]) -> None:
         """Write the state of customers."""
-        rows = [(one, min(engine.people[one].due, default=NEVER), _dump(engine, one)) for one in customers]
+        rows = [(one, min(engine.people[one].due, default=NEVER), _dump(engine, one)) for one in sorted(customers)]
         self.connection.executemany("insert or replace into people values (?, ?, ?)", rows)
 
     def fetch(self, engine: Engine, customer_id: str) -> bool:
@@ -189,13 +194,17 @@ class State:
             [(c.change, c.segment, c.customer_id, c.at, c.definition, int(c.correction), c.n) for c in changes],
         )
         at = {rule.name: (i, rule.definition) for i, rule in enumerate(engine.program.rules)}
-        for segment, customer_id in dict.fromkeys((c.segment, c.customer_id) for c in changes):
+        now: list[tuple[str, str, str, int]] = []
+        gone: list[tuple[str, str]] = []
+        for segment, customer_id in {(c.segment, c.customer_id) for c in changes}:
             number, definition = at[segment]
             since = engine.people[customer_id].members[number]
             if since is None:
-                self.connection.execute("delete from memberships where segment = ? and customer_id = ?", (segment, customer_id))
+                gone.append((segment, customer_id))
             else:
-                self.connection.execute("insert or replace into memberships values (?, ?, ?, ?)", (segment, definition, customer_id, since))
+                now.append((segment, definition, customer_id, since))
+        self.connection.executemany("delete from memberships where segment = ? and customer_id = ?", gone)
+        self.connection.executemany("insert or replace into memberships values (?, ?, ?, ?)", now)
 
     def enter(self, engine: Engine) -> None:
         """Write the memberships as they are, without saying anything."""
@@ -233,6 +242,10 @@ def _values(body: str) -> dict[str, Value]:
     return {name: _back(value) for name, value in orjson.loads(body).items()}
 
 
+def _seen(row: Sequence[Any]) -> Seen:
+    return Seen(row[0], row[1], row[2], row[3], row[4], row[5], _values(row[6]), {})
+
+
 def _dump(engine: Engine, customer_id: str) -> bytes:
     person = engine.people[customer_id]
     own, anonymous = engine.own.get(customer_id), engine.anonymous.get(customer_id)
@@ -263,4 +276,4 @@ def _to_origin(kept: Any) -> Origin:
     rows, folded, since, links = kept
     found = [Row(v, t, tuple([(s, _back(values)) for s, values in hits]), own, anonymous) for v, t, hits, own, anonymous in rows]
     sums = {s: Folded(n, [[*column[:4], set(map(_back, column[4]))] for column in columns]) for s, n, columns in folded}
-    return Origin(found, sums, since, set(links))
+    return Origin(found, sums, since, frozenset(links))

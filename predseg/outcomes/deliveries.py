@@ -84,7 +84,7 @@ def read_deliveries(
     opened[row[row >= 0]] = True
     person[row[(row >= 0) & ~_by_machine(opens, opens.time - np.append(sent.time, 0)[row])]] = True
     hit = {name: answers.mark(log.where(name)) for name in (CLICKED, UNSUBSCRIBED, COMPLAINED)}
-    orders, revenue = _orders(sent, log.where(goal), within)
+    orders, revenue = _orders(answers.by_customer, log.where(goal), within)
     person |= hit[CLICKED]
     opened |= hit[CLICKED]
     return Deliveries(
@@ -150,9 +150,9 @@ def _chosen(codes: Array, wanted: Sequence[bool]) -> Array:
     return np.append(np.asarray(wanted, bool), False)[codes]
 
 
-def _orders(sent: Log, orders: Log, within: int) -> tuple[Array, Array]:
+def _orders(sent: Timetable, orders: Log, within: int) -> tuple[Array, Array]:
     """Return the number and the value of the orders of each delivery; an order at its very instant did not follow it."""
-    row = Timetable(sent.customer, sent.time).last(orders.customer, orders.time - 1)
+    row = sent.last(orders.customer, orders.time - 1)
     kept = (row >= 0) & (orders.time - np.append(sent.time, 0)[row] <= within)
     number, revenue = np.zeros(len(sent.time), np.int64), np.zeros(len(sent.time), np.int64)
     np.add.at(number, row[kept], 1)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from predseg.evaluate.block import Array, Block, Numbers, Words, blocks
+from predseg.evaluate.block import CORE, IDENTITY, Array, Block, Numbers, Words, from_table
 from predseg.language.measures import SCALE
 
 
@@ -39,7 +39,8 @@ class Timetable:
     @cached_property
     def _keys(self) -> tuple[Array, Array]:
         """The different times, and one number per row that sorts by line and time."""
-        times = np.unique(self.time)
+        times = np.sort(self.time)
+        times = times[np.append(True, times[1:] != times[:-1])] if len(times) else times
         return times, self.line * (len(times) + 1) + np.searchsorted(times, self.time, "right")
 
 
@@ -111,44 +112,51 @@ def read_log(files: Sequence[Path], events: Iterable[str], known_at: int, texts:
         texts: Properties to read as text.
     """
     names, texts = tuple(dict.fromkeys(events)), list(texts)
-    parts = [_part(block, names, known_at, texts) for block in blocks(files, ["value", *texts])]
-    ids, customer, time, event, value = ([p[i] for p in parts] for i in range(5))
-    every = np.concatenate([np.zeros(0, object), *ids])
-    order = np.argsort(every.astype(str), kind="stable")
-    place = np.empty(len(every), np.int64)
-    place[order] = np.arange(len(every))
-    starts = np.cumsum([0, *map(len, ids)])
-    who = np.concatenate([np.zeros(0, np.int64), *(place[start + c] for start, c in zip(starts, customer, strict=False))])
-    when = np.concatenate([np.zeros(0, np.int64), *time])
-    rows = np.lexsort((when, who))
-    said = {name: _joined([p[5][name] for p in parts]) for name in texts}
-    return Log(
-        every[order],
-        who[rows],
-        when[rows],
-        np.concatenate([np.zeros(0, np.int64), *event])[rows],
-        names,
-        np.concatenate([np.zeros(0, np.int64), *value])[rows],
-        {name: (codes[rows], values) for name, (codes, values) in said.items()},
-    )
-
-
-_Part = tuple[Array, Array, Array, Array, Array, dict[str, tuple[Array, list[str]]]]
-
-
-def _part(block: Block, names: tuple[str, ...], known_at: int, texts: list[str]) -> _Part:
-    """Ids, and for each wanted row: customer, time, event, value, texts."""
+    block = _rows_where(files, "event", names, ["value", *texts])
     place = np.array([names.index(name) if name in names else -1 for name in block.names] or [-1], np.int64)
-    kept = (place[block.event] >= 0) & (block.received <= known_at)
     customer = block.customer
+    kept = (block.received <= known_at) & (place[block.event] >= 0)
     if block.owner is not None:
         kept &= block.owner[customer] == customer
-    rows = np.flatnonzero(kept)
-    used, who = np.unique(customer[rows], return_inverse=True)
-    value = block.properties.get("value")
-    units = value.units[rows] * (SCALE // value.scale) if isinstance(value, Numbers) else np.zeros(len(rows), np.int64)
-    said = {name: _text(block, name, rows) for name in texts}
-    return block.customers[used], who, block.time[rows], place[block.event[rows]], units, said
+    chosen = np.flatnonzero(kept)
+    used, who = np.unique(customer[chosen], return_inverse=True)
+    order = np.argsort(block.customers[used].astype(str), kind="stable")
+    position = np.empty(len(order), np.int64)
+    position[order] = np.arange(len(order))
+    rows = np.lexsort((block.time[chosen], position[who]))
+    at, value = chosen[rows], block.properties.get("value")
+    units = value.units[at] * (SCALE // value.scale) if isinstance(value, Numbers) else np.zeros(len(at), np.int64)
+    said = {name: _text(block, name, at) for name in texts}
+    return Log(block.customers[used][order], position[who][rows], block.time[at], place[block.event[at]], names, units, said)
+
+
+def histories(files: Sequence[Path], ids: Array, properties: Iterable[str]) -> Block:
+    """Return the whole histories of some customers as a block."""
+    return _rows_where(files, "customer_id", list(ids), properties)
+
+
+def _rows_where(files: Sequence[Path], column: str, values: Sequence[str], properties: Iterable[str]) -> Block:
+    """Return only the rows that have one of some texts in a column, as a block."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    parts, wanted = [], pa.array(list(values), pa.string())
+    for path in files:
+        schema = pq.read_schema(path)
+        columns = [*CORE, *(n for n in dict.fromkeys(properties) if n in schema.names and n not in (*CORE, *IDENTITY))]
+        columns += [n for n in IDENTITY if n in schema.names]
+        texts = [name for name in columns if pa.types.is_string(schema.field(name).type) or pa.types.is_dictionary(schema.field(name).type)]
+        with pq.ParquetFile(path, read_dictionary=texts) as reader:
+            for number in range(reader.metadata.num_row_groups):
+                rows = reader.read_row_group(number, columns)
+                parts.append(rows.filter(pc.is_in(rows[column].cast(pa.string()), wanted)))
+    return from_table(pa.concat_tables(parts, promote_options="permissive")) if parts else _nothing()
+
+
+def _nothing() -> Block:
+    empty = np.zeros(0, np.int64)
+    return Block(np.zeros(0, object), np.zeros(1, np.int64), empty, empty, empty.astype(np.int32), ())
 
 
 def _text(block: Block, name: str, rows: Array) -> tuple[Array, list[str]]:
@@ -159,13 +167,3 @@ def _text(block: Block, name: str, rows: Array) -> tuple[Array, list[str]]:
         numbers, codes = np.unique(found.units[rows], return_inverse=True)
         return np.where(found.present[rows], codes, -1), [f"{n / found.scale:g}" for n in numbers]
     return np.full(len(rows), -1), []
-
-
-def _joined(parts: list[tuple[Array, list[str]]]) -> tuple[Array, list[str]]:
-    """Join the parts of a property: the same text gets the same code."""
-    seen: dict[str, int] = {}
-    codes = [np.zeros(0, np.int64)]
-    for part, values in parts:
-        place = np.array([seen.setdefault(value, len(seen)) for value in values] + [-1], np.int64)
-        codes.append(place[part])
-    return np.concatenate(codes), list(seen)

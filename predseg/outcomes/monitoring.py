@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -126,26 +126,33 @@ def _says(reading: Reading, status: str) -> str:
     return f"{_called(reading.watch, reading.about)} {verb}: {reading.value} (limit: {reading.limit})"
 
 
-def read_states(store: Store) -> tuple[dict[str, tuple[str, int]], int | None]:
-    """Return what was said last, and when; nothing and None before the first time."""
+def read_watches(store: Store) -> tuple[list[Watch], int | None]:
+    """Return what the watches said last, and when that was; nothing and None before the first look."""
     text = store.read_text(FILE)
-    kept = json.loads(text) if text else {"at": None, "watches": {}}
-    return {key: (status, since) for key, (status, since) in kept["watches"].items()}, kept["at"]
+    kept = json.loads(text) if text else {"at": None, "watches": []}
+    return [Watch(**watch) for watch in kept["watches"]], kept["at"]
 
 
-def keep_states(store: Store, watches: Sequence[Watch], states: States, at: int, again: Collection[str] = ()) -> None:
+def states_of(watches: Iterable[Watch]) -> dict[str, tuple[str, int]]:
+    """Return what was said last by watches, as `judge` takes it."""
+    return {w.key: (FAILING if w.status == FAILING else OK, w.since) for w in watches}
+
+
+def keep_watches(store: Store, now: Sequence[Watch], before: Sequence[Watch], at: int, again: Collection[str] = ()) -> None:
     """Keep what is said now, and what was said of models that were not looked at.
 
     Args:
         store: Where.
-        watches: What is said now.
-        states: What was said before.
+        now: What is said now.
+        before: What was said before.
         at: The moment.
         again: Watches whose turn nobody heard of: what was said before stands, so that they turn again.
     """
-    now = {w.key: (FAILING if w.status == FAILING else OK, w.since) for w in watches if w.key not in again}
-    kept = {key: said for key, said in states.items() if _of_a_model(key) or key in again}
-    store.write_text(FILE, json.dumps({"at": at, "watches": {**kept, **now}}, sort_keys=True))
+    said = {w.key: w for w in before}
+    kept = [replace(w, status=said[w.key].status if w.key in said else OK) if w.key in again else w for w in now]
+    seen = {w.key for w in now}
+    kept += [w for w in before if w.key not in seen and (_of_a_model(w.key) or w.key in again)]
+    store.write_text(FILE, json.dumps({"at": at, "watches": [asdict(w) for w in kept]}))
 
 
 # readings

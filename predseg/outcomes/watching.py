@@ -22,13 +22,14 @@ from predseg.outcomes.monitoring import (
     drifts,
     freshness,
     judge,
-    keep_states,
+    keep_watches,
     overdue,
-    read_states,
+    read_watches,
     rejected,
     segment_churn,
     segment_sizes,
     staleness,
+    states_of,
     volumes,
 )
 from predseg.outcomes.projects import engaged
@@ -78,9 +79,9 @@ def look(
         keep: Tell and keep what is said, unless a later look was kept already.
         tell: Told of every turn.
     """
-    states, at = read_states(workspace.store)
+    before, at = read_watches(workspace.store)
     earlier = at is not None and at > as_of
-    watches, turns = judge({} if earlier else states, readings(workspace, report, drift, as_of, now), as_of)
+    watches, turns = judge({} if earlier else states_of(before), readings(workspace, report, drift, as_of, now), as_of)
     if not keep or earlier:
         return Monitored(as_of, tuple(watches), () if earlier else tuple(turns), drift)
     untold: dict[str, ChannelError] = {}
@@ -90,7 +91,7 @@ def look(
                 tell(turn)
             except ChannelError as error:
                 untold[turn.key] = error
-    keep_states(workspace.store, watches, states, as_of, again=untold)
+    keep_watches(workspace.store, watches, before, as_of, again=untold)
     return Monitored(as_of, tuple(watches), tuple(turns), drift, next(iter(untold.values()), None))
 
 

@@ -60,7 +60,7 @@ BUGS = (
     Bug(
         "only what an event touches is answered again",
         "live",
-        "if person.first <= t:\n                dirty.update([i for i, d in enumerate(due) if d <= t])",
+        "dirty.update([i for i, d in enumerate(due) if d <= t])",
         "pass",
     ),
     Bug(

@@ -21,13 +21,14 @@ from predseg.outcomes.monitoring import (
     daily_counts,
     freshness,
     judge,
-    keep_states,
+    keep_watches,
     overdue,
-    read_states,
+    read_watches,
     rejected,
     segment_churn,
     segment_sizes,
     staleness,
+    states_of,
     volumes,
 )
 from predseg.outcomes.watching import live_state
@@ -62,10 +63,13 @@ def test_what_is_gone_is_no_longer_failing() -> None:
 
 def test_what_was_said_is_kept_also_of_models_that_are_not_looked_at(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    assert read_states(store) == ({}, None)
-    watches, _ = judge({}, [Reading("size", "vips", "v", "l", 2.0)], 5)
-    keep_states(store, watches, {"drift/churn": (FAILING, 1)}, 5)
-    assert read_states(store) == ({"drift/churn": (FAILING, 1), "size/vips": (FAILING, 5)}, 5)
+    assert read_watches(store) == ([], None)
+    before, _ = judge({}, [Reading(name, "churn", "v", "l", 2.0) for name in ("drift", "size")], 1)
+    now, turns = judge({}, [Reading("size", "vips", "v", "l", 2.0), Reading("size", "others", "v", "l", 3.0)], 5)
+    keep_watches(store, now, before, 5, again=["size/others"])
+    kept, at = read_watches(store)
+    assert at == 5 and states_of(kept) == {"drift/churn": (FAILING, 1), "size/vips": (FAILING, 5), "size/others": (OK, 5)}
+    assert len(turns) == 2
 
 
 def test_volumes_are_those_of_counting(tmp_path: Path) -> None:

@@ -1,0 +1,39 @@
+"""The command that writes the report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from predseg.cli.frame import Answer, Run, command
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from predseg.project import Project
+
+
+@command("report", "predseg report", "predseg report --out monday.html --as-of 2011-12-09T13:00")
+def report(
+    run: Run, out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where the page goes; it ends in .html.")] = Path("report.html")
+) -> Answer:
+    """Write one page with everything worth looking at: pictures, what they say, and the numbers behind them."""
+    return written(run, run.project(), out)
+
+
+def written(run: Run, project: Project, out: Path) -> Answer:
+    """Write the report of a project and return what was written."""
+    from predseg.formats import write_page
+
+    html = project.report(run.as_of)
+    if not run.dry_run:
+        write_page(out, html)
+    size = len(html.encode())
+
+    def show(console: Console) -> None:
+        verb = "would write" if run.dry_run else "wrote"
+        console.print(f"{verb} {out} ({size / 1e6:.1f} MB): open it in any browser; it loads nothing, so it can be mailed", soft_wrap=True)
+
+    return Answer({"out": None if run.dry_run else str(out), "bytes": size, "dry_run": run.dry_run}, show)

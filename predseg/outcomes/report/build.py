@@ -1,0 +1,56 @@
+"""From a project to its report: which sections there are, in the order in which one reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from predseg.language.time import YEAR, say_instant
+from predseg.outcomes.deliveries import DELIVERED
+from predseg.outcomes.log import read_log
+from predseg.outcomes.monitoring import FAILING, read_watches
+from predseg.outcomes.projects import engaged, goal_of, trial
+from predseg.outcomes.report.data import data_section, monitor_section, rfv_section
+from predseg.outcomes.report.engagement import engagement_section, experiments_section
+from predseg.outcomes.report.models import model_section
+from predseg.outcomes.report.page import FLOOR, Page
+from predseg.outcomes.report.segments import segments_section
+from predseg.segments.workspace import Workspace
+
+if TYPE_CHECKING:
+    from predseg.forecast.bundle import Bundle
+    from predseg.history.report import IngestReport
+
+
+def build(workspace: Workspace, report: IngestReport | None, champions: Mapping[str, Bundle], as_of: int) -> Page:
+    """Return the page of a project at a moment.
+
+    Args:
+        workspace: Its segments.
+        report: The last check of its data.
+        champions: By model.
+        as_of: The moment.
+    """
+    ledger, config = workspace.ledger(), workspace.config
+    goal = goal_of(config)
+    customers = report.customers if report is not None else 0
+    watches, at = read_watches(workspace.store)
+    failing = sum(w.status == FAILING for w in watches)
+    sections = [segments_section(workspace, ledger, as_of, customers)] if workspace.segments else []
+    mail = engaged(workspace, as_of, last=YEAR) if DELIVERED in (workspace.vocabulary.occurred or ()) else None
+    tried = [
+        trial(workspace, name, as_of) for name, s in workspace.segments.items() if s.experiment and goal in (workspace.vocabulary.occurred or ())
+    ]
+    sections += [engagement_section(mail), experiments_section(tried)]
+    sections += [model_section(workspace, name, bundle.version, bundle.facts, ledger, as_of) for name, bundle in champions.items()]
+    sections.append(rfv_section(goal, read_log(workspace.files, [goal], as_of), as_of))
+    sections += [data_section(report, workspace.files, as_of), monitor_section(watches, at)]
+    facts = {"customers": f"{customers:,}", "events": f"{report.rows if report is not None else 0:,}", "segments": f"{len(workspace.segments)}"}
+    facts |= {"models": f"{len(champions)}", "watches failing": "not looked at" if at is None else f"{failing} of {len(watches)}"}
+    notes = (
+        f"Groups of one to {FLOOR - 1} people are not shown. Figures are aggregates; nobody is named.",
+        "Everything is in this file: it loads nothing and sends nothing.",
+    )
+    state = "" if at is None else "failing" if failing else "ok"
+    moment = say_instant(as_of)[:16].replace("T", " ")
+    return Page(config.project, f"Customers, segments and forecasts at {moment} UTC", facts, sections, state, notes)
