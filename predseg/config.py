@@ -85,7 +85,7 @@ class Features:
 
 @dataclass(frozen=True)
 class Model:
-    """What is to be predicted, of whom, and how it is trained."""
+    """What is to be predicted, of whom, and how it is trained; ``live`` scores customers anew as their events come."""
 
     name: str
     predict: Prediction
@@ -95,6 +95,7 @@ class Model:
     seed: int = 0
     allow: tuple[str, ...] = ()
     tune: int = 0
+    live: bool = False
     place: str = ""
 
     @property
@@ -311,7 +312,7 @@ def _model_name(node: Node, name: str) -> str:
 
 
 def _model(name: str, node: Node) -> Model:
-    keys = node.mapping(f"model {name!r}", ("predict", "among", "cutoffs", "every", "seed", "allow", "tune"))
+    keys = node.mapping(f"model {name!r}", ("predict", "among", "cutoffs", "every", "seed", "allow", "tune", "refresh"))
     if "predict" not in keys:
         raise ConfigError("E311", node.place, f"model {name!r} predicts nothing", "add `predict: {did: Order Completed, within_next: 30 days}`")
     among = parse_condition(keys["among"]) if "among" in keys else None
@@ -322,7 +323,14 @@ def _model(name: str, node: Node) -> Model:
     whole = {key: _whole(keys[key], lowest) for key, lowest in (("cutoffs", 2), ("seed", 0), ("tune", 0)) if key in keys}
     every = read_duration(keys["every"], "every") if "every" in keys else None
     allow = keys["allow"].texts("`allow`") if "allow" in keys else ()
-    return Model(name, parse_prediction(keys["predict"]), among, every=every, allow=allow, place=node.place, **whole)
+    live = "refresh" in keys and _refresh(keys["refresh"])
+    return Model(name, parse_prediction(keys["predict"]), among, every=every, allow=allow, live=live, place=node.place, **whole)
+
+
+def _refresh(node: Node) -> bool:
+    if node.value not in ("daily", "live"):
+        raise ConfigError("E309", node.place, f"`refresh` is `daily` or `live`, found {node.show()}", "write `refresh: live`, or leave it away")
+    return bool(node.value == "live")
 
 
 def _whole(node: Node, lowest: int) -> int:

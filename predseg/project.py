@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from predseg.config import Config, Model, load
-from predseg.errors import ConfigError, DataError, UsageError, nearest
-from predseg.language.time import parse_instant, say_instant
+from predseg.errors import ConfigError, UsageError, nearest
+from predseg.moment import Moment, clock, moment_of
 from predseg.store import PATIENCE, Store
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from predseg.activation.daily import Acted
+    from predseg.forecast.bundle import Bundle
     from predseg.forecast.latent_profiles import Discovery
     from predseg.forecast.learn import TrainingReport
     from predseg.forecast.runs import Change, Version
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str, int, int | None], None]
 """Called with the name of a step, how much is done and, when known, how much there is."""
-Moment = str | int | None
-"""An instant as text or in microseconds; None is the last moment of the data."""
 
 
 @dataclass(frozen=True)
@@ -304,9 +303,9 @@ class Project:
         if not hand_over(self.config).sources:
             store = self.store
             if not store.exists("events"):
-                return Workspace.open(self.config, store, self.opted_out, None)
+                return Workspace.open(self.config, store, self.opted_out, None, self.champion)
         with self._events(False) as (store, report):
-            return Workspace.open(self.config, store, self.opted_out, list(report.events))
+            return Workspace.open(self.config, store, self.opted_out, list(report.events), self.champion)
 
     def moment(self, as_of: Moment = None) -> int:
         """Return the moment that is asked about (microseconds): as given, else the last one of the data."""
@@ -392,6 +391,11 @@ class Project:
         key = os.environ.get(KEY)
         return Registry(self.config.project, self.config.store, self.config.root / "models", key.encode() if key else None)
 
+    def champion(self, model: str) -> Bundle | None:
+        """Return the version that speaks for a model, verified; None when there is none."""
+        registry = self.registry()
+        return registry.load(model) if registry.exists() and registry.champion(model) is not None else None
+
     def models(self) -> dict[str, list[Version]]:
         """Return the registered versions of every model, oldest first."""
         registry = self.registry()
@@ -473,42 +477,3 @@ class Project:
                 report = ingest(config, store, now=clock(), persons=self.people.persons(), progress=self.progress)
                 with store.reading("events"):
                     yield store, report
-
-
-def moment_of(as_of: Moment, report: IngestReport) -> int:
-    """Return the moment that is asked about: as given, else when the last event became visible.
-
-    Raises:
-        UsageError: E203 when the text is no instant.
-        DataError: E420 when there are no events, E421 when the moment lies before all of them.
-    """
-    if report.visible is None or report.first is None:
-        raise DataError("E420", "events", "there are no events", "check `sources:`, then `predseg check`")
-    moment = min(report.visible, clock()) if as_of is None else instant(as_of)
-    if moment < report.first:
-        found = f"{say_instant(moment)} is before the first event, {say_instant(report.first)}"
-        raise DataError("E421", "--as-of", found, f"choose a moment up to {say_instant(report.visible)}, the last one of the data")
-    return moment
-
-
-def instant(as_of: str | int) -> int:
-    """Return microseconds of an instant given as text or as microseconds.
-
-    Raises:
-        UsageError: E203 when the text is no instant.
-
-    >>> instant("1970-01-02T00:00:01")
-    86401000000
-    """
-    if isinstance(as_of, int):
-        return as_of
-    try:
-        return parse_instant(as_of)
-    except ValueError as error:
-        found, _, remedy = str(error).partition(": ")
-        raise UsageError("E203", "--as-of", found, remedy) from None
-
-
-def clock() -> int:
-    """Return this moment: the only place besides the live loop where a clock is read."""
-    return time.time_ns() // 1000

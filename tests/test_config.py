@@ -61,6 +61,7 @@ models:
     seed: 7
     allow: [tenure]
     tune: 20
+    refresh: live
 segments: segments/*.yaml
 channels:
   recovery: {webhook: "https://mail.example.com/hooks/recovery", secret: "env:RECOVERY_SECRET"}
@@ -163,6 +164,7 @@ def test_features(whole: Config) -> None:
 def test_models(whole: Config) -> None:
     purchase, churn = whole.models.values()
     assert (purchase.cutoffs, purchase.every, purchase.seed, purchase.allow, purchase.tune, purchase.among) == (None, None, 0, (), 0, None)
+    assert churn.live and not purchase.live
     assert (churn.cutoffs, churn.every, churn.seed, churn.allow, churn.tune) == (12, 7 * DAY, 7, ("tenure",), 20)
     assert purchase.predict.horizon == 30 * DAY and churn.predict.measure == Measure(Events(("Order Completed",)), Window(90 * DAY))
     assert isinstance(churn.among, c.All) and churn.place == "predseg.yaml:28:5"

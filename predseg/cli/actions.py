@@ -59,7 +59,7 @@ def actions(
 def _changed(run: Run, verb: Verb, ids: list[str], everything: bool) -> Answer:
     from predseg.activation import upkeep
     from predseg.errors import UsageError
-    from predseg.project import clock
+    from predseg.moment import clock
 
     if bool(ids) == everything:
         found = "both messages and --all" if ids else "no message"

@@ -30,8 +30,8 @@ def experiment(
 ) -> Answer:
     """Say what a holdout or a split of a segment shows, and how many customers it needs."""
     from predseg.cli.options import duration, share
+    from predseg.moment import instant
     from predseg.outcomes.projects import trial
-    from predseg.project import instant
 
     project = run.project()
     workspace, as_of = project.segments(), project.moment(run.as_of)

@@ -56,7 +56,7 @@ class Run:
 
     def project(self) -> Project:
         """Load the project: ``-c FILE``, else ``PREDSEG_CONFIG``, else ``./predseg.yaml``."""
-        from predseg.project import instant
+        from predseg.moment import instant
 
         if self.as_of is not None:
             instant(self.as_of)
@@ -191,7 +191,7 @@ def _note(run: Run, given: Mapping[str, Any], status: str, exit_code: int) -> No
         return
     import pwd
 
-    from predseg.project import clock
+    from predseg.moment import clock
 
     arguments = {name: value for name, value in plain({"as_of": run.as_of, **given}).items() if value not in (None, False, [])}
     said = {"who": pwd.getpwuid(os.getuid()).pw_name, "command": run.command, "arguments": arguments, "status": status, "exit_code": exit_code}

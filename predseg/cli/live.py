@@ -52,6 +52,8 @@ def live(
     counts = dict(loop.counts)
     if counts.get("quarantined"):
         run.note(f"warning: {counts['quarantined']:,} of {sum(counts.values()):,} lines were put aside: {'; '.join(_reasons(loop.reasons))}")
+    if loop.unscored:
+        run.note(f"warning: {sum(loop.unscored.values()):,} live scores could not be made: {'; '.join(_reasons(loop.unscored))}")
     if not loop.engine.program.rules:
         run.note("warning: the project has no live segments: write `refresh: live` in a rule")
     return Answer({"changes": said, "rows": counts, "reasons": _reasons(loop.reasons)})
@@ -59,7 +61,7 @@ def live(
 
 def _play(loop: Loop, rows: Iterator[Any], clock: str, out: _Out, end: int | None, name: str) -> None:
     """Feed rows one after the other; the clock follows the events, or the world. What is durable is said after it is written."""
-    from predseg.project import clock as now
+    from predseg.moment import clock as now
 
     done, unsaid = loop.done(name), []
     for number, row in enumerate(rows, 1):
@@ -117,7 +119,7 @@ def _loop(project: Project, first: Any, by_events: bool, durable: bool, new: boo
     from predseg.evaluate.live import BEGINNING
     from predseg.live.lines import Contract, Refused
     from predseg.live.opening import open_durable, open_in_memory
-    from predseg.project import clock
+    from predseg.moment import clock
 
     workspace = project.segments()
     if durable:
@@ -137,7 +139,7 @@ def _loop(project: Project, first: Any, by_events: bool, durable: bool, new: boo
 
 
 def _end(run: Run) -> int | None:
-    from predseg.project import instant
+    from predseg.moment import instant
 
     return None if run.as_of is None else instant(run.as_of)
 

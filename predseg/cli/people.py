@@ -156,7 +156,7 @@ def _purposes(project: Project, given: list[str]) -> list[str]:
 
 def _said(run: Run, project: Project, customers: list[str], purposes: list[str], out: bool) -> Answer:
     from predseg.history import privacy
-    from predseg.project import clock
+    from predseg.moment import clock
 
     with project.people.consent(dry_run=run.dry_run) as (connection, _):
         changed = privacy.say(connection, customers, purposes, clock(), out=out, origin=privacy.COMMAND)

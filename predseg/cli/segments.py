@@ -77,7 +77,7 @@ def replay(
 ) -> Answer:
     """Say what a rule would have done on history, and what its members did next."""
     from predseg.cli.options import duration
-    from predseg.project import instant
+    from predseg.moment import instant
 
     _, workspace = _open(run)
     result = workspace.replay(name, instant(start), instant(end), duration("--every", every))
@@ -112,7 +112,7 @@ def _past(start: str | None, as_of: int, every: str) -> range:
     """The moments from ``start`` to before as_of, the last of them a whole step before it."""
     from predseg.cli.options import duration
     from predseg.errors import UsageError
-    from predseg.project import instant
+    from predseg.moment import instant
 
     if start is None:
         return range(0)
@@ -130,7 +130,7 @@ def _described(workspace: Workspace, names: list[str] | None) -> Answer:
 
 
 def _recorded(workspace: Workspace, names: list[str] | None, on: str) -> Answer:
-    from predseg.project import instant
+    from predseg.moment import instant
 
     at, ledger = instant(on), workspace.ledger()
     chosen = [workspace.segment(n).name for n in names] if names else list(workspace.segments)

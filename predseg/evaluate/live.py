@@ -345,9 +345,8 @@ class Engine:
     def _rebuild(self, person: Person) -> None:
         """Fill the streams of a customer from what came under its ids."""
         kept: list[Kept | None] = [None] * len(person.kept)
-        self._fetch(*(joined := self._anonymous_of(person.id)))
-        mine = [self.own.get(person.id)]
-        mine += [self.anonymous.get(a) for a in joined]
+        self._fetch(*(joined := self.anonymous_of(person.id)))
+        mine = [self.own.get(person.id), *(self.anonymous.get(a) for a in joined)]
         for origin in mine:
             for stream, folded in origin.folded.items() if origin is not None else ():
                 at = kept[stream] or Kept(len(self.program.streams[stream].columns))
@@ -361,7 +360,8 @@ class Engine:
                     kept[stream] = at
         person.kept = kept
 
-    def _anonymous_of(self, customer_id: str) -> list[str]:
+    def anonymous_of(self, customer_id: str) -> list[str]:
+        """Return the anonymous ids that are a customer's, its own id among them while it joined nobody."""
         linked = self.own[customer_id].links if customer_id in self.own else ()
         found = [a for a in linked if a in self.owners and self.owners[a][1] == customer_id]
         return found if customer_id in self.owners else [*found, customer_id]

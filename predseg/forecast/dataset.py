@@ -51,11 +51,15 @@ class Source:
 
     def blocks(self, model: Model | None = None, rows: int = ROWS) -> Iterator[Block]:
         """Read the events block by block, with every property that features and the model's statements need."""
+        yield from blocks(self.files, self.properties(model), rows)
+
+    def properties(self, model: Model | None = None) -> set[str]:
+        """Return every property that features and the model's statements need."""
         wanted = self.features.properties()
         if model is not None:
             wanted |= model.predict.measure.properties()
             wanted |= {p for m in (c.measures(model.among) if model.among else []) for p in m.properties()}
-        yield from blocks(self.files, wanted, rows)
+        return wanted
 
     def frame(self, block: Block, as_of: Sequence[int], model: Model | None = None) -> pd.DataFrame:
         """Return the features of a block: a row per customer and moment who is known, and eligible when a model is given."""

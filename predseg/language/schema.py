@@ -476,5 +476,6 @@ def _model() -> Schema:
         "seed": {"type": "integer", "minimum": 0, "description": "What randomness is made from."},
         "allow": _texts("Features that may look like leaks."),
         "tune": {"type": "integer", "minimum": 0, "description": "Trials of a search for parameters."},
+        "refresh": {"enum": ["daily", "live"], "description": "`live` scores a customer anew as its events come; `daily` is the default."},
     }
     return _object(keys, "A model.", ["predict"])

@@ -2,6 +2,7 @@
 
 STORE/tables/live/as_of=.../            the events of live.db, one part each time they are handed over
 STORE/tables/live_traits/               the facts of customers that came live
+STORE/tables/live_scores/               the probabilities of single customers, between the runs of a model
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ from predseg.config import Config, Source
 from predseg.language.measures import kind_of
 from predseg.live.lines import Seen
 from predseg.live.state import DATABASE, State, connect
+from predseg.segments.live_scores import LIVE_SCORES, table_of
 from predseg.store import Store
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 EVENTS, TRAITS = "live", "live_traits"
-UNTIL = "handed over"
+UNTIL, UNTIL_SCORED = "handed over", "scores handed over"
 
 
 def hand_over(config: Config, *, dry_run: bool = False) -> Config:
@@ -37,6 +39,12 @@ def hand_over(config: Config, *, dry_run: bool = False) -> Config:
 
 def _write(store: Store, state: State) -> None:
     done, last = int(state.get(UNTIL) or 0), state.last
+    scored = state.scored
+    if scored > int(state.get(UNTIL_SCORED) or 0):
+        with store.lock():
+            store.write(LIVE_SCORES, table_of(state.scores()))
+        with state.transaction():
+            state.put(**{UNTIL_SCORED: scored})
     if last <= done:
         return
     events, traits = list(state.since(done)), state.traits()

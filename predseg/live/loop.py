@@ -14,13 +14,16 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from predseg.errors import PredsegError
 from predseg.evaluate.live import Engine
 from predseg.evaluate.program import Change, Row
 from predseg.history.merge import canonical_json
+from predseg.language.conditions import Score
 from predseg.live.collector import Rejected
 from predseg.live.lines import Contract, Refused, Seen
 from predseg.live.published import Published
 from predseg.live.state import State
+from predseg.segments.live_scores import LiveScore
 
 PRUNE, IN_MEMORY = 100_000, 300_000
 """After how many rows the engine forgets what it can, and how many customers stay in memory then."""
@@ -54,6 +57,7 @@ class Loop:
         suppressed: Says of a customer whether its rows are thrown away, because it was forgotten.
         said: Called with the changes of a batch inside its transaction (the outbox).
         heard: Called there with the events that were accepted (consent).
+        rescore: Scores customers, each with the anonymous ids that joined it, with what is visible at an instant; None does not.
     """
 
     def __init__(
@@ -65,11 +69,14 @@ class Loop:
         suppressed: Callable[[str], bool] | None = None,
         said: Callable[[Sequence[Change], int], object] | None = None,
         heard: Callable[[Sequence[Seen]], object] | None = None,
+        rescore: Callable[[Mapping[str, Sequence[str]], int], Sequence[LiveScore]] | None = None,
     ) -> None:
         self.engine, self.contract, self.published, self.state = engine, contract, published, state
-        self.suppressed, self.said, self.heard = suppressed, said, heard
+        self.suppressed, self.said, self.heard, self.rescore = suppressed, said, heard, rescore
+        self._owed: set[tuple[str, int]] = set() if state is None else state.owed()
         self.counts: Counter[str] = Counter({} if state is None else state.counts())
         self.reasons: Counter[str] = Counter()
+        self.unscored: Counter[str] = Counter()
         self.clock_of_events = engine.clock
         self._last = Verdict(ACCEPTED)
         self._since_pruning = 0
@@ -79,11 +86,12 @@ class Loop:
     @property
     def next_due(self) -> int | None:
         """When the clock alone may change something: a lower bound (microseconds)."""
-        return self.engine.next_instant
+        return self.engine.clock + 1 if self._ready() else self.engine.next_instant
 
     def feed(self, rows: Sequence[Mapping[str, Any] | Rejected | bytes], now: int) -> Fed:
         """Take a batch, let the clock go to ``now`` and commit; only then is anything acknowledged."""
         fed = Fed()
+        self._rescore()
         for row in rows:
             verdict, changes = self.take(row, now)
             fed.verdicts.append(verdict)
@@ -94,6 +102,7 @@ class Loop:
 
     def tick(self, now: int) -> list[Change]:
         """Let the clock go to ``now`` with no event, and commit."""
+        self._rescore()
         changes = self.engine.advance(now)
         self.commit(changes, now)
         return changes
@@ -104,6 +113,7 @@ class Loop:
         Nothing is committed; `commit` does that.
         """
         changes: list[Change] = []
+        self._rescore()
         if isinstance(row, bytes):
             self._refuse(row, "line", "is not a JSON object")
         elif "clock" in row and "event" not in row:
@@ -175,6 +185,10 @@ class Loop:
             state.append(batch.accepted)
             state.refuse(batch.refused)
             state.learn(batch.traits)
+            state.score(batch.scores)
+            if self.rescore is not None:
+                self._owed |= {(str(e.customer_id or e.anonymous_id), e.visible) for e in batch.accepted}
+                state.owe(self._owed)
             state.link(engine.owners, engine.relinked)
             state.save(engine, engine.touched)
             state.say(changes, engine)
@@ -184,6 +198,29 @@ class Loop:
             if self.said is not None and changes:
                 self.said(changes, now)
         engine.touched, engine.relinked = set(), set()
+
+    # live scores
+
+    def _ready(self) -> set[tuple[str, int]]:
+        """Return whose committed events count by now and who was not scored since."""
+        return {owed for owed in self._owed if owed[1] <= self.engine.clock} if self.rescore is not None else set()
+
+    def _rescore(self) -> None:
+        """Publish, at the instant after the clock, new scores of customers whose events were committed."""
+        engine, ready = self.engine, self._ready()
+        if self.rescore is None or not ready:
+            return
+        customers = {engine.person(engine.owners.get(one, (0, one))[1]).id for one, _ in ready}
+        self._owed -= ready
+        try:
+            scores = self.rescore({who: engine.anonymous_of(who) for who in sorted(customers)}, engine.clock + 1)
+        except (PredsegError, OSError) as error:  # events go on coming in; the customers keep the scores they have
+            self.unscored[str(error)] += len(customers)
+            return
+        self.published.score(scores)
+        self._batch.scores += scores
+        engine.touch(customers, engine.clock + 1, [i for i, condition in engine.program.facts if isinstance(condition, Score)])
+        engine.touched.update(customers)
 
     def remember(self, source: str, rows: int) -> None:
         """Note, with the next commit, how many rows of a file are done; a pipe has no name and is not noted."""
@@ -245,6 +282,7 @@ class _Batch:
     accepted: list[Seen] = field(default_factory=list)
     refused: list[tuple[str | None, str, str, str, int | None]] = field(default_factory=list)
     traits: list[tuple[str, int, int, Mapping[str, Any]]] = field(default_factory=list)
+    scores: list[LiveScore] = field(default_factory=list)
     ids: dict[str, Seen] = field(default_factory=dict)
     changes: list[Change] = field(default_factory=list)
     meta: dict[str, object] = field(default_factory=dict)

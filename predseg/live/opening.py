@@ -17,6 +17,7 @@ from predseg.evaluate.program import Program, Row, Rule
 from predseg.live.lines import Contract
 from predseg.live.loop import Loop
 from predseg.live.published import Published, Snapshot
+from predseg.live.rescoring import rescorer_of
 from predseg.live.state import DATABASE, State, connect
 from predseg.segments.facts import Facts
 from predseg.segments.lookup import to_event
@@ -39,7 +40,7 @@ def rules_of(workspace: Workspace) -> list[Rule]:
 def published_of(workspace: Workspace) -> Published:
     """Return what is published in a project."""
     facts = workspace.facts(workspace.ledger())
-    return Published(Facts(Snapshot(workspace.store), facts.traits, facts.members), workspace.listed())
+    return Published(Facts(Snapshot(workspace.store), facts.traits, facts.members, facts.rescored), workspace.listed())
 
 
 def open_durable(config: Config, workspace: Workspace, now: int, **options: Any) -> Loop:
@@ -55,6 +56,8 @@ def open_durable(config: Config, workspace: Workspace, now: int, **options: Any)
     program, published = Program(rules_of(workspace)), published_of(workspace)
     for who, time, visible, traits in state.traits():
         published.learn(who, traits, time, visible)
+    published.score(state.scores())
+    options.setdefault("rescore", rescorer_of(config, workspace, state))
     contract, fingerprint = Contract.of(config), fingerprint_of(program)
     if state.get("program") == fingerprint:
         engine = Engine(program, published, int(state.get("clock") or BEGINNING), recall=state.fetch)
@@ -93,6 +96,9 @@ def refresh(loop: Loop, workspace: Workspace, now: int) -> bool:
     if fingerprint_of(Program(rules_of(workspace))) != fingerprint_of(program):
         return False
     old, new = loop.published, published_of(workspace)
+    new.facts.live = old.facts.rescored
+    if loop.state is not None:
+        loop.rescore = rescorer_of(workspace.config, workspace, loop.state)
     for who, time, visible, traits in loop.state.traits() if loop.state is not None else ():
         new.learn(who, traits, time, visible)
     ids = np.array(loop.state.customers() if loop.state is not None else sorted(loop.engine.people), object)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,8 @@ from predseg.forecast.traits import ALWAYS, instants_of
 from predseg.language import conditions as c
 from predseg.language.measures import Comparison, Value
 from predseg.segments.customer import trait_truth
-from predseg.segments.facts import PROBABILITY, Facts, Run, Tables, accepted, units
+from predseg.segments.facts import PROBABILITY, Facts, Run, Tables, accepted, units, within
+from predseg.segments.live_scores import NEVER, UNKNOWN, LiveScore
 from predseg.segments.population import NOBODY, Listed
 
 Timed = tuple[int, str, int, Value]
@@ -68,10 +69,13 @@ class Published:
                 return trait_truth(condition.filter, self.trait(condition.filter.property, customer_id, t))
             case c.Score(change=c.Change() as change):
                 now, then = self._probability(condition, customer_id, t), self._probability(condition, customer_id, t - change.within)
-                if now is None or then is None:
+                if np.isnan(now) or np.isnan(then):
                     return None
                 low, _ = Comparison("at_least", change.by).bounds(PROBABILITY)
                 return (now - then if change.direction == "rises" else then - now) >= (low or 0)
+            case c.Score(comparison=Comparison() as comparison):
+                probability = self._probability(condition, customer_id, t)
+                return None if np.isnan(probability) else bool(within(np.array([probability]), comparison, PROBABILITY)[0])
         run, row = self._row(condition, customer_id, t)
         if run is None or row is None:
             return None
@@ -92,7 +96,8 @@ class Published:
             self._instants[condition] = list(self.facts.instants(condition))
         instants = self._instants[condition]
         at = bisect_right(instants, t)
-        return instants[at] if at < len(instants) else None
+        own = self.facts.live_instants(condition, customer_id) if isinstance(condition, c.Score) else ()
+        return min((i for i in (*instants[at : at + 1], *own) if i > t), default=None)
 
     def known_since(self, customer_id: str) -> int | None:
         """Return from when the customer is known without an event; None is never."""
@@ -107,6 +112,11 @@ class Published:
         """Take in facts of a customer that came live."""
         for name, value in traits.items():
             self._traits.setdefault(name, {}).setdefault(customer_id, []).append((time, str(value), visible, value))
+
+    def score(self, rows: Iterable[LiveScore]) -> None:
+        """Take in live scores."""
+        for row in rows:
+            self.facts.rescored.add(row)
 
     def _know(self, traits: Any) -> None:
         if traits is None or not len(traits):
@@ -137,9 +147,13 @@ class Published:
             self._rows[id(run)] = {str(who): i for i, who in enumerate(run.customers)}
         return run, self._rows[id(run)].get(customer_id)
 
-    def _probability(self, condition: c.Condition, customer_id: str, t: int) -> int | None:
+    def _probability(self, condition: c.Score, customer_id: str, t: int) -> float:
+        """Return the score in force in whole 1/10^12, NaN where unknown."""
         run, row = self._row(condition, customer_id, t)
-        return None if run is None or row is None else int(units(run.columns["probability"][row : row + 1])[0])
+        own = self.facts.rescored.last(condition.model, customer_id, t, NEVER if run is None else run.as_of)
+        if own is not None:
+            return float(units(np.array(own[1])))
+        return float(units(run.columns["probability"][row])) if run is not None and row is not None else UNKNOWN
 
 
 def exact(value: Any) -> Value:

@@ -8,6 +8,8 @@
                     changes       what was said, in order
                     refused       rows that broke the contract
                     traits        facts of customers that came live
+                    live_scores   probabilities of single customers, between the runs of a model
+                    rescoring     who is still to be scored anew
 
 A batch is committed whole or not at all, to the disk (``synchronous=FULL``): a process killed at any moment goes on from
 the last batch. Customers are fetched when they are needed, so a start reads their timers only.
@@ -29,10 +31,12 @@ from predseg.evaluate.live import Engine, Origin
 from predseg.evaluate.program import Change, Row
 from predseg.language.measures import Value
 from predseg.live.lines import Seen
+from predseg.segments.live_scores import LiveScore
 
 DATABASE = "live.db"
 CACHE, CHECKPOINT = 65_536, 8_192
 """Kibibytes of pages kept in memory; pages in the log of writes before they are put in their places. Customers lie scattered, so few is slow."""
+_WHO = "coalesce(customer_id, anonymous_id)"
 _TABLES = (
     "create table if not exists meta (name text primary key, value text not null) without rowid",
     """create table if not exists log (seq integer primary key, event_id text, customer_id text, anonymous_id text, event text not null,
@@ -48,6 +52,9 @@ _TABLES = (
     """create table if not exists refused (seq integer primary key, customer_id text, raw text not null, field text not null, reason text not null,
        received_at integer)""",
     "create table if not exists traits (customer_id text not null, time integer not null, visible integer not null, body text not null)",
+    """create table if not exists live_scores (seq integer primary key, model text not null, customer_id text not null, at integer not null,
+       probability real, model_version integer not null)""",
+    "create table if not exists rescoring (customer_id text, at integer, primary key (customer_id, at)) without rowid",
 )
 _EVENT = "customer_id, anonymous_id, event, event_time, received_at, event_id, body"
 
@@ -149,6 +156,39 @@ class State:
     def traits(self) -> list[tuple[str, int, int, dict[str, Any]]]:
         """Return the facts of customers that came live."""
         return [(*row[:3], _values(row[3])) for row in self._read.execute("select * from traits")]
+
+    # live scores
+
+    def index_people(self) -> None:
+        """Make the events of a customer quick to find."""
+        self.connection.execute(f"create index if not exists log_people on log ({_WHO})")
+
+    def of(self, ids: Sequence[str]) -> Iterator[Seen]:
+        """Yield the accepted events of some customers, oldest first; those of a visitor who is nobody yet by the anonymous id."""
+        yield from self._events(f"{_WHO} in (select value from json_each(?)) order by seq", orjson.dumps(ids).decode())
+
+    def score(self, rows: Iterable[LiveScore]) -> None:
+        """Keep live scores."""
+        self.connection.executemany("insert into live_scores (model, customer_id, at, probability, model_version) values (?, ?, ?, ?, ?)", rows)
+
+    def scores(self) -> list[LiveScore]:
+        """Return the live scores, oldest first."""
+        rows = self._read.execute("select model, customer_id, at, probability, model_version from live_scores order by seq")
+        return [LiveScore(*row) for row in rows]
+
+    @property
+    def scored(self) -> int:
+        """The number of the last live score."""
+        return int(self._read.execute("select coalesce(max(seq), 0) from live_scores").fetchone()[0])
+
+    def owe(self, due: Iterable[tuple[str, int]]) -> None:
+        """Keep who is to be scored anew: customer_id, and the instant from which on that can be."""
+        self.connection.execute("delete from rescoring")
+        self.connection.executemany("insert into rescoring values (?, ?)", due)
+
+    def owed(self) -> set[tuple[str, int]]:
+        """Return who is to be scored anew."""
+        return set(self._read.execute("select customer_id, at from rescoring").fetchall())
 
     # customers
 

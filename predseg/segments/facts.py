@@ -1,7 +1,8 @@
 """What is known beside events: scores, rfv scores, clusters, daily memberships and traits, each as published.
 
 Published results are step functions: at t the last run with ``as_of`` at or before t answers, and who is absent from it
-is unknown (for segments: not a member). Probabilities are compared in whole millionths of a millionth, ranks in integers.
+is unknown (for segments: not a member). Of a probability a customer's own live score answers when it is later than that run;
+ranks are frozen at runs. Probabilities are compared in whole millionths of a millionth, ranks in integers.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from predseg.forecast.traits import ALWAYS, instants_of, trait_facts
 from predseg.language import conditions as c
 from predseg.language.measures import SCALE, Comparison
 from predseg.segments.definitions import canonical
+from predseg.segments.live_scores import LIVE_SCORES, NEVER, LiveScores, from_table
 
 PROBABILITY = 10**12
 DIMENSIONS = ("recency", "frequency", "value")
@@ -49,6 +51,7 @@ class Run:
 
     customers: Array  # str (N)
     columns: dict[str, Array]
+    as_of: int = NEVER
 
     @cached_property
     def index(self) -> Any:
@@ -76,11 +79,13 @@ class Facts:
         tables: The store; None when nothing was published.
         traits: A frame with customer_id, optionally event_time, and a column per trait.
         members: Memberships: segment → (customer ids, entered_at, left_at with the largest integer while open).
+        live: Live scores; None takes those of the store.
     """
 
     tables: Tables | None = None
     traits: Any = None
     members: dict[str, tuple[Array, Array, Array]] = field(default_factory=dict)
+    live: LiveScores | None = None
     _runs: dict[object, Run | None] = field(default_factory=dict, repr=False)
 
     def __call__(self, condition: c.Condition, customers: Array, moments: Array) -> Truth:
@@ -92,6 +97,9 @@ class Facts:
             return Truth(inside == condition.member, np.zeros(len(customers), bool))
         if isinstance(condition, c.Score) and condition.change is not None:
             return self._change(condition, condition.change, customers, moments)
+        if isinstance(condition, c.Score) and condition.comparison is not None:
+            found = self._probability(condition, customers, moments)
+            return Truth(within(found, condition.comparison, PROBABILITY), np.isnan(found))
         return self._by_run(condition, customers, moments)
 
     def belongs(self, segment: str, customers: Array, moments: Array) -> Array:
@@ -118,8 +126,37 @@ class Facts:
                 found |= {*map(int, entered), *(int(i) for i in left if i < np.iinfo(np.int64).max)}
         return tuple(sorted(found))
 
-    def trait_instants(self, condition: c.Condition, customers: Array) -> tuple[Array, Array] | None:
-        """Return (position in customers, instant) at which a trait that the condition reads may change; None when none does."""
+    def own_instants(self, condition: c.Condition, customers: Array) -> tuple[Array, Array] | None:
+        """Return (position in customers, instant) at which a trait or a live score that the condition reads may change; None when none does."""
+        scored = [
+            (i, at)
+            for part in c.walk(condition)
+            if isinstance(part, c.Score)
+            for i in self.rescored.among(part.model, customers)
+            for at in self.live_instants(part, customers[i])
+        ]
+        traits = self._trait_instants(condition, customers)
+        if not scored:
+            return traits
+        at, instants = np.array(scored, np.int64).T
+        return (at, instants) if traits is None else (np.append(at, traits[0]), np.append(instants, traits[1]))
+
+    def live_instants(self, condition: c.Score, customer_id: str) -> list[int]:
+        """Return when live scores of a customer can change a condition: only comparisons and changes see them."""
+        if condition.comparison is None and condition.change is None:
+            return []
+        own, spans = self.rescored.instants(condition.model, customer_id), [0, condition.change.within] if condition.change else [0]
+        return [at + span for at in own for span in spans]
+
+    @property
+    def rescored(self) -> LiveScores:
+        """The live scores."""
+        if self.live is None:
+            there = self.tables is not None and self.tables.exists(LIVE_SCORES)
+            self.live = from_table(self.tables.read(LIVE_SCORES)) if self.tables is not None and there else LiveScores()
+        return self.live
+
+    def _trait_instants(self, condition: c.Condition, customers: Array) -> tuple[Array, Array] | None:
         import pandas as pd
 
         if self.traits is None or not any(isinstance(part, c.Trait) for part in c.walk(condition)):
@@ -144,17 +181,22 @@ class Facts:
 
     def _change(self, condition: c.Score, change: c.Change, customers: Array, moments: Array) -> Truth:
         now, then = self._probability(condition, customers, moments), self._probability(condition, customers, np.asarray(moments) - change.within)
-        known = (now >= 0) & (then >= 0)
+        known = ~(np.isnan(now) | np.isnan(then))
         by = now - then if change.direction == "rises" else then - now
         low, _ = Comparison("at_least", change.by).bounds(PROBABILITY)
         return Truth(known & (by >= (low or 0)), ~known)
 
     def _probability(self, condition: c.Score, customers: Array, moments: Array) -> Array:
-        """Return the score in force in whole 1/10^12 (see `units`), -1 where unknown."""
-        found = np.full(len(customers), -1.0)
+        """Return the score in force in whole 1/10^12 (see `units`), NaN where unknown."""
+        found, since = np.full(len(customers), np.nan), np.full(len(customers), NEVER)
         for run, at in self._groups(condition, moments):
             rows = run.rows(customers[at])
             found[at[rows >= 0]] = units(run.columns["probability"])[rows[rows >= 0]]
+            since[at] = run.as_of
+        for i in self.rescored.among(condition.model, customers):
+            own = self.rescored.last(condition.model, customers[i], int(moments[i]), int(since[i]))
+            if own is not None:
+                found[i] = units(np.array(own[1]))
         return found
 
     def _groups(self, condition: c.Condition, moments: Array) -> Iterable[tuple[Run, Array]]:
@@ -191,7 +233,7 @@ class Facts:
         table = table.filter(pc.equal(table[by], key))
         if not table.num_rows:
             return None
-        return Run(np.asarray(table["customer_id"].to_pylist(), object), {name: np.asarray(table[name].to_numpy()) for name in columns})
+        return Run(np.asarray(table["customer_id"].to_pylist(), object), {name: np.asarray(table[name].to_numpy()) for name in columns}, as_of)
 
 
 def units(probability: Array) -> Array:
@@ -228,8 +270,7 @@ def accepted(condition: c.Condition, run: Run) -> Array:
         return _share(lower, condition.bottom, n)
     if condition.deciles:
         return np.isin(1 + 10 * higher // n, condition.deciles)
-    assert condition.comparison is not None
-    return _within(units(run.columns["probability"]), condition.comparison, PROBABILITY)
+    raise TypeError("a probability is not of a run alone")
 
 
 def _share(beyond: Array, share: Any, n: int) -> Array:
@@ -239,12 +280,13 @@ def _share(beyond: Array, share: Any, n: int) -> Array:
 
 
 def _passes(scores: Array, wanted: Comparison | tuple[int, ...]) -> Array:
-    return np.isin(scores, wanted) if isinstance(wanted, tuple) else _within(scores, wanted, 1)
+    return np.isin(scores, wanted) if isinstance(wanted, tuple) else within(scores, wanted, 1)
 
 
-def _within(values: Array, comparison: Comparison, scale: int) -> Array:
+def within(values: Array, comparison: Comparison, scale: int) -> Array:
+    """Return which values, in 1/scale, pass a comparison; NaN never does."""
     low, high = comparison.bounds(scale)
-    passed = np.ones(values.shape, bool)
+    passed = ~np.isnan(values)
     if low is not None:
         passed &= values >= low
     return passed & (values <= high) if high is not None else passed

@@ -23,6 +23,7 @@ from predseg.segments.customer import Customer, Found
 from predseg.segments.definitions import Segment
 from predseg.segments.explain import STEPS, Ahead, Reason, ahead, explain, seen_by
 from predseg.segments.facts import Facts, Run, Tables
+from predseg.segments.live_scores import NEVER, UNKNOWN
 from predseg.segments.memberships import OPEN
 from predseg.store import steady
 
@@ -49,16 +50,17 @@ def read_events(files: Sequence[Path], customer_id: str, as_of: int | None = Non
     Raises:
         OSError: when a file cannot be read.
     """
-    found = [to_event(row) for table in _tables(files, "customer_id", customer_id) for row in table.to_pylist()]
-    for table in _tables(files, "anonymous_id", customer_id) if as_of is not None else ():
+    found = [to_event(row) for table in tables_with(files, "customer_id", [customer_id]) for row in table.to_pylist()]
+    for table in tables_with(files, "anonymous_id", [customer_id]) if as_of is not None else ():
         for row in table.to_pylist():
             if (_micros(row["linked_at"]) or 0) > as_of and row["customer_id"] != customer_id:  # type: ignore[operator]
                 found.append(replace(to_event(row), received=_micros(row["received_at"])))
     return found
 
 
-def _tables(files: Iterable[Path], column: str, wanted: str) -> Iterator[pa.Table]:
-    """Yield the rows with a text in a column; row groups whose statistics rule it out are not read."""
+def tables_with(files: Iterable[Path], column: str, wanted: Sequence[str], columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    """Yield the rows with one of some texts in a column, with all columns or some; row groups whose statistics rule them out are not read."""
+    import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
@@ -69,12 +71,12 @@ def _tables(files: Iterable[Path], column: str, wanted: str) -> Iterator[pa.Tabl
         at = reader.schema_arrow.names.index(column)
         for group in range(reader.num_row_groups):
             statistics = _statistics(reader.metadata.row_group(group), column, at)
-            if statistics is not None and statistics.has_min_max and not statistics.min <= wanted <= statistics.max:
+            if statistics is not None and statistics.has_min_max and not any(statistics.min <= one <= statistics.max for one in wanted):
                 continue
-            ids = reader.read_row_group(group, [column])[column]
-            if pc.any(pc.equal(ids, wanted)).as_py():
-                rows = reader.read_row_group(group)
-                yield rows.filter(pc.equal(rows[column], wanted))
+            found = pc.is_in(reader.read_row_group(group, [column])[column], pa.array(wanted, pa.string()))
+            if pc.any(found).as_py():
+                present = columns and [name for name in columns if name in reader.schema_arrow.names]
+                yield reader.read_row_group(group, present).filter(found)
 
 
 def _statistics(group: Any, column: str, at: int) -> Any:
@@ -165,7 +167,7 @@ def _nobody(workspace: Workspace, customer_id: str, as_of: int, known_from: int)
             f"nothing is known of this customer at {say_instant(as_of)}",
             f"the first that is known is of {say_instant(known_from)}: ask with a later --as-of",
         )
-    for table in _tables(workspace.files, "anonymous_id", customer_id):
+    for table in tables_with(workspace.files, "anonymous_id", [customer_id]):
         owner = table["customer_id"][0].as_py()
         return UsageError(
             "E221", customer_id, f"this anonymous id belongs to customer {owner!r} by {say_instant(as_of)}", f"explain {owner!r} instead"
@@ -279,7 +281,7 @@ def until(facts: Facts, as_of: int) -> Facts:
         name: (ids[entered <= as_of], entered[entered <= as_of], np.where(left > as_of, OPEN, left)[entered <= as_of])
         for name, (ids, entered, left) in facts.members.items()
     }
-    return Facts(None if facts.tables is None else _Until(facts.tables, as_of), traits, members)
+    return Facts(None if facts.tables is None else _Until(facts.tables, as_of), traits, members, facts.rescored.until(as_of))
 
 
 @dataclass(frozen=True)
@@ -297,7 +299,7 @@ class StoreFacts:
 
     def instants(self, condition: c.Condition) -> list[int]:
         """Return when what is published can change the condition."""
-        own = self.facts.trait_instants(condition, np.array([self.customer_id], object))
+        own = self.facts.own_instants(condition, np.array([self.customer_id], object))
         return [*self.facts.instants(condition), *(int(t) for t in (own[1] if own is not None else ()))]
 
     def found(self, condition: c.Condition, t: int) -> Found:
@@ -309,6 +311,9 @@ class StoreFacts:
             return Found(f"{'a member' if inside else 'not a member'} by its last run")
         what = {c.Score: "score", c.Rfv: "rfv scores", c.Cluster: "clusters"}[type(condition)]
         published = self._last(condition)
+        live = self._rescored(condition, t, published[0] if published else NEVER)
+        if live is not None:
+            return live
         if published is None:
             verb, command = ("is", "score") if what == "score" else ("are", "segment")
             return Found(f"no {what} of it {verb} published yet: run `predseg {command}` first")
@@ -321,6 +326,16 @@ class StoreFacts:
         if isinstance(condition, c.Rfv):
             return Found(", ".join(f"{name} {int(run.columns[name][row])}" for name, _ in condition.scores) + f", by the run of {say_instant(at)}")
         return Found(f"{run.columns['cluster'][row]}, by the run of {say_instant(at)}")
+
+    def _rescored(self, condition: c.Condition, t: int, run: int) -> Found | None:
+        """Say what a live score says, when one answers: the latest after a run."""
+        if not isinstance(condition, c.Score) or (condition.comparison is None and condition.change is None):
+            return None
+        own = self.facts.rescored.last(condition.model, self.customer_id, t, run)
+        if own is None:
+            return None
+        says = f"{'unknown' if np.isnan(own[1]) else say_score(own[1])}, scored live at {say_instant(own[0])}"
+        return Found(says + self._earlier(condition), flip=_score_flip(condition, 0, 0, 0, self.truth(condition, t)))
 
     def _last(self, condition: c.Condition) -> tuple[int, Run] | None:
         name = "scores" if isinstance(condition, c.Score) else "rfv" if isinstance(condition, c.Rfv) else "clusters"
@@ -342,17 +357,24 @@ class StoreFacts:
         n, higher, lower = len(run.customers), int(run.ranks[0][row]), int(run.ranks[1][row])
         probability = float(run.columns["probability"][row])
         says = f"{say_score(probability)}, rank {higher + 1:,} of {n:,}, by the run of {say_instant(at)}"
-        if condition.change is not None:
-            before = self.as_of - condition.change.within
-            says += f"; {say_duration(condition.change.within)} earlier {self._probability(condition, before)}"
-        return Found(says, self._reasons(condition.model, at), _score_flip(condition, n, higher, lower, self.truth(condition, self.as_of)))
+        return Found(
+            says + self._earlier(condition),
+            self._reasons(condition.model, at),
+            _score_flip(condition, n, higher, lower, self.truth(condition, self.as_of)),
+        )
 
-    def _probability(self, condition: c.Score, t: int) -> str:
-        tables = self.facts.tables
-        published = [p for p in (tables.partitions("scores") if tables is not None else []) if p <= t]
-        run = self.facts.last_run(condition, published)
+    def _earlier(self, condition: c.Score) -> str:
+        """Say what was in force where a change is counted from."""
+        if condition.change is None:
+            return ""
+        t = self.as_of - condition.change.within
+        run = self.facts.last_run(condition, [p for p in self.facts.published(condition) if p <= t])
         row = -1 if run is None else int(run.rows(np.array([self.customer_id], object))[0])
-        return "none was in force" if run is None or row < 0 else say_score(float(run.columns["probability"][row]))
+        probability = float(run.columns["probability"][row]) if run is not None and row >= 0 else UNKNOWN
+        own = self.facts.rescored.last(condition.model, self.customer_id, t, run.as_of if run is not None else NEVER)
+        probability = probability if own is None else own[1]
+        said = "none was in force" if np.isnan(probability) else say_score(probability)
+        return f"; {say_duration(condition.change.within)} earlier {said}"
 
     def _reasons(self, model: str, at: int) -> tuple[str, ...]:
         import pyarrow.compute as pc

@@ -173,7 +173,7 @@ def live_changes(files: Sequence[Path], asked: Mapping[str, Asked], as_of: int, 
             only = None if index is None else np.asarray(index.get_indexer(block.customers)) >= 0
             if only is not None and not only.any():
                 continue
-            known = Known(instants[name], facts.trait_instants(rule.match, block.customers), since)
+            known = Known(instants[name], facts.own_instants(rule.match, block.customers), since)
             customer, t, member = transitions(block, rule.match, start, as_of, facts=facts, known=known, only=only)
             found[name].append((block.customers[customer], t, member))
     return {name: _joined(parts) for name, parts in found.items()}

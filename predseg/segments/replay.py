@@ -140,7 +140,7 @@ class _Tally:
         if not self.rule.live:
             customer, step = np.nonzero(inside[:, 1:] != inside[:, :-1])
             return customer, np.asarray(self.moments)[step + 1], inside[customer, step + 1]
-        known = Known(self.facts.instants(self.rule.match), self.facts.trait_instants(self.rule.match, block.customers), since)
+        known = Known(self.facts.instants(self.rule.match), self.facts.own_instants(self.rule.match, block.customers), since)
         return transitions(block, self.rule.match, self.moments[0], self.moments[-1], facts=self.facts, known=known)
 
     def _messages(self, action: Action, ids: Array, customer: Array, at: Array, entered: Array) -> Iterator[int]:

@@ -23,19 +23,9 @@ from predseg.language import conditions as c
 from predseg.language.english import say_condition
 from predseg.language.measures import Measure, Window
 from predseg.language.time import DAY, SECOND, say_instant
-from predseg.segments.facts import rfv_scores
-from predseg.segments.worlds import (
-    DIMENSIONS,
-    Palette,
-    Publications,
-    palette_of,
-    random_condition,
-    random_histories,
-    random_publications,
-    rfv_measures,
-    small,
-    to_table,
-)
+from predseg.segments.facts import DIMENSIONS, rfv_scores
+from predseg.segments.publications import Publications, random_publications, rfv_measures
+from predseg.segments.worlds import Palette, palette_of, random_condition, random_histories, small, to_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -187,7 +177,7 @@ def _asked(published: Publications, who: str) -> Facts:
 
 def _compare_changes(trial: Trial, block: Block, told: Mapping[str, Sequence[Truth]], position: Mapping[str, int]) -> Difference | None:
     facts, after, until = trial.published.facts(), trial.moments[0], trial.moments[-1]
-    known = Known(facts.instants(trial.condition), facts.trait_instants(trial.condition, block.customers))
+    known = Known(facts.instants(trial.condition), facts.own_instants(trial.condition, block.customers))
     customer, at, member = moments.transitions(block, trial.condition, after, until, facts=facts, known=known)
     found: dict[int, list[tuple[int, bool]]] = {}
     for i, t, now in zip(customer.tolist(), at.tolist(), member.tolist(), strict=True):

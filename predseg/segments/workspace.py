@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
+    from predseg.forecast.bundle import Bundle
     from predseg.store import Store
 
 LIVE_TRAITS = "live_traits"
@@ -65,9 +66,17 @@ class Workspace:
     segments: dict[str, Segment]
     vocabulary: Vocabulary
     opted_out: Callable[[str | None], OptedOut]
+    champion: Callable[[str], Bundle | None] = lambda model: None
 
     @classmethod
-    def open(cls, config: Config, store: Store, opted_out: Callable[[str | None], OptedOut], occurred: Sequence[str] | None = None) -> Workspace:
+    def open(
+        cls,
+        config: Config,
+        store: Store,
+        opted_out: Callable[[str | None], OptedOut],
+        occurred: Sequence[str] | None = None,
+        champion: Callable[[str], Bundle | None] = lambda model: None,
+    ) -> Workspace:
         """Read the rules and check every name against the data.
 
         Args:
@@ -75,9 +84,10 @@ class Workspace:
             store: Its store.
             opted_out: Says who must be left alone for a purpose.
             occurred: The events that occurred; None when nothing was ingested yet, so that any name may be used.
+            champion: Loads the version of a model that speaks for it, verified; None when it has none.
         """
         known = vocabulary(config, store, occurred)
-        return cls(config, store, load_segments(config, known), known, opted_out)
+        return cls(config, store, load_segments(config, known), known, opted_out, champion)
 
     @property
     def files(self) -> list[Path]:

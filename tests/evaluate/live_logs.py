@@ -13,7 +13,8 @@ from predseg.evaluate import live, program
 from predseg.evaluate.reference import Event, Truth
 from predseg.language import conditions as c
 from predseg.segments.customer import Customer
-from predseg.segments.worlds import Palette, Publications, random_condition, random_histories, random_publications, small
+from predseg.segments.publications import Publications, random_publications
+from predseg.segments.worlds import Palette, random_condition, random_histories, small
 
 SECOND = 1_000_000
 Line = tuple[str, str, int, str]

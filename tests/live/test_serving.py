@@ -28,7 +28,7 @@ from predseg.live import core, deployment, service
 from predseg.live.deployment import Deployment
 from predseg.live.desk import Desk
 from predseg.live.keys import Keys
-from predseg.project import clock
+from predseg.moment import clock
 from tests import small
 from tests.live.serving import READ, WRITE, Running, eventually
 from tests.live.test_service import submitted

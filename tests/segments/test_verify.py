@@ -21,8 +21,9 @@ from predseg.forecast import traits
 from predseg.language import conditions as c
 from predseg.language.measures import Measure
 from predseg.language.time import DAY, HOUR
-from predseg.segments import facts, verify
-from predseg.segments.worlds import SMALL, Palette, palette_of, random_condition, random_histories, random_publications, to_table
+from predseg.segments import facts, live_scores, verify
+from predseg.segments.publications import random_publications
+from predseg.segments.worlds import SMALL, Palette, palette_of, random_condition, random_histories, to_table
 from tests.segments.stores import STAMP, rules, write_events
 
 SEED = 20_260_301
@@ -114,6 +115,9 @@ PLANTED: dict[str, tuple[Any, str, Callable[[Any], Any]]] = {
     "rfv scores that split ties": (verify, "rfv_scores", lambda f: lambda v: f(np.asarray(v) + np.arange(len(v)) / 1e3)),
     "the latest trait whatever the moment": (traits, "at_moments", last_row),
     "what comes late is never corrected": (live.Engine, "_correct", lambda f: lambda self, row: f(self, row)[:0]),
+    "live scores that nobody sees": (live_scores.LiveScores, "last", lambda f: lambda self, *asked: None),
+    "a live score that outlives a run": (live_scores.LiveScores, "last", lambda f: lambda self, model, who, t, since: f(self, model, who, t)),
+    "live scores without an instant": (live_scores.LiveScores, "instants", lambda f: lambda self, model, who: []),
     "nobody is woken by the clock": (live.Engine, "_wake", lambda f: lambda self, person, at: None),
 }
 
