@@ -31,3 +31,8 @@ simulations *ARGS:
 # messages against kill -9, opting out and corrections, at length: about half an hour
 sending *ARGS:
     PREDSEG_LONG=1 pytest -n 0 -s tests/activation {{ARGS}}
+
+# the scripts that draw the charts of the report, as one file; their licences stand beside it
+vega:
+    pip install vl-convert-python==1.9.0
+    python -c "import vl_convert as v, pathlib; pathlib.Path('predseg/outcomes/report/vega.js').write_text(v.javascript_bundle(), 'utf-8')"

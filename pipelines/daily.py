@@ -1,4 +1,4 @@
-"""The daily run of a project: check the data, score everyone with the champions, bring the segments up to date, send what is due.
+"""The daily run of a project: check, score, segments, what is due, watches, report.
 
 What a scheduler calls every morning: ``python pipelines/daily.py [PROJECT.yaml]``
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 
 from predseg import PredsegError, Project
+from predseg.formats import write_page
 
 
 def main(arguments: list[str]) -> int:
@@ -19,13 +20,17 @@ def main(arguments: list[str]) -> int:
             project.score()
         if project.config.segments:
             project.segments().run(project.moment())
-            if project.config.channels and (lost := project.act().count("failed", "dead")):
-                print(f"{lost:,} messages did not arrive: predseg actions list --status failed --status dead", file=sys.stderr)  # noqa: T201
-                return 8
+        lost = project.act().count("failed", "dead") if project.config.segments and project.config.channels else 0
+        failing = [watch.key for watch in project.monitor().failing]
+        write_page(project.config.store / "report.html", project.report())
     except PredsegError as error:
         print(error, file=sys.stderr)  # noqa: T201
         return error.exit_code
-    return 0
+    if failing:
+        print(f"failing: {', '.join(failing)}", file=sys.stderr)  # noqa: T201
+    if lost:
+        print(f"{lost:,} messages did not arrive: predseg actions list --status failed --status dead", file=sys.stderr)  # noqa: T201
+    return 8 if lost else 1 if failing else 0
 
 
 if __name__ == "__main__":

@@ -332,6 +332,7 @@ class Project:
 
         Raises:
             UsageError: E260 when the address cannot be had, E261 when the packages of a stream are missing.
+            ConfigError, ChannelError: E381, E801 when a secret of a channel is not set, or cannot sign.
         """
         from predseg.activation.live import sending
         from predseg.live.deployment import Deployment
@@ -353,8 +354,7 @@ class Project:
             dry_run: Count what would be sent; send and write nothing.
 
         Raises:
-            ConfigError: E381 when a secret of a channel is not set.
-            ChannelError: E801 when it is not one to sign with.
+            ConfigError, ChannelError: E381, E801 when a secret of a channel is not set, or cannot sign.
         """
         from predseg.activation.daily import act
 

@@ -99,6 +99,11 @@ def test_real_carts_are_replayed(root: Path, real_data: Path) -> None:
     assert counted == "1,297, 993" and all(float(share.strip("%")) < 50 for share in used.split(", "))
 
 
+def test_training_is_compared_with_the_bare_call(root: Path) -> None:
+    rows = cells(run(root, "training"))
+    assert [row[0] for row in rows] == ["predseg", "lightgbm.train"] and float(rows[0][1].strip("*")) > 1 and "3,900 rows" in rows[0][5]
+
+
 @pytest.mark.real
 @pytest.mark.slow
 def test_accuracy_is_compared_on_the_same_customers(root: Path, real_data: Path) -> None:

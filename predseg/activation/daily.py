@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 from predseg.activation import outbox
 from predseg.activation.channels import Nowhere
 from predseg.activation.claims import Gate, transaction
-from predseg.activation.opening import open_sender, traits_at, used_channels, world_of
-from predseg.activation.outbox import Changed
-from predseg.activation.sender import Sender, sole_sender
+from predseg.activation.opening import open_channels, traits_at, used_channels, world_of
+from predseg.activation.outbox import Changed, acting
+from predseg.activation.sender import DAILY, Sender, sole_sender
 from predseg.history import privacy
 from predseg.history.people import People
 from predseg.language.time import SECOND
@@ -55,7 +55,7 @@ class Acted:
         rows: (segment, channel) → status → how many messages came to it in this run; pending and failed are those that wait.
         started: Segments whose changes are acted upon from now on.
         live: Live segments with actions: those are sent by who decides them.
-        elsewhere: Another process sends for this store; what is due was left to it.
+        elsewhere: Another run sends at the moment; what is due was left to it.
     """
 
     as_of: int
@@ -98,7 +98,7 @@ def act(
         started = catch_up(connection, workspace.segments, ledger, as_of, clock())
         live = acting(workspace.segments, live=True)
         gate = Gate(workspace.segments, outbox.still, privacy.opted_out, tuple(live))
-        with sole_sender(workspace.config.store) if not dry_run else nullcontext(True) as mine:
+        with sole_sender(workspace.config.store, DAILY) if not dry_run else nullcontext(True) as mine:
             if mine:
                 deliver(_sender(connection, workspace, people, gate, wall, clock, dry_run), sleep, PATIENCE)
         if not dry_run:
@@ -109,22 +109,18 @@ def act(
 def _sender(
     connection: sqlite3.Connection, workspace: Workspace, people: People, gate: Gate, wall: Callable[[], int], clock: Callable[[], int], dry_run: bool
 ) -> Sender:
-    used = used_channels(workspace.config, acting(workspace.segments, live=False).values())
+    daily = acting(workspace.segments, live=False).values()
+    used = used_channels(workspace.config, daily)
     if dry_run:
         return Sender(connection, gate, used, {name: Nowhere() for name in used}, clock)
     traits = traits_at(workspace.traits(), used.values(), clock())
-    return open_sender(connection, workspace.config, gate, world_of(workspace.config, people.environment, wall, traits), clock)
+    return Sender(connection, gate, *open_channels(workspace.config, daily, world_of(workspace.config, people.environment, wall, traits)), clock)
 
 
 def create(connection: sqlite3.Connection) -> None:
     """Make the tables, where they are not there."""
     outbox.create(connection)
     connection.execute(_ACTED)
-
-
-def acting(segments: Mapping[str, Segment], *, live: bool) -> dict[str, Segment]:
-    """Return the segments with actions that are, or are not, live."""
-    return {name: s for name, s in segments.items() if s.live == live and (s.on_enter or s.on_leave)}
 
 
 def catch_up(connection: sqlite3.Connection, segments: Mapping[str, Segment], ledger: Ledger, as_of: int, now: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""Messages of a running server: changes go into the outbox in the transaction that decides them, a thread sends what is due."""
+"""Messages of live segments: noted in the transaction of the loop that decides them, sent by a thread beside it."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from predseg.activation import outbox
 from predseg.activation.claims import Gate
-from predseg.activation.daily import create
-from predseg.activation.opening import open_sender, traits_at, used_channels, world_of
-from predseg.activation.sender import sole_sender
+from predseg.activation.opening import open_channels, traits_at, world_of
+from predseg.activation.outbox import acting
+from predseg.activation.sender import LIVE, PATIENCE, Sender, sole_sender
+from predseg.errors import PredsegError, UsageError
 from predseg.evaluate.program import Change
 from predseg.history import privacy
 from predseg.history.people import People
+from predseg.language.time import SECOND
 from predseg.segments.workspace import Workspace
 
 Outbox = Callable[[sqlite3.Connection, Sequence[Change], int], object]
@@ -22,24 +25,35 @@ Outbox = Callable[[sqlite3.Connection, Sequence[Change], int], object]
 
 @contextmanager
 def sending(workspace: Workspace, people: People, clock: Callable[[], int], failed: Callable[[str], None]) -> Iterator[Outbox]:
-    """Send what is due until the block ends; give what takes changes inside the transaction that stores them.
+    """Send for the live segments until the block ends; give what takes changes inside the transaction that stores them.
+
+    Daily segments are left to `predseg run`.
 
     Args:
         workspace: The segments of a project.
         people: Who said no.
         clock: The moment (microseconds).
-        failed: Told why nothing is sent: another process sends for this store, or a channel cannot be opened.
+        failed: Told why nothing can be sent at the moment; what is due waits.
+
+    Raises:
+        ConfigError: E381 when a secret of a channel is not set.
+        ChannelError: E801 when it is not one to sign with.
     """
+    segments = acting(workspace.segments, live=True)
     stop, wake = threading.Event(), threading.Event()
+    seen: list[sqlite3.Connection] = []
 
     def take(connection: sqlite3.Connection, changes: Sequence[Change], now: int) -> None:
-        if outbox.enqueue(connection, changes, workspace.segments, now):
+        if seen != [connection]:
+            outbox.create(connection)
+            seen[:] = [connection]
+        if outbox.enqueue(connection, changes, segments, now):
             wake.set()
 
-    with people.consent(events=workspace.store) as (connection, _):
-        connection.isolation_level = None
-        create(connection)
-    thread = threading.Thread(target=_send, args=(workspace, people, clock, stop, wake, failed), name="predseg-outbox", daemon=True)
+    if not segments:
+        yield lambda connection, changes, now: None
+        return
+    thread = threading.Thread(target=_Thread(workspace, people, clock, _Told(failed)), args=(stop, wake), name="predseg sender", daemon=True)
     thread.start()
     try:
         yield take
@@ -49,18 +63,63 @@ def sending(workspace: Workspace, people: People, clock: Callable[[], int], fail
         thread.join()
 
 
-def _send(
-    workspace: Workspace, people: People, clock: Callable[[], int], stop: threading.Event, wake: threading.Event, failed: Callable[[str], None]
-) -> None:
-    try:
-        with people.consent(events=workspace.store) as (connection, _), sole_sender(workspace.config.store) as mine:
+class _Told:
+    """Tells what is new."""
+
+    def __init__(self, failed: Callable[[str], None]) -> None:
+        self.failed, self.last = failed, ""
+
+    def __call__(self, trouble: str) -> None:
+        if trouble not in ("", self.last):
+            self.failed(trouble)
+        self.last = trouble
+
+
+class _Thread:
+    """Sends, as soon as no other process does, until it is stopped."""
+
+    def __init__(self, workspace: Workspace, people: People, clock: Callable[[], int], told: Callable[[str], None]) -> None:
+        self.workspace, self.people, self.clock, self.told = workspace, people, clock, told
+        config, self.segments = workspace.config, acting(workspace.segments, live=True)
+        traits = traits_at(workspace.traits(), config.channels.values(), clock())
+        self.channels, self.transports = open_channels(config, self.segments.values(), world_of(config, people.environment, clock, traits))
+
+    def __call__(self, stop: threading.Event, wake: threading.Event) -> None:
+        while not stop.is_set():
+            try:
+                self._send(stop, wake)
+            except (sqlite3.Error, OSError, PredsegError) as error:  # another time the store may be there
+                self.told(str(error))
+            stop.wait(PATIENCE / SECOND)
+
+    def _send(self, stop: threading.Event, wake: threading.Event) -> None:
+        folder = self.workspace.config.store
+        with sole_sender(folder, LIVE) as mine, self.people.consent(events=self.workspace.store) as (connection, _):
             if not mine:
-                failed("another process sends for this store")
-                return
+                raise UsageError("E210", str(folder), "another process sends for the live segments of this store", "end it, or let it send")
             connection.isolation_level = None
-            gate = Gate(workspace.segments, outbox.still, privacy.opted_out, ())
-            used = used_channels(workspace.config, workspace.segments.values())
-            world = world_of(workspace.config, people.environment, clock, traits_at(workspace.traits(), used.values(), clock()))
-            open_sender(connection, workspace.config, gate, world, clock).run(stop, wake)
-    except Exception as error:  # a server that cannot send still collects and decides; what is due waits
-        failed(f"{type(error).__name__}: {error}")
+            outbox.create(connection)
+            Sender(connection, self._gate(), self.channels, self.transports, self.clock).run(stop, wake, self.told)
+
+    def _gate(self) -> Gate:
+        daily = tuple(name for name, segment in self.workspace.segments.items() if not segment.live)
+        config = self.workspace.config
+        path = None if config.consent.path is None else (config.root / config.consent.path).absolute()
+        return Gate(self.segments, still, _following(path), daily)
+
+
+def still(connection: sqlite3.Connection, segment: str, definition: str, customer_id: str) -> bool:
+    """Say whether the live loop has a customer among the members of a segment."""
+    query = "select 1 from memberships where segment = ? and customer_id = ? and definition = ?"
+    return connection.execute(query, (segment, customer_id, definition)).fetchone() is not None
+
+
+def _following(path: Path | None) -> Callable[[sqlite3.Connection, str, str | None], bool]:
+    """Return who is asked for consent: the list in the database, brought up to date when the file of opt-outs changes."""
+
+    def opted_out(connection: sqlite3.Connection, customer_id: str, purpose: str | None) -> bool:
+        if path is not None:
+            privacy.follow_file(connection, path)
+        return privacy.opted_out(connection, customer_id, purpose)
+
+    return opted_out

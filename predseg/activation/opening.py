@@ -1,18 +1,15 @@
-"""From a project to a sender: its channels at work, what they need to know of customers, and which files they write."""
+"""From a project to its channels at work: what they need to know of customers, and which files they write."""
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
 from predseg.activation.channels import open_channel
-from predseg.activation.claims import Gate
 from predseg.activation.outbox import actions_of
-from predseg.activation.sender import Sender
-from predseg.activation.sending import World
+from predseg.activation.sending import Transport, World
 from predseg.config import Config
 from predseg.forecast.traits import at_moments
 from predseg.history import exports
@@ -24,15 +21,15 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def open_sender(connection: sqlite3.Connection, config: Config, gate: Gate, world: World, clock: Callable[[], int]) -> Sender:
-    """Return a sender for the segments of a gate, for who holds `predseg.activation.sender.sole_sender`.
+def open_channels(config: Config, segments: Iterable[Segment], world: World) -> tuple[dict[str, Channel], dict[str, Transport]]:
+    """Return the channels that some segments send to, as they are declared and at work.
 
     Raises:
-        ConfigError: E381 when a secret of a channel that is used is not set; nothing was claimed then.
+        ConfigError: E381 when a secret of one is not set.
         ChannelError: E801 when it is not one to sign with.
     """
-    channels = used_channels(config, [s for s in gate.segments.values() if s.name not in gate.others])
-    return Sender(connection, gate, channels, {name: open_channel(channel, world) for name, channel in channels.items()}, clock)
+    channels = used_channels(config, segments)
+    return channels, {name: open_channel(channel, world) for name, channel in channels.items()}
 
 
 def used_channels(config: Config, segments: Iterable[Segment]) -> dict[str, Channel]:

@@ -121,6 +121,11 @@ def actions_of(segment: Segment, change: str) -> tuple[Action, ...]:
     return segment.on_enter if change == "entered" else segment.on_leave
 
 
+def acting(segments: Mapping[str, Segment], *, live: bool) -> dict[str, Segment]:
+    """Return the segments with actions that are, or are not, live."""
+    return {name: s for name, s in segments.items() if s.live == live and (s.on_enter or s.on_leave)}
+
+
 def still(connection: sqlite3.Connection, segment: str, definition: str, customer_id: str) -> bool:
     """Say whether the latest change of a customer in a segment with actions, as recorded here, was to enter it."""
     found = connection.execute(_LATEST, (customer_id, segment, definition)).fetchone()

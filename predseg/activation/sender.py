@@ -1,6 +1,6 @@
 """The sender: claims what is due, sends it, notes how it went, and tries again later what did not arrive.
 
-One process sends for a store at a time. A message is claimed before it is sent and noted after: killed in between, the
+One process at a time sends for the daily segments of a store, and one for the live ones. A message is claimed before it is sent and noted after: killed in between, the
 next sender finds it claimed by nobody alive and sends it again under the same id, by which the receiver knows it.
 """
 
@@ -17,15 +17,14 @@ from pathlib import Path
 
 from tenacity import RetryCallState, Retrying, stop_after_attempt, wait_exponential, wait_random_exponential
 
-from predseg.activation.claims import Gate, Message, Result, claim, finish, first_due, recover
+from predseg.activation.claims import Gate, Message, Result, claim, finish, first_due, recover, transaction
 from predseg.activation.outbox import DEAD, FAILED, SENT
 from predseg.activation.sending import Later, Never, Transport
+from predseg.errors import PredsegError
 from predseg.language.channels import Channel
 from predseg.language.time import HOUR, SECOND, to_datetime
 from predseg.store import disk_errors
 
-COMMIT = SECOND // 20
-"""How long whoever wakes the sender may still need to commit."""
 PATIENCE = 5 * SECOND
 """How long to sleep at most: another process may have put something into the outbox."""
 _LONGEST = 6 * HOUR // SECOND
@@ -33,13 +32,21 @@ WAIT = wait_exponential(exp_base=3, max=_LONGEST) + wait_random_exponential(exp_
 """Between attempts: 1 to 2 seconds, 3 to 6, 9 to 18 ... up to 6 to 12 hours."""
 
 
+DAILY, LIVE = "daily", "live"
+
+
 @contextmanager
-def sole_sender(folder: Path) -> Iterator[bool]:
-    """Be the one sender of a store inside the block, and say whether one is: False when another process is. A lock never outlives its process."""
+def sole_sender(folder: Path, kind: str) -> Iterator[bool]:
+    """Be the one sender of a kind inside the block, and say whether one is. A lock never outlives its process.
+
+    Args:
+        folder: Of the store.
+        kind: `DAILY` or `LIVE`: whose messages it sends.
+    """
     import fcntl
 
     with disk_errors(folder):
-        file = os.open(folder / ".sender", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        file = os.open(folder / f".sender-{kind}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -72,35 +79,47 @@ class Sender:
     ) -> None:
         self.connection, self.gate, self.channels, self.transports, self.clock = connection, gate, channels, transports, clock
         self.busy: dict[str, int] = {}  # channel → until when it is left alone
-        self.trouble = ""
         self._take_back()
 
-    def deliver(self) -> Counter[str]:
-        """Send all that is due, and return how many attempts ended how: sent, failed, dead."""
+    def deliver(self, stop: threading.Event | None = None) -> Counter[str]:
+        """Send all that is due, and return how many attempts ended how: sent, failed, dead. With ``stop`` set, a batch of each channel."""
         found: Counter[str] = Counter()
         with ThreadPoolExecutor(max_workers=8, thread_name_prefix="predseg-sender") as pool:
             while due := [name for name, at in self._waiting() if at <= self.clock()]:
                 for name in due:
                     found.update(result.status for result in self._some(name, pool))
+                if stop is not None and stop.is_set():
+                    break
         return found
 
     def next_moment(self) -> int | None:
         """Return when there is something to do, None when nothing waits."""
         return min((at for _, at in self._waiting()), default=None)
 
-    def run(self, stop: threading.Event, wake: threading.Event) -> None:
-        """Deliver until ``stop`` is set: when something is due, when ``wake`` is set, and every few seconds."""
-        while not stop.is_set():
+    def run(self, stop: threading.Event, wake: threading.Event, note: Callable[[str], None] = lambda _: None) -> None:
+        """Deliver when something is due, when ``wake`` is set, and every few seconds; once more after ``stop`` is set.
+
+        ``wake`` may be set inside the transaction that notes a message: it is waited for. ``note`` is told why nothing can be sent,
+        and nothing when it can.
+        """
+        trouble, stopping = "", False
+        while not stopping:
+            stopping, woken = stop.is_set(), wake.is_set()
             wake.clear()
             try:
-                if self.trouble:
+                if woken or trouble:
+                    with transaction(self.connection):
+                        pass
+                if trouble:
                     self._take_back()
-                self.deliver()
-                self.trouble, due = "", self.next_moment()
-            except sqlite3.OperationalError as error:  # the disk is full, or another process keeps the database
-                self.trouble, due = str(error), None
-            if wake.wait(PATIENCE / SECOND if due is None else min(max(due - self.clock(), 0), PATIENCE) / SECOND):
-                stop.wait(COMMIT / SECOND)
+                self.deliver(stop)
+                trouble, due = "", self.next_moment()
+            except (sqlite3.OperationalError, PredsegError) as error:  # the disk is full, or nobody knows who opted out
+                trouble, due = str(error), None
+            note(trouble)
+            if stop.is_set():
+                continue
+            wake.wait(PATIENCE / SECOND if due is None else min(max(due - self.clock(), 0), PATIENCE) / SECOND)
 
     # inside
 

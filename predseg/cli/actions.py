@@ -101,7 +101,7 @@ def acted(run: Run, found: Acted) -> Answer:
     for name in found.live:
         run.note(f"note: the messages of {name} are sent when it is entered, by `predseg serve`: it is a live segment")
     if found.elsewhere:
-        run.note("note: another process sends for this store; what is due was left to it")
+        run.note("note: another run sends at the moment; what is due was left to it")
     lost = found.count("failed", "dead")
     results = {"as_of": _say(found.as_of), "actions": rows, "started": found.started, "live": found.live, "elsewhere": found.elsewhere}
     return Answer(results, lambda console: _show_acted(console, found, run.dry_run), "failed" if lost else "ok", 8 if lost else 0)

@@ -150,7 +150,7 @@ def score(run: Run, models: Names = None, out: Out = None) -> Answer:
 
 @command("run", "predseg run", "predseg run --as-of 2011-12-09T13:00 --json")
 def run_daily(run: Run) -> Answer:
-    """Run the daily steps: check, score, segments, actions."""
+    """Run the daily steps: check, score, segments, actions, monitor, report."""
     from predseg.cli.daily import run_all
 
     return run_all(run)

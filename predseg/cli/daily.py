@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -12,13 +12,15 @@ from predseg.cli import reports
 from predseg.cli.frame import Answer, Run, plain
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from predseg.project import Project
 
 Step = tuple[str, Callable[[], Answer]]
 
 
 def run_all(run: Run) -> Answer:
-    """Run check, score, segments and actions; a step that is refused ends the run."""
+    """Run the daily steps; a step that is refused ends the run, a watch that is failing does not."""
     project = run.project()
     return in_order(run, dict(_steps(run, project)))
 
@@ -27,18 +29,22 @@ def in_order(run: Run, steps: dict[str, Callable[[], Answer]]) -> Answer:
     """Run steps one after the other, each shown as soon as it is done, and return one answer for all of them."""
     from predseg.cli.frame import console
 
-    results, code = {}, 0
+    results, answers = {}, {}
     for name, step in steps.items():
-        answer = step()
-        code = max(code, answer.exit_code)
+        answer = answers[name] = step()
         results[name] = {"status": answer.status, **plain(answer.results)}
         if not run.json and answer.show is not None:
             out = console()
             out.print(Text(f"\n== {name}", "bold"))
             answer.show(out)
-    failed = [name for name, result in results.items() if result["status"] != "ok"]
-    said = f"\nall steps are done, but {' and '.join(failed)} did not succeed" if failed else "\nall steps are done"
-    return Answer({"steps": results, "dry_run": run.dry_run}, lambda console: console.print(said), "failed" if failed else "ok", code)
+    failed = [name for name, answer in answers.items() if answer.status != "ok"]
+    error = next((answer.error for answer in answers.values() if answer.error is not None), None)
+    code = max((answer.exit_code for answer in answers.values()), default=0)
+    return Answer({"steps": results, "dry_run": run.dry_run}, lambda out: _done(out, failed), "failed" if failed else "ok", code, error)
+
+
+def _done(console: Console, failed: Sequence[str]) -> None:
+    console.print(f"\nall steps are done; failed: {', '.join(failed)}" if failed else "\nall steps are done")
 
 
 def _steps(run: Run, project: Project) -> Iterator[Step]:
@@ -49,6 +55,8 @@ def _steps(run: Run, project: Project) -> Iterator[Step]:
         yield "segment", lambda: _segment(run, project)
     if project.config.segments and project.config.channels:
         yield "act", lambda: _act(run, project)
+    yield "monitor", lambda: _monitor(run, project)
+    yield "report", lambda: _report(run, project)
 
 
 def _check(run: Run, project: Project) -> Answer:
@@ -72,3 +80,15 @@ def _act(run: Run, project: Project) -> Answer:
     from predseg.cli.actions import acted
 
     return acted(run, project.act(run.as_of, dry_run=run.dry_run))
+
+
+def _monitor(run: Run, project: Project) -> Answer:
+    from predseg.cli.monitoring import answer
+
+    return answer(project.monitor(None, run.as_of, dry_run=run.dry_run), set())
+
+
+def _report(run: Run, project: Project) -> Answer:
+    from predseg.cli.report import written
+
+    return written(run, project, project.config.store / "report.html")

@@ -12,7 +12,10 @@ from rich.console import Console
 from rich.text import Text
 
 from predseg.cli import reports
+from predseg.cli.engagement import engagement
 from predseg.cli.frame import Answer, Run, console
+from predseg.cli.monitoring import monitor
+from predseg.cli.report import written
 from predseg.cli.segments import segment
 from predseg.cli.views import Show, table
 from predseg.errors import UsageError
@@ -22,8 +25,11 @@ if TYPE_CHECKING:
 
     from predseg.project import Project
 
+PAST, STEP = "2025-12-01", "14d"
+"""Since when, and how often, the segments are filled in as if they had been run."""
 NEXT = """
 next
+  look                  {folder}/report.html is a page for any browser
   look around           {file} is the whole project: change it, and run the commands again
   who and why           predseg score -c {file} --out {folder}/scores.csv
   go back in time       predseg train -c {file} --as-of 2026-03-01      (nothing known later is used)
@@ -33,7 +39,7 @@ next
 
 
 def run_demo(run: Run, folder: Path, customers: int) -> Answer:
-    """Write the sample project, simulate its shop, and check, train and score it."""
+    """Write the sample project, simulate its shop, and run everything on it."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(
             "E209", str(folder), "the demo needs a new or empty folder, found something in it", "name another one: predseg demo another_shop"
@@ -54,8 +60,17 @@ def run_demo(run: Run, folder: Path, customers: int) -> Answer:
     _step(run, results, f"predseg train -c {file}", reports.training(trained, False), trained=trained)
     scored = project.score()
     _step(run, results, f"predseg score -c {file}", reports.scores(scored, None, False), scored=reports.summary(scored, None, False))
-    members = segment(replace(run, config=file))
-    _step(run, results, f"predseg segment -c {file}", members.show, segments=members.results)
+    mine = replace(run, config=file)
+    members = segment(mine, start=PAST, every=STEP)
+    _step(run, results, f"predseg segment -c {file} --from {PAST} --every {STEP}", members.show, segments=members.results)
+    for name, answer in (("engagement", engagement(mine)), ("monitor", monitor(mine)), ("report", written(mine, project, folder / "report.html"))):
+        _step(
+            run,
+            results,
+            f"predseg {name} -c {file}{f' --out {folder}/report.html' if name == 'report' else ''}",
+            answer.show,
+            **{name: answer.results},
+        )
     results["truth"] = compare(project, scored)
     return Answer(results, lambda out: _end(out, results["truth"], file, folder))
 

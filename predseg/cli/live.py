@@ -46,7 +46,8 @@ def live(
         loop = _loop(project, first, clock == "event", durable and not run.dry_run, new)
         steady()
         try:
-            _play(loop, _with(first, rows), clock, out, _end(run), "" if source == "-" else str(Path(source).absolute()))
+            with _sending(run, project, loop, clock == "wall"):
+                _play(loop, _with(first, rows), clock, out, _end(run), "" if source == "-" else str(Path(source).absolute()))
         finally:
             loop.close()
     counts = dict(loop.counts)
@@ -115,7 +116,6 @@ def _plain(change: Change) -> dict[str, Any]:
 
 
 def _loop(project: Project, first: Any, by_events: bool, durable: bool, new: bool) -> Loop:
-    from predseg.activation.outbox import create, enqueue
     from predseg.evaluate.live import BEGINNING
     from predseg.live.lines import Contract, Refused
     from predseg.live.opening import open_durable, open_in_memory
@@ -124,11 +124,7 @@ def _loop(project: Project, first: Any, by_events: bool, durable: bool, new: boo
     workspace = project.segments()
     if durable:
         known = (project.moment() if workspace.files else BEGINNING) if by_events else clock()
-        loop = open_durable(project.config, workspace, known)
-        assert loop.state is not None
-        create(connection := loop.state.connection)
-        loop.said = lambda changes, now: enqueue(connection, changes, workspace.segments, now)
-        return loop
+        return open_durable(project.config, workspace, known)
     before = None
     if not new and workspace.files and isinstance(first, dict) and "clock" not in first:
         try:
@@ -136,6 +132,22 @@ def _loop(project: Project, first: Any, by_events: bool, durable: bool, new: boo
         except Refused:
             before = None
     return open_in_memory(project.config, workspace, before, for_ever=by_events)
+
+
+@contextmanager
+def _sending(run: Run, project: Project, loop: Loop, by_wall: bool) -> Iterator[None]:
+    """Send what changes call for, where they are kept and it is now: what a file tells of the past is sent to nobody."""
+    from functools import partial
+
+    from predseg.activation.live import sending
+    from predseg.moment import clock
+
+    if loop.state is None or not by_wall:
+        yield
+        return
+    with sending(project.segments(), project.people, clock, lambda text: run.note(f"warning: {text}")) as outbox:
+        loop.said = partial(outbox, loop.state.connection)
+        yield
 
 
 def _end(run: Run) -> int | None:

@@ -44,7 +44,6 @@ def answer(found: Monitored, wanted: set[str]) -> Answer:
     """Return what the watches say; ``wanted`` are the alarms of champions that fail the command."""
     alarms = _alarms(found.drift)
     failed = sorted(wanted & alarms.keys())
-    failing = [w for w in found.watches if w.status == "failing" and w.watch not in ("drift", "calibration")]
     watches = [{**plain(w), "since": say_instant(w.since)} for w in found.watches]
     models = {"models": plain(found.drift)}
     results = {
@@ -55,7 +54,7 @@ def answer(found: Monitored, wanted: set[str]) -> Answer:
         "alarms": alarms,
         "failed_on": failed,
     }
-    bad = bool(failed or failing)
+    bad = bool(failed or found.failing)
     return Answer(results, lambda console: _show(console, found, failed), "failed" if bad or found.untold else "ok", int(bad), found.untold)
 
 

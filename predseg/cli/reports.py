@@ -201,6 +201,8 @@ def _trained(console: Console, report: TrainingReport, dry_run: bool) -> None:
     )
     strongest = ", ".join(list(report.importance)[:3])
     console.print(f"what moves the scores most: {strongest}", soft_wrap=True)
+    if facts["chosen"]["linear_share"] == 1.0:
+        console.print("few customers: the linear model alone foretold the past best, so it stands alone")
     for group in found["groups"]:
         if group["off"]:
             style = ",.2f" if value else ".1%"

@@ -29,6 +29,7 @@ from typing import Any
 from predseg.disks import disk_errors
 from predseg.errors import ModelError
 from predseg.forecast.forecaster import Calibration, Forecaster, Linear
+from predseg.forecast.rhythm import Rhythm
 
 FORMAT = 1
 MANIFEST, BODY, CARD = "manifest.json", "bundle.json", "card.md"
@@ -160,6 +161,7 @@ def _files(forecaster: Forecaster, name: str, version: int, facts: Mapping[str, 
         "linear": forecaster.linear.to_dict() if forecaster.linear else None,
         "blend": float(forecaster.blend),
         "calibration": forecaster.calibration.to_dict(),
+        "rhythm": forecaster.rhythm.to_dict() if forecaster.rhythm else None,
         "declarations": plain(declarations),
         "facts": plain(facts),
     }
@@ -299,6 +301,7 @@ def _forecaster(body: Mapping[str, Any], boosters: tuple[Any, ...]) -> Forecaste
         linear=Linear.from_dict(body["linear"]) if body["linear"] else None,
         blend=float(body["blend"]),
         calibration=Calibration.from_dict(body["calibration"]),
+        rhythm=Rhythm.from_dict(body["rhythm"]) if body.get("rhythm") else None,
     )
 
 

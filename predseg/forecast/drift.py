@@ -16,7 +16,7 @@ import numpy as np
 
 from predseg.forecast import value
 from predseg.forecast.evaluation import Forecast, auc, bootstrap, calibration_error, interval, reliability
-from predseg.forecast.forecaster import Array, Forecaster, encode
+from predseg.forecast.forecaster import Array, Forecaster
 from predseg.forecast.gate import CALIBRATION_LIMIT, VALUE_LIMIT
 from predseg.language.time import say_instant
 
@@ -45,7 +45,7 @@ def reference(forecaster: Forecaster, frame: pd.DataFrame, importance: Mapping[s
         importance: Of each feature, on any scale.
         promised: The interval of the AUC on the forward test.
     """
-    matrix = encode(frame, forecaster.features, forecaster.categories)
+    matrix = forecaster.encode(frame)
     total = sum(importance.values()) or 1.0
     features = {}
     for i, name in enumerate(forecaster.features):
@@ -125,7 +125,7 @@ def compare(forecaster: Forecaster, remembered: Mapping[str, Any], frames: Itera
     counts = {name: np.zeros(len(part["shares"]), np.int64) for name, part in parts.items()}
     rows = 0
     for frame in frames:
-        matrix = encode(frame, forecaster.features, forecaster.categories)
+        matrix = forecaster.encode(frame)
         rows += len(matrix)
         counts["score"] += count(forecaster.calibrate(forecaster.raw_matrix(matrix)), edges["score"])
         for i, name in enumerate(forecaster.features):

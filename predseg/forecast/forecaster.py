@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from predseg.errors import ModelError
+from predseg.forecast.rhythm import Rhythm
 
 if TYPE_CHECKING:
     import lightgbm as lgb
@@ -181,6 +182,7 @@ class Forecaster:
         linear: The linear member, if any.
         blend: Share of the linear member in the logit, 0 to 1.
         calibration: From the logit to the probability.
+        rhythm: Makes the features that follow from the customer's own rhythm, if any.
     """
 
     features: tuple[str, ...]
@@ -189,6 +191,17 @@ class Forecaster:
     linear: Linear | None = None
     blend: float = 0.0
     calibration: Calibration = Calibration()
+    rhythm: Rhythm | None = None
+
+    def encode(self, frame: pd.DataFrame) -> Array:
+        """Return the matrix of a frame, see `encode`; what the rhythm adds is added first."""
+        return encode(self.rhythm.extend(frame) if self.rhythm else frame, self.features, self.categories)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The columns that a frame needs to have."""
+        added = self.rhythm.names if self.rhythm else ()
+        return tuple(name for name in self.features if name not in added)
 
     @property
     def predicts_value(self) -> bool:
@@ -201,7 +214,7 @@ class Forecaster:
         Raises:
             ModelError: E710, E711, see `encode`.
         """
-        return self.raw_matrix(encode(frame, self.features, self.categories))
+        return self.raw_matrix(self.encode(frame))
 
     def raw_matrix(self, matrix: Array) -> Array:
         """Return the uncalibrated logits of rows already encoded (see `encode`)."""
@@ -225,7 +238,7 @@ class Forecaster:
 
     def contributions(self, frame: pd.DataFrame) -> Array:
         """Return what each feature adds to the logit: rows × features, which with `base_value` sum to `raw`."""
-        matrix = encode(frame, self.features, self.categories)
+        matrix = self.encode(frame)
         return self._trees(matrix)[:, :-1] * (1.0 - self._share) + self._linear_terms(matrix)
 
     def base_value(self) -> float:

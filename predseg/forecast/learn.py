@@ -20,7 +20,6 @@ from predseg.forecast import dataset, groups, influence, leaks, value
 from predseg.forecast.card import card
 from predseg.forecast.drift import reference
 from predseg.forecast.evaluation import Forecast, baselines, bootstrap, evaluate, importance, interval, measures, rfm_columns
-from predseg.forecast.forecaster import encode
 from predseg.forecast.gate import Decision, gate
 from predseg.forecast.pictures import dependence, draw
 from predseg.forecast.reasons import declare
@@ -31,7 +30,7 @@ from predseg.forecast.traits import trait_columns
 from predseg.history.privacy import NOBODY, OptedOut
 from predseg.language.conditions import Did
 from predseg.language.english import say_condition, say_events
-from predseg.language.measures import Window, slug
+from predseg.language.measures import Events, Window, slug
 from predseg.language.time import say_duration, say_instant
 
 if TYPE_CHECKING:
@@ -109,7 +108,7 @@ def learn(
     first, last = dataset.span(source.files, as_of)
     cutoffs = choose_cutoffs(first, last, as_of, horizon, model.cutoffs, model.every)
     sample = dataset.labelled(source, model, cutoffs, as_of, dataset.count_customers(source.files))
-    trained = train(sample, Settings(horizon, as_of, model.seed, model.tune, value=model.value))
+    trained = train(sample, Settings(horizon, as_of, model.seed, model.tune, value=model.value, event=_event(model)))
     found = leaks.judge(model.name, detect(source, model, trained, sample), model.allow, force)
     evaluation, rival = test(trained, model), find_rival(registry, model, trained)
     weight = importance(trained.tested, trained.test.X)
@@ -144,7 +143,7 @@ def _forward(found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _for_registry(config: Config, source: Source, trained: Trained, report: TrainingReport) -> Training:
-    found = report.evaluation
+    found, rhythm = report.evaluation, trained.forecaster.rhythm
     numbers = {name: value for name, value in found["model"].items() if not isinstance(value, list)}
     deciles = {f"{decile:02d}": value for decile, value in enumerate(found["model"]["lift_by_decile"], 1)}
     rivals = {slug(name): {k: v for k, v in m.items() if not isinstance(v, list)} for name, m in found["baselines"].items()}
@@ -160,7 +159,7 @@ def _for_registry(config: Config, source: Source, trained: Trained, report: Trai
                 trained.forecaster, trained.test.X, report.importance, found["intervals"]["gini" if trained.tested.predicts_value else "auc"]
             ),
         },
-        declarations=declare(source.features),
+        declarations=declare(source.features) | (rhythm.declare(report.facts["event"]) if rhythm else {}),
         card=report.card,
         params={k: v for k, v in report.facts.items() if k != "cutoffs"} | {"cutoffs": len(trained.cutoffs)},
         metrics={
@@ -178,7 +177,7 @@ def _for_registry(config: Config, source: Source, trained: Trained, report: Trai
 
 
 def _pictures(trained: Trained, report: TrainingReport) -> dict[str, bytes]:
-    model, matrix = trained.tested, encode(trained.test.X, trained.tested.features, trained.tested.categories)
+    model, matrix = trained.tested, trained.tested.encode(trained.test.X)
     curves = {name: influence.dependence(model, matrix, name, report.facts["seed"]) for name in list(report.evaluation["permutation"])[:6]}
     drawn = draw(report.evaluation, report.importance, trained.test.y, model.raw_matrix(matrix))
     return drawn | {"dependence.png": dependence(curves, model.categories)}
@@ -190,7 +189,7 @@ def look_closer(trained: Trained, model: Model, source: Source, names: list[str]
     keys = _keys(held)
     told = {t: column.to_numpy() for t, column in zip(traits, trait_columns(traits, source.traits, keys).values(), strict=True)}
     parts = groups.divisions(held.X, _rfm(held, model), told)
-    matrix = encode(held.X, tested.features, tested.categories)
+    matrix = tested.encode(held.X)
     return {
         "groups": [vars(group) for group in groups.by_group(held.y, _forecast(tested, held), parts, model.value)],
         "permutation": influence.permutation(tested, matrix, held.y, names, model.seed),
@@ -198,8 +197,12 @@ def look_closer(trained: Trained, model: Model, source: Source, names: list[str]
 
 
 def _rfm(held: Sample, model: Model) -> list[str]:
-    event = "_or_".join(slug(name) for name in model.predict.measure.events.names)
-    return rfm_columns([str(name) for name in held.X.columns], event)
+    return rfm_columns([str(name) for name in held.X.columns], _event(model))
+
+
+def _event(model: Model) -> str:
+    """What the predicted event is called in the names of columns."""
+    return "_or_".join(slug(name) for name in model.predict.measure.events.names)
 
 
 def detect(source: Source, model: Model, trained: Trained, sample: Sample) -> list[leaks.Leak]:
@@ -299,6 +302,7 @@ def describe(model: Model, as_of: int, trained: Trained, fingerprint: str) -> di
         "cutoffs": [{**c, "cutoff": say_instant(c["cutoff"])} for c in trained.cutoffs],
         "rows": {**rows, "champion": sum(rows.values())},
         "value": model.value,
+        "event": say_events(Events(model.predict.measure.events.names)),
         "seed": model.seed,
         "chosen": {
             "trees": trained.chosen.rounds,

@@ -91,6 +91,8 @@ def _say_measured(kind: str, value: float | None, declaration: Declaration) -> t
         return (f"no second {events} yet" if value is None else f"{what} of {_days(value)}{of_gaps}") + when, False
     if kind.startswith("days_since_"):
         return f"no {events}{when}" if value is None else f"{kind.removeprefix('days_since_')} {events} {_days(value)} ago{when}", False
+    if kind.startswith("rhythm_"):
+        return _say_rhythm(kind, value, events), False
     if value is None or (value == 0 and kind in ("count", "distinct")):
         return f"no {events}{when}", False
     if kind == "count":
@@ -99,6 +101,16 @@ def _say_measured(kind: str, value: float | None, declaration: Declaration) -> t
         return f"{_number(value)} different {of} of {events}{when}", value != 1
     word = {"sum": "total", "avg": "average", "min": "smallest", "max": "largest"}[kind]
     return f"{word} {of} {_number(value)} of {events}{when}", False
+
+
+def _say_rhythm(kind: str, value: float | None, events: str) -> str:
+    if value is None:
+        return f"no {events}"
+    if kind == "rhythm_0":
+        return f"{value:.0%} likely still a customer, by the own rhythm of {events},"
+    if kind == "rhythm_1":
+        return f"a usual pace of {_number(round(30 * value, 1))} {events} in 30 days"
+    return f"{1 / (1 + np.exp(-value)):.0%} likely {events}, by the own rhythm alone,"
 
 
 def _say_ratio(value: float | None, declaration: Declaration, declarations: Mapping[str, Declaration]) -> tuple[str, bool]:
@@ -297,7 +309,7 @@ class Speaker:
         kind = str(self._declarations.get(name, {}).get("kind"))
         size = np.abs(values)
         step = np.where(size >= 1000, 10.0 ** np.floor(np.log10(np.maximum(size, 1.0)) - 2), 1.0)
-        digits, whole = (3, 10) if kind == "ratio" else (1, 2 if kind.startswith(("days_since", "gap_")) else 10)
+        digits, whole = (3, 10) if kind == "ratio" or kind.startswith("rhythm_") else (1, 2 if kind.startswith(("days_since", "gap_")) else 10)
         return np.asarray(np.where(size >= whole, np.round(values / step) * step, np.round(values, digits)) + 0.0)
 
     def _place(self, feature: int, value: float | None) -> int:

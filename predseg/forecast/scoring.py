@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from predseg.errors import DataError
-from predseg.forecast.forecaster import Array, Forecaster, encode
+from predseg.forecast.forecaster import Array, Forecaster
 from predseg.forecast.reasons import Speaker, exact_work, quick_contributions, strongest, tree_effects
 from predseg.language.time import say_instant
 
@@ -176,7 +176,7 @@ class _Part:
 
 
 def _answer(forecaster: Forecaster, contributions: Contributions | None, frame: pd.DataFrame) -> _Part:
-    matrix = encode(frame, forecaster.features, forecaster.categories)
+    matrix = forecaster.encode(frame)
     customers = pa.array(frame["customer_id"], pa.string(), from_pandas=True)
     if isinstance(customers, pa.ChunkedArray):
         customers = customers.combine_chunks()

@@ -402,7 +402,7 @@ def _save_pyfunc(folder: Path, bundle: Path, forecaster: Forecaster, model_id: s
     from mlflow.models import Model, ModelSignature
     from mlflow.types import ColSpec, Schema
 
-    inputs = [ColSpec("string", name, required=False) if name in forecaster.categories else ColSpec("double", name) for name in forecaster.features]
+    inputs = [ColSpec("string", name, required=False) if name in forecaster.categories else ColSpec("double", name) for name in forecaster.inputs]
     signature = ModelSignature(Schema(inputs), Schema([ColSpec("double", "probability")]))
     libraries: Sequence[Any] = (lightgbm, mlflow, numpy, pandas)
     mlflow.pyfunc.save_model(

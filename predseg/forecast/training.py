@@ -18,6 +18,7 @@ from predseg.errors import LabelError, UsageError
 from predseg.forecast.aims import PROBABILITY, VALUE, Aim
 from predseg.forecast.fitting import choose_calibration, fit_linear, value_calibration
 from predseg.forecast.forecaster import Array, Calibration, Forecaster, encode
+from predseg.forecast.rhythm import fit_rhythm
 from predseg.forecast.sampling import Sample, check_labels, enough, levels, no_room, sample_customers, weights
 from predseg.language.time import DAY, say_instant
 
@@ -41,6 +42,8 @@ BLENDS = (0.0, 0.25, 0.5)
 """Shares of the linear member that are tried."""
 DEFAULT_ROUNDS, DEFAULT_BLEND = 150, 0.25
 """Where no older cutoff can show what is best."""
+FEW_CUSTOMERS = 1_000
+"""Below, the linear model alone may be chosen, and is taken where no older cutoff can show what is best."""
 FEW_ROWS = 200_000
 """Below, boosters are trained side by side on one core each, and the champion chooses anew; beyond, it takes what the tested model chose."""
 YEAR, NEAR = 365 * DAY, 16 * DAY
@@ -66,6 +69,7 @@ class Settings:
         rows: Beyond this many rows settings are chosen on a sample of customers.
         params: LightGBM parameters that replace the defaults.
         value: Labels are sums, whose expected value is learned; below 0 they count as 0.
+        event: Whose rhythm makes features (see `predseg.forecast.rhythm`), as it stands in column names.
     """
 
     horizon: int
@@ -78,6 +82,7 @@ class Settings:
     rows: int = 100_000
     params: dict[str, Any] = field(default_factory=dict)
     value: bool = False
+    event: str = ""
 
     @property
     def aim(self) -> Aim:
@@ -178,6 +183,10 @@ def fit(sample: Sample, settings: Settings, chosen: Chosen | None = None) -> tup
     known = sample.until(settings.as_of, settings.horizon)
     features = settings.features or tuple(str(c) for c in known.X.columns)
     known = replace(known, X=known.X[list(features)])
+    rhythm = fit_rhythm(known.X[known.cutoff == known.cutoff.max()], settings.event, settings.horizon)
+    if rhythm is not None:
+        known = replace(known, X=rhythm.extend(known.X))
+        features = (*features, *rhythm.names)
     categories = levels(known.X)
     chosen = chosen or choose(known, settings, categories)
     matrix = encode(known.X, features, categories)
@@ -185,7 +194,7 @@ def fit(sample: Sample, settings: Settings, chosen: Chosen | None = None) -> tup
         matrix, known, categories, [{**chosen.params, "seed": 1000 * settings.seed + i} for i in range(_members(len(known)))], chosen.rounds
     )
     linear = fit_linear(known, matrix, features, categories, settings.aim) if chosen.blend else None
-    forecaster = Forecaster(features, boosters, categories, linear, chosen.blend, chosen.calibration)
+    forecaster = Forecaster(features, boosters, categories, linear, chosen.blend, chosen.calibration, rhythm)
     season = season_shift(forecaster, known, matrix, settings)
     return replace(forecaster, calibration=chosen.calibration.moved(season)), replace(chosen, season=season)
 
@@ -283,14 +292,19 @@ def choose(known: Sample, settings: Settings, categories: dict[str, tuple[str, .
     aim = settings.aim
     params = {**TREES, **aim.objective, "num_leaves": _leaves(len(known)), **settings.params}
     pairs = folds(sample_customers(known, settings.rows), settings)
+    few = len(np.unique(known.customer)) < FEW_CUSTOMERS
     if not pairs:
-        return Chosen(min(DEFAULT_ROUNDS, settings.rounds), DEFAULT_BLEND, value_calibration([]) if settings.value else Calibration(), params)
+        blend = 1.0 if few else DEFAULT_BLEND
+        return Chosen(min(DEFAULT_ROUNDS, settings.rounds), blend, value_calibration([]) if settings.value else Calibration(), params)
     if settings.tune:
         params |= _tuned(pairs, settings, categories, params)
     trials = _trials(pairs, settings, categories, params)
     rounds = best_rounds([t.curve for t in trials])
     logits = [(t.trees(rounds), t.linear, t.y) for t in trials]
-    blend = min(BLENDS, key=lambda share: sum(aim.shifted_loss(y, (1 - share) * trees + share * linear) for trees, linear, y in logits))
+    blend = min(
+        (*BLENDS, 1.0) if few else BLENDS,
+        key=lambda share: sum(aim.shifted_loss(y, (1 - share) * trees + share * linear) for trees, linear, y in logits),
+    )
     parts = [((1 - blend) * trees + blend * linear, y) for trees, linear, y in logits]
     moments = [int(pair.future.cutoff[0]) for pair in pairs]
     apart = [part for i, part in enumerate(parts) if moments[0] - moments[i] >= i * settings.horizon]

@@ -14,6 +14,8 @@ from predseg.forecast.publishing import SCORES
 from predseg.language.time import YEAR
 from predseg.outcomes.deliveries import DELIVERED
 from predseg.outcomes.monitoring import (
+    BY_MODEL,
+    FAILING,
     Reading,
     Turn,
     Watch,
@@ -59,6 +61,11 @@ class Monitored:
     turns: tuple[Turn, ...]
     drift: Mapping[str, Drift]
     untold: ChannelError | None = None
+
+    @property
+    def failing(self) -> list[Watch]:
+        """The watches that fail a run: those of models only give advice."""
+        return [w for w in self.watches if w.status == FAILING and w.watch not in BY_MODEL]
 
 
 Tell = Callable[[Turn], None]

@@ -18,7 +18,7 @@ from predseg.activation import outbox
 from predseg.activation.channels import open_channel
 from predseg.activation.claims import Gate, Message, transaction
 from predseg.activation.outbox import Changed
-from predseg.activation.sender import Sender, sole_sender
+from predseg.activation.sender import DAILY, Sender, sole_sender
 from predseg.activation.sending import World
 from predseg.language.channels import Folder, Webhook
 from predseg.language.secrets import Secret
@@ -75,7 +75,7 @@ def live(file: Path, port: int, kill: int, customers: int = CUSTOMERS) -> list[s
     world = World(SECRET, file.parent, lambda: 0, writing=lambda path: step("before the file"))
     transports = {"hook": Watched(open_channel(hook, world), "hook", step), "crm": Watched(open_channel(crm, world), "crm", step)}
     gate = Gate(segments, outbox.still, lambda *_: False)
-    with sole_sender(file.parent) as mine:
+    with sole_sender(file.parent, DAILY) as mine:
         assert mine, "a lock outlived its process"
         sender = Sender(connection, gate, {"hook": hook, "crm": crm}, transports, lambda: HOUR)
         while (done := connection.execute("select coalesce(max(done), 0) from progress").fetchone()[0]) < customers:

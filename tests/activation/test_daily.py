@@ -17,7 +17,7 @@ import pytest
 
 from predseg import Project
 from predseg.activation import daily
-from predseg.activation.sender import sole_sender
+from predseg.activation.sender import DAILY, sole_sender
 from predseg.cli import main
 from predseg.errors import ChannelError, ConfigError
 from predseg.language.time import DAY
@@ -212,7 +212,7 @@ def test_another_sender_keeps_the_outbox_and_live_segments_theirs(shop: Path) ->
             "values ('act_live', 'cart', 'x', 'ann', 1, 'entered', 0, 0, 'crm', 0, 'claimed', 0)"
         )
     write(shop, ["ann,2026-03-01T10:00:00Z", "bob,2026-03-02T18:00:00Z"])
-    with sole_sender(shop / "store"):
+    with sole_sender(shop / "store", DAILY):
         found = act("03T08:00")
     assert found.elsewhere and found.rows[("buyers", "crm")] == {"pending": 1} and exported() == [] and found.live == ("cart",)
     assert act("03T08:00").rows == {("buyers", "crm"): {"sent": 1}} and ("ann", "entered", "claimed") in rows()

@@ -324,3 +324,14 @@ def test_the_level_of_a_fold_does_not_choose_the_trees() -> None:
     )
     kept = training.choose(rare, SETTINGS, levels(rare.X))
     assert kept.rounds > 100, "by the plain loss it would be 70"
+
+
+def test_few_customers_may_leave_the_forecast_to_the_linear_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The truth of `few` is linear in the logs and there are 60 customers: the trees have nothing to add."""
+    rng = np.random.default_rng(0)
+    few = world(60, 2)
+    raw = 2.0 - 1.2 * np.log1p(few.X["recency"].to_numpy())
+    few = replace(few, y=(rng.random(len(few)) < sigmoid(raw + 1)).astype(np.int8))
+    assert training.choose(few, SETTINGS, levels(few.X)).blend == 1.0
+    monkeypatch.setattr(training, "folds", lambda *_: [])
+    assert training.choose(few, SETTINGS, levels(few.X)).blend == 1.0 and training.choose(world(1_100), SETTINGS, {}).blend < 1.0
