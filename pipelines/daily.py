@@ -1,4 +1,4 @@
-"""The daily run of a project: check, score, segments, what is due, watches, report.
+"""The daily run of a project: check, score, segments, messages, watches, report.
 
 What a scheduler calls every morning: ``python pipelines/daily.py [PROJECT.yaml]``
 """
@@ -18,9 +18,11 @@ def main(arguments: list[str]) -> int:
         project.check()
         if project.config.models:
             project.score()
+        lost = 0
         if project.config.segments:
             project.segments().run(project.moment())
-        lost = project.act().count("failed", "dead") if project.config.segments and project.config.channels else 0
+            if project.config.channels and (lost := project.act().count("failed", "dead")):
+                print(f"{lost:,} messages did not arrive: predseg actions list --status failed --status dead", file=sys.stderr)  # noqa: T201
         failing = [watch.key for watch in project.monitor().failing]
         write_page(project.config.store / "report.html", project.report())
     except PredsegError as error:
@@ -28,8 +30,6 @@ def main(arguments: list[str]) -> int:
         return error.exit_code
     if failing:
         print(f"failing: {', '.join(failing)}", file=sys.stderr)  # noqa: T201
-    if lost:
-        print(f"{lost:,} messages did not arrive: predseg actions list --status failed --status dead", file=sys.stderr)  # noqa: T201
     return 8 if lost else 1 if failing else 0
 
 

@@ -334,15 +334,22 @@ class Project:
             UsageError: E260 when the address cannot be had, E261 when the packages of a stream are missing.
             ConfigError, ChannelError: E381, E801 when a secret of a channel is not set, or cannot sign.
         """
+        from predseg.activation.alerts import alarms
+        from predseg.activation.claims import in_flight
         from predseg.activation.live import sending
         from predseg.live.deployment import Deployment
         from predseg.live.running import run
 
         serving = self.config.serve
         serving = replace(serving, host=host or serving.host, port=serving.port if port is None else port)
-        workspace = self.segments()
+        workspace, ring = self.segments(), alarms(self.config, os.environ, clock, note)
+
+        def heard(alarm: Alarm) -> None:
+            told(alarm)
+            ring(alarm.name, alarm.since, alarm.said)
+
         with sending(workspace, self.people, clock, note) as outbox:
-            return run(Deployment(self.config, workspace, self.people, clock, outbox), serving, os.environ, ready, told)
+            return run(Deployment(self.config, workspace, self.people, clock, outbox, in_flight), serving, os.environ, ready, heard)
 
     # actions
 

@@ -212,6 +212,17 @@ class Store:
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
 
+    @staticmethod
+    def busy(path: Path) -> bool:
+        """Say whether another process, or another thread, is writing to a store."""
+        lock = path.absolute() / ".lock"
+        return lock.exists() and not is_mine(lock) and not is_free(lock)
+
+    @staticmethod
+    def in_use(left: Path) -> bool:
+        """Say whether what lies in ``.work`` belongs to a reader who is alive."""
+        return (left / _ALIVE).exists() and not is_free(left / _ALIVE)
+
     # inside
 
     def _folder(self, name: str) -> Path:
@@ -256,7 +267,7 @@ class Store:
                 if left.name.startswith("old-") and not (target := self.tables / unquote(left.name.removeprefix("old-"))).exists():
                     target.parent.mkdir(parents=True, exist_ok=True)
                     left.rename(target)
-                elif not (left / _ALIVE).exists() or is_free(left / _ALIVE):
+                elif not self.in_use(left):
                     shutil.rmtree(left, ignore_errors=True)
 
     @property

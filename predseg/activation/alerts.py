@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
 from predseg.activation.channels import open_channel
+from predseg.activation.opening import world_of
 from predseg.activation.sending import Alert, Later, Never, World
-from predseg.errors import ChannelError
+from predseg.config import Config
+from predseg.errors import ChannelError, ConfigError, PredsegError, nearest
 from predseg.language.channels import Channel
 
 ATTEMPTS = 3
@@ -43,3 +47,34 @@ class Teller:
         except (Never, RetryError) as error:
             cause = error.last_attempt.exception() if isinstance(error, RetryError) else error
             raise ChannelError("E802", self.name, f"an alert did not arrive: {cause}", "it is told again at the next look; see `channels:`") from None
+
+
+def alarms(
+    config: Config, environment: Mapping[str, str], clock: Callable[[], int], failed: Callable[[str], None]
+) -> Callable[[str, int | None, str], None]:
+    """Return what tells an alarm of the server through the channel of ``serve: alerts: send``, in a thread of its own.
+
+    It is called with the alarm's name, since when it rings (None: no more), and what it says; ``failed`` is told when nobody could be told.
+
+    Raises:
+        ConfigError: E339 when there is no such channel.
+    """
+    name = config.serve.alerts.send
+    if name is None:
+        return lambda alarm, since, says: None
+    if name not in config.channels:
+        raise ConfigError("E339", "serve.alerts.send", f"unknown channel {name!r}", nearest(name, tuple(config.channels)))
+    tell = Teller(name, config.channels[name], world_of(config, environment, clock, lambda _: {}))
+
+    def told(alert: Alert) -> None:
+        try:
+            tell(alert)
+        except PredsegError as error:
+            failed(error.message)
+
+    def ring(alarm: str, since: int | None, says: str) -> None:
+        kind, at = ("ok", clock()) if since is None else ("failing", since)
+        alert = Alert(f"alarm-{alarm.replace(' ', '-')}-{at}", at, kind, f"{config.project}: {says}", {"project": config.project, "alarm": alarm})
+        threading.Thread(target=told, args=(alert,), daemon=True).start()
+
+    return ring

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -50,14 +51,20 @@ def init(run: Run, folder: Annotated[Path, typer.Argument(metavar="[DIR]", help=
     return new_project(run, folder)
 
 
-@command("doctor", "predseg doctor", "predseg doctor --json")
-def doctor(_: Run) -> Answer:
-    """Look whether all that is needed is there and loads."""
+@command("doctor", "predseg doctor", "predseg doctor --repair", "predseg doctor --json")
+def doctor(
+    run: Run, repair: Annotated[bool, typer.Option("--repair", help="Take away what dead processes left, and finish what they began.")] = False
+) -> Answer:
+    """Look whether all that is needed is there and loads, and whether the project's store and models are sound."""
     from predseg.cli import doctor, views
 
-    findings = list(doctor.examine(Path.cwd()))
-    sick = [f for f in findings if f.status == "missing"]
-    results = {"findings": [{"what": f.what, "status": f.status, "found": f.found, "help": f.help} for f in findings]}
+    project = run.project() if repair or run.has_project() else None
+    done = doctor.repair(project) if project is not None and repair and not run.dry_run else []
+    for one in done:
+        run.note(f"repaired: {one}")
+    findings = [*doctor.examine(Path.cwd()), *(doctor.of_project(project) if project is not None else ())]
+    sick = [f for f in findings if f.status in ("missing", "broken")]
+    results = {"findings": [{"what": f.what, "status": f.status, "found": f.found, "help": f.help} for f in findings], "repaired": done}
     return Answer(results, views.findings(findings), "failed" if sick else "ok", 1 if sick else 0)
 
 
@@ -92,12 +99,28 @@ def train(run: Run, models: Names = None, force: Force = False) -> Answer:
     return Answer({"models": trained, "dry_run": run.dry_run}, reports.training(trained, run.dry_run))
 
 
-@command("models", "predseg models", "predseg models --json")
-def models(run: Run) -> Answer:
-    """List the registered versions and their champions."""
-    from predseg.cli import reports
+class Models(StrEnum):
+    """What `predseg models` does."""
 
-    versions = run.project().models()
+    LIST = "list"
+    VERIFY = "verify"
+    SIGN = "sign"
+
+
+@command("models", "predseg models", "predseg models verify", "predseg models sign")
+def models(
+    run: Run,
+    action: Annotated[
+        Models, typer.Argument(metavar="[ACTION]", help="list; verify: every byte as it was registered; sign: anew, with the first of the keys.")
+    ] = Models.LIST,
+) -> Answer:
+    """List the registered versions and their champions, look whether they are as they were registered, or sign them."""
+    from predseg.cli import custody, reports
+
+    project = run.project()
+    if action is not Models.LIST:
+        return custody.sign(project, run.dry_run) if action is Models.SIGN else custody.verify(project)
+    versions = project.models()
     return Answer({"models": versions}, reports.versions(versions))
 
 

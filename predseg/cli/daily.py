@@ -6,14 +6,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from rich.console import Console
 from rich.text import Text
 
 from predseg.cli import reports
 from predseg.cli.frame import Answer, Run, plain
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from predseg.project import Project
 
 Step = tuple[str, Callable[[], Answer]]
@@ -44,7 +43,7 @@ def in_order(run: Run, steps: dict[str, Callable[[], Answer]]) -> Answer:
 
 
 def _done(console: Console, failed: Sequence[str]) -> None:
-    console.print(f"\nall steps are done; failed: {', '.join(failed)}" if failed else "\nall steps are done")
+    console.print(f"\nall steps are done, but {' and '.join(failed)} did not succeed" if failed else "\nall steps are done")
 
 
 def _steps(run: Run, project: Project) -> Iterator[Step]:

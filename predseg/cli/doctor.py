@@ -7,25 +7,20 @@ import platform
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from predseg.history.health import Finding
+
+if TYPE_CHECKING:
+    from predseg.project import Project
 
 NEEDED = ("numpy", "pandas", "pyarrow", "duckdb", "pandera", "lightgbm", "scikit-learn", "mlflow", "matplotlib")
 OPTIONAL = {"psycopg": "predseg[postgres]", "optuna": "predseg[tune]"}
 _MODULES = {"scikit-learn": "sklearn"}
 _FREE = 2 * 1024**3
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing looked at: ``ok``, ``missing`` (something does not work) or ``optional``."""
-
-    what: str
-    status: str
-    found: str
-    help: str = ""
 
 
 def examine(folder: Path) -> Iterator[Finding]:
@@ -68,3 +63,31 @@ def _disk(folder: Path) -> Finding:
         f"{free / 1024**3:,.0f} GB free in {folder}",
         "" if free > _FREE else "make room: 2 GB are a good start",
     )
+
+
+def of_project(project: Project) -> Iterator[Finding]:
+    """Yield what is found of a project: its store and its models."""
+    from predseg.forecast import custody
+    from predseg.history import health
+
+    yield from health.examine(project.people)
+    registry = project.registry()
+    if registry.exists():
+        left = custody.unfinished(registry)
+        yield Finding(
+            "trainings", "broken" if left else "ok", f"{len(left)} were cut short" if left else "none was cut short", health.REPAIR if left else ""
+        )
+        for kept in custody.verify(registry):
+            yield Finding(f"model {kept.model} {kept.version}", "broken" if kept.wrong else "ok", kept.wrong or kept.said, kept.help)
+
+
+def repair(project: Project) -> list[str]:
+    """Repair what can be repaired and return what was done."""
+    from predseg.forecast import custody
+    from predseg.history import health
+
+    registry, done = project.registry(), []
+    if registry.exists():
+        with project.store.lock():
+            done = [f"closed {one} of a training that was cut short" for one in custody.close_unfinished(registry)]
+    return health.repair(project.people) + done

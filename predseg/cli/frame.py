@@ -70,6 +70,10 @@ class Run:
             )
         return self.open(Path(named or "predseg.yaml"))
 
+    def has_project(self) -> bool:
+        """Say whether a project file is named, or lies here."""
+        return bool(self.config or os.environ.get("PREDSEG_CONFIG")) or Path("predseg.yaml").is_file()
+
     def open(self, file: Path) -> Project:
         """Load a project file, with progress bars on a terminal."""
         from predseg.project import Project
@@ -187,7 +191,7 @@ READERS = {"models", "preview", "replay", "review", "test", "verify", "monitor",
 
 def _note(run: Run, given: Mapping[str, Any], status: str, exit_code: int) -> None:
     """Write the command into the audit log of its project; one that cannot be written is no reason to hide what was done."""
-    if not run.opened or run.dry_run or run.command in READERS:
+    if not run.opened or run.dry_run or (run.command in READERS and given.get("action") != "sign"):
         return
     import pwd
 

@@ -12,10 +12,10 @@ from rich.text import Text
 from predseg.cli.frame import printable
 
 if TYPE_CHECKING:
-    from predseg.cli.doctor import Finding
+    from predseg.history.health import Finding
 
 Show = Callable[[Console], None]
-_COLOURS = {"ok": "green", "missing": "red", "optional": "yellow"}
+COLOURS = {"ok": "green", "missing": "red", "broken": "red", "optional": "yellow"}
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], right: Sequence[str] = ()) -> Table:
@@ -47,9 +47,9 @@ def findings(found: Sequence[Finding]) -> Show:
     """Show what `predseg doctor` found."""
 
     def show(console: Console) -> None:
-        rows = [(f.what, Text(f.status, _COLOURS[f.status]), f.found, f.help) for f in found]
+        rows = [(f.what, Text(f.status, COLOURS[f.status]), f.found, f.help) for f in found]
         console.print(table(("", "", "found", "help"), rows))
-        sick = sum(f.status == "missing" for f in found)
+        sick = sum(f.status in ("missing", "broken") for f in found)
         console.print(f"\n{sick} to repair, see help above" if sick else "\nall is well. next: predseg demo shop")
 
     return show

@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from predseg.disks import disk_errors
+from predseg.disks import disk_errors, replaced
 from predseg.errors import ModelError
 from predseg.forecast.forecaster import Calibration, Forecaster, Linear
 from predseg.forecast.rhythm import Rhythm
@@ -102,7 +102,7 @@ def save(
         facts: Plain values; a number that is not finite becomes null.
         card: The model card, Markdown.
         declarations: What each feature means, by name.
-        key: Signs the manifest (HMAC-SHA-256).
+        key: Signs the manifest (HMAC-SHA-256); of several with commas between, the first.
 
     Raises:
         DataError: E410 when the folder is not writable, E411 when the disk is full.
@@ -123,8 +123,8 @@ def load(folder: str | Path, *, key: bytes | None = None, expected: str | None =
 
     Args:
         folder: ``models/NAME/VERSION``.
-        key: When given, the bundle must carry a signature made with it.
-        expected: When given, the SHA-256 that its manifest must have.
+        key: When given, the bundle must carry a signature made with it; of several keys with commas between, with one of them.
+        expected: When given, the SHA-256 that its manifest must have; of several with spaces between, one of them.
 
     Raises:
         ModelError: E700 to E708, naming the file, when there is no bundle or it is not as it was saved.
@@ -141,7 +141,7 @@ def verify(folder: str | Path, *, key: bytes | None = None, expected: str | None
     text = _read(folder / MANIFEST, _MAX_MANIFEST)
     sums, signature = _parse_manifest(folder / MANIFEST, text)
     found = hashlib.sha256(text).hexdigest()
-    if expected is not None and not hmac.compare_digest(found, expected):
+    if expected is not None and not any(hmac.compare_digest(found, one) for one in expected.split()):
         message = f"the manifest has SHA-256 {found[:12]}..., the registry recorded {expected[:12]}..."
         raise ModelError("E707", str(folder / MANIFEST), message, f"this is not the model that was registered; {_AGAIN}")
     if key is not None:
@@ -201,7 +201,25 @@ def _manifest_text(sums: Mapping[str, Any], signature: str | None) -> bytes:
 
 
 def _sign(sums: Mapping[str, Any], key: bytes) -> str:
-    return hmac.new(key, _json({"format": FORMAT, "files": sums}), hashlib.sha256).hexdigest()
+    return hmac.new(key.split(b",")[0], _json({"format": FORMAT, "files": sums}), hashlib.sha256).hexdigest()
+
+
+def sum_of(manifest: bytes) -> str:
+    """Return what a manifest is registered by."""
+    return hashlib.sha256(manifest).hexdigest()
+
+
+def resigned(folder: Path, key: bytes, *, expected: str) -> bytes:
+    """Return the manifest of a bundle, signed anew with the first of the keys; raises as `load` does when it is not as it was saved."""
+    verify(folder, key=key, expected=expected)
+    sums, _ = _parse_manifest(folder / MANIFEST, _read(folder / MANIFEST, _MAX_MANIFEST))
+    return _manifest_text(sums, _sign(sums, key))
+
+
+def write_manifest(folder: Path, manifest: bytes) -> None:
+    """Put a manifest in place of the one that is there, whole or not at all."""
+    with disk_errors(folder), replaced(folder / MANIFEST) as aside:
+        aside.write_bytes(manifest)
 
 
 def _check_signature(place: Path, sums: Mapping[str, Any], signature: str | None, key: bytes) -> None:
@@ -209,7 +227,7 @@ def _check_signature(place: Path, sums: Mapping[str, Any], signature: str | None
         raise ModelError(
             "E708", str(place), "the model is not signed and a key is set", "train again with the key, or unset it to trust unsigned models"
         )
-    if not hmac.compare_digest(_sign(sums, key), signature):
+    if not any(hmac.compare_digest(_sign(sums, one), signature) for one in key.split(b",") if one):
         raise ModelError(
             "E708",
             str(place),

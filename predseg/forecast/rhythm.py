@@ -95,7 +95,7 @@ def alive(repeats: Array, last: Array, age: Array, r: float, alpha: float, a: fl
     """Return the probability of not having left; 1 without a repeat order, when nobody has had the chance.
 
     >>> alive(np.array([3.0, 3.0]), np.array([90.0, 90.0]), np.array([90.0, 300.0]), 1.0, 30.0, 0.8, 2.5).round(2).tolist()
-    [0.85, 0.07]
+    [0.85, 0.09]
     """
     odds = np.log(a / (b + np.maximum(repeats, 1) - 1)) + (r + repeats) * (np.log(alpha + age) - np.log(alpha + last))
     return np.where(repeats > 0, 1 / (1 + np.exp(np.clip(odds, -50, 50))), np.where(np.isnan(repeats), np.nan, 1.0))

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 KEY = "PREDSEG_MODEL_KEY"
-"""The environment variable with the key that signs bundles; only `mlflow` entry points read it here."""
-_MANIFEST, _GATE, _REASONS, _FORCED, _HISTORY = "predseg.manifest", "predseg.gate", "predseg.gate.reasons", "predseg.forced", "predseg.champions"
+"""The environment variable with the key that signs bundles, or several with commas between: the first signs, all are accepted."""
+MANIFEST, _GATE, _REASONS, _FORCED, _HISTORY = "predseg.manifest", "predseg.gate", "predseg.gate.reasons", "predseg.forced", "predseg.champions"
 _REMEMBERED = 100
 
 
@@ -115,7 +115,7 @@ class Registry:
             DataError: E410, E411 when the store or the exports cannot be written.
             ModelError: E726 when the registry cannot be used.
         """
-        with Store(self.store, wait=PATIENCE).scratch("training") as folder, self._session() as client:
+        with Store(self.store, wait=PATIENCE).scratch("training") as folder, self.session() as client:
             self._register_name(client, training.model)
             run = client.create_run(self._experiment(client), run_name=f"{training.model} {training.as_of}", tags=_run_tags(training))
             try:
@@ -154,7 +154,7 @@ class Registry:
             raise GateError("E621", self.registered(model), message, "train again with more data, or pass the gate with --force")
         change = Change(model, number, state.aliases.get(CHAMPION), refused, reasons)
         if not dry_run and change.version != change.before:
-            with self._session() as client:
+            with self.session() as client:
                 self._crown(client, change)
         return change
 
@@ -173,7 +173,7 @@ class Registry:
                 "E724", self.registered(model), message, f"choose one yourself: `predseg models`, then `predseg promote {model} --version N`"
             )
         if not dry_run:
-            with self._session() as client:
+            with self.session() as client:
                 name = self.registered(model)
                 client.set_registered_model_alias(name, CHAMPION, str(earlier[-1]))
                 client.set_registered_model_alias(name, CHALLENGER, str(current))
@@ -183,7 +183,7 @@ class Registry:
     def set_alias(self, model: str, alias: str, version: int) -> None:
         """Point an alias at a version; for champions use `promote`, which keeps their history."""
         self._state(model).record(self, model, version)
-        with self._session() as client:
+        with self.session() as client:
             client.set_registered_model_alias(self.registered(model), alias, str(version))
 
     # reading
@@ -193,7 +193,7 @@ class Registry:
         state = self._state(model)
         if not state.records:
             return []
-        with self._session() as client:
+        with self.session() as client:
             return [_describe(client, model, record, state) for record in state.records.values()]
 
     def champion(self, model: str) -> int | None:
@@ -211,34 +211,66 @@ class Registry:
         """
         state = self._state(model)
         record = state.record(self, model, state.champion(self, model) if version is None else version)
-        export = self.export(model, int(record.version))
-        copies = [folder for folder in (export, self._artifacts(record)) if folder.is_dir()]
-        if not copies:
-            raise ModelError(
-                "E725", str(export), f"version {record.version} is registered, but its files are gone", "put the folder back, or train again"
-            )
-        for folder in copies[1:]:
-            bundles.verify(folder, key=self.key, expected=record.tags[_MANIFEST])
-        return bundles.load(copies[0], key=self.key, expected=record.tags[_MANIFEST])
+        first, *others = self.copies(model, record)
+        for folder in others:
+            bundles.verify(folder, key=self.key, expected=record.tags[MANIFEST])
+        return bundles.load(first, key=self.key, expected=record.tags[MANIFEST])
+
+    def copies(self, model: str, record: ModelVersion) -> list[Path]:
+        """Return the folders of a version, the exported one first.
+
+        Raises:
+            ModelError: E709 when a folder lies elsewhere, E725 when there is none.
+        """
+        export, logged = self.export(model, int(record.version)), self._artifacts(record)
+        for folder, home in ((export, Path(self.exports)), (logged, Path(self.store) / "mlruns")):
+            if folder.exists() and not folder.resolve().is_relative_to(home.resolve()):
+                message = f"version {record.version} of {model} is not where models are kept, {home}"
+                raise ModelError("E709", str(folder), message, "models are loaded from there only: put the folder back, or train again")
+        if found := [folder for folder in (export, logged) if folder.is_dir()]:
+            return found
+        raise ModelError(
+            "E725", str(export), f"version {record.version} is registered, but its files are gone", "put the folder back, or train again"
+        )
+
+    def models(self) -> list[str]:
+        """Return the models of the project that were ever registered."""
+        with self.session() as client:
+            return sorted(m.tags["predseg.model"] for m in client.search_registered_models() if m.tags.get("predseg.project") == self.project)
+
+    def records(self, model: str) -> dict[int, ModelVersion]:
+        """Return what is recorded of the finished versions of a model, oldest first."""
+        return self._state(model).records
+
+    def running(self) -> list[Any]:
+        """Return the runs that were begun and not ended."""
+        with self.session() as client:
+            experiment = client.get_experiment_by_name(self.project)
+            return list(client.search_runs([experiment.experiment_id], "attributes.status = 'RUNNING'")) if experiment is not None else []
 
     # inside
 
     def _state(self, model: str) -> _State:
         if not self.exists():
             return _State()
-        name = self.registered(model)
-        with self._session() as client:
-            known = client.search_registered_models(f"name = '{name}'")
+        with self.session() as client:
+            known = client.search_registered_models(f"name = '{self.registered(model)}'")
+            records = self.all_records(model) if known else []
             if not known:
                 return _State()
-            records: list[ModelVersion] = []
-            token = None
-            while token != "":
-                page = client.search_model_versions(f"name = '{name}'", max_results=1000, page_token=token)
-                records, token = [*records, *page], page.token or ""
-        finished = {int(r.version): r for r in sorted(records, key=lambda r: int(r.version)) if _MANIFEST in r.tags}
+        finished = {int(r.version): r for r in sorted(records, key=lambda r: int(r.version)) if MANIFEST in r.tags}
         aliases = {alias: int(version) for alias, version in known[0].aliases.items() if int(version) in finished}
         return _State(finished, aliases, [int(v) for v in json.loads(known[0].tags.get(_HISTORY, "[]"))])
+
+    def all_records(self, model: str) -> list[ModelVersion]:
+        """Return what is recorded of all versions of a model, those included that were never finished."""
+        records: list[ModelVersion] = []
+        token = None
+        with self.session() as client:
+            while token != "":
+                page = client.search_model_versions(f"name = '{self.registered(model)}'", max_results=1000, page_token=token)
+                records, token = [*records, *page], page.token or ""
+        return records
 
     def _register_name(self, client: MlflowClient, model: str) -> None:
         name = self.registered(model)
@@ -269,7 +301,7 @@ class Registry:
             client.log_model_artifacts(logged.model_id, str(folder / "pyfunc"))
             client.finalize_logged_model(logged.model_id, "READY")
             exported = self._save(training, Path(self.exports), int(record.version))
-            tags = {**_decision_tags(training.decision), _MANIFEST: bundles.verify(exported, key=self.key).manifest}
+            tags = {**_decision_tags(training.decision), MANIFEST: bundles.verify(exported, key=self.key).manifest}
             for tag, value in tags.items():
                 client.set_model_version_tag(name, record.version, tag, value)
         except BaseException:
@@ -301,7 +333,7 @@ class Registry:
         return Path(self.store).absolute() / "mlruns" / inside / "data" / "bundle"
 
     @contextmanager
-    def _session(self) -> Iterator[MlflowClient]:
+    def session(self) -> Iterator[MlflowClient]:
         """Give a client of this registry and of no other; MLflow's errors come out as ours, its chatter not at all."""
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")

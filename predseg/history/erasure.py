@@ -122,6 +122,24 @@ def table_names(store: Store) -> list[str]:
     return sorted(folder.name for folder in store.tables.iterdir() if folder.is_dir())
 
 
+def everybody(store: Store) -> set[str]:
+    """Return every id that a table or the database names."""
+    import pyarrow.parquet as pq
+
+    found: set[str | None] = set()
+    for name in table_names(store):
+        for file in store.files(name):
+            columns = [column for column in IDS if column in pq.read_schema(file).names]
+            for column in pq.ParquetFile(file).read(columns).columns:
+                found.update(column.unique().to_pylist())
+    if (store.path / DATABASE).is_file():
+        with closing(_opened(store.path / DATABASE)) as connection:
+            for table, columns in _columns(connection):
+                for column in set(columns) & set(IDS):
+                    found.update(row[0] for row in connection.execute(f"select distinct {column} from {table}"))
+    return {one for one in found if one is not None}
+
+
 def _rows(store: Store, name: str, file: Path, ids: Sequence[str]) -> list[dict[str, Any]]:
     import pyarrow.parquet as pq
 

@@ -39,7 +39,12 @@ def note(store: Store, paths: Iterable[Path]) -> None:
 
 def known_files(store: Store) -> list[Path]:
     """Return all files that were written, those included that are gone."""
-    return [Path(path) for path in json.loads(store.read_text(FILE) or "[]")]
+    return known_files_in(store.path)
+
+
+def known_files_in(folder: Path) -> list[Path]:
+    """Return them by the folder of the store."""
+    return [Path(path) for path in json.loads((folder / FILE).read_text("utf-8"))] if (folder / FILE).is_file() else []
 
 
 def rows_about(path: Path, ids: Sequence[str]) -> list[dict[str, Any]]:

@@ -51,8 +51,10 @@ class People:
             events: The store whose events say no; by default the project's.
             dry_run: Write nothing.
         """
-        folder, root, used = self.config.store, self.config.root, self.keys(dry_run=dry_run)
-        events = Store(folder) if events is None and folder.is_dir() else events
+        folder, root = self.config.store, self.config.root
+        if events is None and (folder.is_dir() or not dry_run):
+            events = Store(folder)
+        used = self.keys(dry_run=dry_run)
         with privacy.opened(folder, used, self.config.consent, root=root, names=self.names(), events=events, dry_run=dry_run) as connection:
             yield connection, used
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Collection, Container, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from predseg.config import Config
+from predseg.errors import PredsegError
 from predseg.evaluate.program import Change
 from predseg.history import privacy
 from predseg.history.people import People
@@ -32,6 +33,7 @@ from predseg.live.service import Writer
 from predseg.segments.memberships import OPEN
 from predseg.segments.workspace import MEMBERSHIPS, RUNS, Workspace
 
+CONSENT = "consent"
 REFRESH = 5.0
 """Seconds between two looks whether a run published something."""
 
@@ -50,6 +52,7 @@ class Deployment:
         people: Consent, and who was forgotten.
         clock: The moment (microseconds).
         outbox: Told of changes.
+        in_flight: Says how many messages to a customer are on their way.
     """
 
     config: Config
@@ -57,6 +60,7 @@ class Deployment:
     people: People
     clock: Callable[[], int]
     outbox: Outbox | None = None
+    in_flight: Callable[[sqlite3.Connection, str], int] | None = None
 
     def desk(self, serving: Serving, keys: Keys, *, told: Callable[[Alarm], None] = lambda alarm: None) -> Desk:
         """Return the desk, with its writer at work.
@@ -89,6 +93,8 @@ class Deployment:
                 name=self.people.customer,
                 person=lambda customer, features: profiles.of(customer, self.clock(), features),
                 without=lambda name: self._without(self.workspace.segments[name].purpose),
+                noes=frozenset(name for name, _ in self.config.consent.opt_out),
+                settled=self._settled,
                 log=lambda after, limit: older(file, after, limit),
                 told=told,
             )
@@ -118,6 +124,13 @@ class Deployment:
         """Let a loop know what is published."""
         refresh(loop, self.workspace, now)
 
+    def _settled(self, customers: Collection[str]) -> bool:
+        """Say whether no message to some customers is on its way."""
+        if self.in_flight is None:
+            return True
+        with closing(reading(core.database(self.config.store))) as connection:
+            return not any(self.in_flight(connection, one) for one in customers)
+
     def _without(self, purpose: str | None) -> Container[str]:
         try:
             return self.people.opted_out(purpose)
@@ -143,6 +156,7 @@ class Deployment:
         seen = self._published()
         while True:
             await asyncio.sleep(REFRESH)
+            await asyncio.to_thread(self._follow_noes, served)
             now = self._published()
             if now == seen:
                 continue
@@ -153,6 +167,14 @@ class Deployment:
             except Exception as error:
                 said = {"error": f"{type(error).__name__}: {error}"[:200]}
                 served.errors.update({name: said for name, segment in self.workspace.segments.items() if not segment.live})
+
+    def _follow_noes(self, served: Served) -> None:
+        """Take in what the file of opt-outs says, so that whoever sends knows it."""
+        try:
+            with self.people.consent(events=self.workspace.store):
+                served.errors.pop(CONSENT, None)
+        except (PredsegError, sqlite3.Error, OSError) as error:
+            served.errors[CONSENT] = {"error": f"{type(error).__name__}: {error}"[:200]}
 
     def _published(self) -> list[tuple[str, int, int]]:
         found = []
@@ -184,5 +206,10 @@ class Everybody(Container[str]):
 
 def older(file: Path, after: int, limit: int) -> list[tuple[int, Change]]:
     """Return numbered changes by a connection of their own."""
-    with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=1)) as connection:
+    with closing(reading(file)) as connection:
         return list(core.changes(connection, after, limit))
+
+
+def reading(file: Path) -> sqlite3.Connection:
+    """Return a connection that only reads."""
+    return sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_left
 from collections import Counter, deque
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -85,6 +85,8 @@ class Desk:
         name: Under which name a customer stands in the tables.
         person: More about a customer: ``(customer_id, features wanted) → fields``.
         without: Who is left out of lists of members.
+        noes: Events by which somebody says no to messages.
+        settled: Says whether no message to some customers is on its way.
         log: Older changes: ``(after, limit) → numbered changes``.
         told: Called when an alarm begins or ends.
         reading: Bytes of bodies that are being received.
@@ -100,6 +102,8 @@ class Desk:
     name: Callable[[str], str] = lambda customer_id: customer_id
     person: Callable[[str, bool], Mapping[str, Any]] = lambda customer_id, features: {}
     without: Callable[[str], Container[str]] = lambda segment: ()
+    noes: frozenset[str] = frozenset()
+    settled: Callable[[Collection[str]], bool] = lambda customers: True
     log: Callable[[int, int], Sequence[tuple[int, Change]]] | None = None
     told: Callable[[Alarm], None] = lambda alarm: None
     counts: Counts = field(default_factory=Counts)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import sys
 from collections.abc import Callable, Mapping
@@ -45,8 +44,6 @@ def run(
             password = serving.stream.password.reveal(environment) if serving.stream.password is not None else None
             tasks.append(partial(broker.follow, desk, serving.stream, password))
         sys.setswitchinterval(SWITCH)
-        gc.collect()
-        gc.freeze()  # what was loaded stays: looking through it again would stop the server for half a second
         listening.listen(BACKLOG)
         host, port = listening.getsockname()[:2]
         shown = dict(zip(NAMES, (keys.write, keys.read), strict=True))

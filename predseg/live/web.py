@@ -34,6 +34,8 @@ BODY_SECONDS, BODIES_BYTES = 10, 64 * 1024 * 1024
 """How long a client may take for its body, and how many bytes of bodies are held at a time."""
 PING = 15
 """Seconds between signs of life to readers of changes."""
+SETTLE = 10.0
+"""Seconds that a no is held back for what is on its way."""
 TOLD = 100
 """Rejected messages that an answer lists."""
 NO_STORE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
@@ -185,8 +187,27 @@ async def _body(desk: Desk, request: Request) -> bytes:
 async def _decide(desk: Desk, rows: list[Row | Rejected], size: int, received: int) -> dict[str, Any]:
     verdicts = await desk.writer.submit(rows, size) if rows else []
     counted = desk.decided(rows, verdicts, received)
+    await _settled(desk, rows)
     rejected = [{"index": i, "reason": f"{v.field} {v.reason}"} for i, v in enumerate(verdicts) if v.kind == "quarantined"]
     return {"success": True, **counted, "rejected": rejected[:TOLD]}
+
+
+async def _settled(desk: Desk, rows: list[Row | Rejected]) -> None:
+    """Wait for what is on its way to who just said no: after the answer nothing more arrives there.
+
+    Raises:
+        Busy: 503 when it is still on its way; what was said is stored, and holds.
+    """
+    said = {
+        desk.name(str(row.get("customer_id") or row.get("anonymous_id")))
+        for row in rows
+        if not isinstance(row, Rejected) and row["event"] in desk.noes
+    }
+    end = asyncio.get_running_loop().time() + SETTLE
+    while said and not await run_in_threadpool(desk.settled, said):
+        if asyncio.get_running_loop().time() > end:
+            raise Busy(503, "a message is still on its way", 5)
+        await asyncio.sleep(0.02)
 
 
 # segments, customers and changes are asked for
@@ -282,7 +303,14 @@ def _health(desk: Desk, trusted: bool) -> dict[str, Any]:
         "received": desk.counts.received,
         **{name: desk.counts.outcomes[name] for name in ("accepted", "duplicates", "quarantined", "suppressed")},
     }
-    return found | {"last_error": error, "stream": desk.stream, "alarms": alarms, "received": totals, "segments": segments}
+    return found | {
+        "last_error": error,
+        "consent": desk.served.errors.get("consent"),
+        "stream": desk.stream,
+        "alarms": alarms,
+        "received": totals,
+        "segments": segments,
+    }
 
 
 async def _stream(desk: Desk, after: int | None, segment: str | None) -> AsyncIterator[str]:

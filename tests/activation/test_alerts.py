@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
 from standardwebhooks import Webhook as Verifier
 
-from predseg.activation.alerts import ATTEMPTS, Teller
+from predseg.activation.alerts import ATTEMPTS, Teller, alarms
 from predseg.activation.sending import Alert
 from predseg.cli import main
-from predseg.errors import ChannelError
+from predseg.config import load
+from predseg.errors import ChannelError, ConfigError
 from predseg.language.channels import Channel, Dry, Folder, Identify, Mail
 from predseg.language.secrets import Secret
 from predseg.language.time import parse_instant
@@ -122,3 +124,26 @@ def test_an_unknown_channel_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
     Path("predseg.yaml").write_text(PROJECT.replace("send: ops", "send: opps").replace("PORT", "8999"))
     assert main(["monitor"]) == 3
     assert "error[E339] monitor.send: unknown channel 'opps'" in capsys.readouterr().err
+
+
+def test_an_alarm_of_the_server_is_told_when_it_begins_and_when_it_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    failed: list[str] = []
+    with receiving() as receiver:
+        (tmp_path / "predseg.yaml").write_text(
+            f'project: shop\nserve: {{alerts: {{send: ops}}}}\nchannels: {{ops: {{webhook: "{receiver.url()}", secret: "env:OPS", private: true}}}}\n'
+        )
+        ring = alarms(load(tmp_path), {"OPS": SECRET}, lambda: ALERT.at + 1, failed.append)
+        ring("lag", ALERT.at, "events wait for 2 minutes")
+        ring("lag", None, "lag is in order again")
+        end = time.monotonic() + 10
+        while len(receiver.got) < 2 and time.monotonic() < end:
+            time.sleep(0.02)
+    said = {got.headers["webhook-id"]: json.loads(got.body) for got in receiver.got}
+    assert [said[i]["type"] for i in sorted(said)] == ["alert.failing", "alert.ok"] and failed == []
+    assert said[min(said)]["data"]["subject"] == "shop: events wait for 2 minutes" and said[min(said)]["data"]["alarm"] == "lag"
+
+
+def test_an_alarm_needs_a_channel_that_there_is(tmp_path: Path) -> None:
+    (tmp_path / "predseg.yaml").write_text("project: shop\nserve: {alerts: {send: ops}}\n")
+    with pytest.raises(ConfigError, match="E339.*serve.alerts.send"):
+        alarms(load(tmp_path), {}, lambda: 0, print)

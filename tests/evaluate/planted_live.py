@@ -73,7 +73,7 @@ BUGS = (
     # identities
     Bug("an anonymous visitor stays one", "live", "self.owners[anonymous] = (t, owner)\n", "pass\n"),
     Bug("the visitor stays a member", "live", "for customer_id in (owner, anonymous):", "for customer_id in (owner,):"),
-    Bug("the customer does not get the history", "live", "mine += [self.anonymous.get(a) for a in joined]\n", "pass\n"),
+    Bug("the customer does not get the history", "live", ", *(self.anonymous.get(a) for a in joined)]\n", "]\n"),
     Bug(
         "links come after what else happens",
         "live",

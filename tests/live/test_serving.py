@@ -188,6 +188,21 @@ def test_a_no_that_comes_live_counts_from_its_answer_on(tmp_path: Path) -> None:
         assert "bob" in Project.load(tmp_path).opted_out("email_marketing"), "what the visitor said holds for whom he turned out to be"
 
 
+def test_a_no_waits_for_the_messages_in_flight(tmp_path: Path) -> None:
+    from predseg.activation.claims import in_flight
+    from predseg.activation.daily import create
+
+    project = lay(tmp_path)
+    desk = Deployment(project.config, project.segments(), project.people, clock, None, in_flight).desk(Serving(), Keys(WRITE, READ))
+    with closing(sqlite3.connect(project.config.store / "live.db", isolation_level=None)) as connection:
+        create(connection)
+        assert desk.noes == {"Unsubscribed"} and desk.settled({"ann"})
+        columns = "action_id, segment, definition, customer_id, n, change, slot, at, channel, due_at, status, made_at"
+        connection.execute(f"insert into actions ({columns}) values ('a', 's', 'd', 'ann', 1, 'entered', 0, 0, 'c', 0, 'claimed', 0)")
+        assert not desk.settled({"ann"}) and desk.settled({"bob"})
+    desk.writer.stop()
+
+
 def test_ids_are_pseudonyms_from_the_door_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NAMES", "0123456789abcdef")
     project = lay(tmp_path, CONFIG + "pseudonymize: env:NAMES\n")

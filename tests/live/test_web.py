@@ -306,6 +306,27 @@ def test_all_bodies_together_are_bounded(up: Running, monkeypatch: pytest.Monkey
     assert status == 503 and headers["retry-after"] == "1"
 
 
+# somebody says no
+
+
+def test_a_no_is_answered_when_nothing_is_on_its_way_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[set[str]] = []
+
+    def settled(customers: Any) -> bool:
+        asked.append(set(customers))
+        return len(asked) > 3
+
+    with running(noes=frozenset({"Unsubscribed"}), settled=settled) as up:
+        assert up.ask("/v1/track", track("Look"))[0] == 200 and asked == []
+        assert up.ask("/v1/track", track("Unsubscribed", "ann"))[1]["accepted"] == 1 and asked == [{"ann"}] * 4
+        monkeypatch.setattr(web, "SETTLE", 0.1)
+        up.desk.settled = lambda customers: False
+        status, _, headers = up.ask("/v1/track", track("Unsubscribed", "bob", messageId="u1"))
+        assert status == 503 and headers["retry-after"] and "u1" in up.store.ids, "it is stored, and the client asks again"
+        up.desk.settled = lambda customers: True
+        assert up.ask("/v1/track", track("Unsubscribed", "bob", messageId="u1"))[1]["duplicates"] == 1
+
+
 # overload
 
 
