@@ -85,15 +85,13 @@ def rescorer_of(config: Config, workspace: Workspace, state: State) -> Rescorer 
     """
     import pandas as pd
 
-    from predseg.forecast.forecaster import encode
-
     wanted = [name for name, model in config.models.items() if model.live]
     bundles = {name: bundle for name in wanted if (bundle := workspace.champion(name)) is not None}
     if not bundles:
         return None
     source = open_source(config, workspace.store)
     for bundle in bundles.values():
-        encode(pd.DataFrame(columns=source.features.names), bundle.forecaster.features, bundle.forecaster.categories)
+        bundle.forecaster.encode(pd.DataFrame(columns=source.features.names, dtype=float))
     state.index_people()
     return Rescorer(config, source, bundles, workspace, state)
 
