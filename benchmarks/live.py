@@ -26,7 +26,7 @@ from predseg.language.time import DAY, SECOND
 from predseg.language.yaml import read_documents
 from predseg.live.lines import Contract
 from predseg.live.loop import Loop
-from predseg.live.opening import steady
+from predseg.live.opening import resumed, steady
 from predseg.live.published import Published
 from predseg.live.state import DATABASE, State, connect
 from predseg.segments.facts import Facts
@@ -93,12 +93,9 @@ def durable(rows: list[dict[str, Any]], number: int, folder: Path) -> tuple[floa
     rate, passed = len(rows) / (time.process_time() - used), len(rows) / (time.perf_counter() - began)
     loop.close()
     began = time.perf_counter()
-    state = State(connect(folder / DATABASE))
-    engine = Engine(program, Published(Facts()), int(state.get("clock") or 0), recall=state.fetch)
-    engine.owners = state.links()
-    engine.schedule(state.timers())
-    engine.advance(engine.clock + 1)
-    state.connection.close()
+    loop = resumed(program, Contract(), Published(Facts()), State(connect(folder / DATABASE)))
+    loop.engine.advance(loop.engine.clock + 1)
+    loop.close()
     return rate, passed, time.perf_counter() - began
 
 

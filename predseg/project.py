@@ -300,7 +300,7 @@ class Project:
         from predseg.live.handover import hand_over
         from predseg.segments.workspace import Workspace
 
-        if not hand_over(self.config).sources:
+        if not self.config.sources and not hand_over(self.config).sources:
             store = self.store
             if not store.exists("events"):
                 return Workspace.open(self.config, store, self.opted_out, None, self.champion)

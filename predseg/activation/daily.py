@@ -19,8 +19,9 @@ from predseg.activation import outbox
 from predseg.activation.channels import Nowhere
 from predseg.activation.claims import Gate, transaction
 from predseg.activation.opening import open_channels, traits_at, used_channels, world_of
-from predseg.activation.outbox import Changed, acting
+from predseg.activation.outbox import acting
 from predseg.activation.sender import DAILY, Sender, sole_sender
+from predseg.evaluate.program import Change
 from predseg.history import privacy
 from predseg.history.people import People
 from predseg.language.time import SECOND
@@ -150,7 +151,7 @@ def catch_up(connection: sqlite3.Connection, segments: Mapping[str, Segment], le
     return started
 
 
-def _changes(connection: sqlite3.Connection, segment: Segment, ledger: Ledger, since: int, as_of: int, again: bool) -> Iterator[Changed]:
+def _changes(connection: sqlite3.Connection, segment: Segment, ledger: Ledger, since: int, as_of: int, again: bool) -> Iterator[Change]:
     """Yield what runs in (since, as_of] changed; of a run that is repeated as corrections, with what was said before and is not so."""
     rows = ledger.history
     rows = rows[(rows["segment"] == segment.name) & (rows["definition"] == segment.definition)].sort_values(["customer_id", "entered_at"])
@@ -165,9 +166,9 @@ def _changes(connection: sqlite3.Connection, segment: Segment, ledger: Ledger, s
         (segment.name, segment.definition, since, as_of),
     )
     for customer, at, change in set(said.fetchall()) - set(recorded):
-        yield Changed("left" if change == "entered" else "entered", segment.name, customer, at, segment.definition, correction=True)
+        yield Change("left" if change == "entered" else "entered", segment.name, customer, at, segment.definition, correction=True)
     for (customer, at, change), n in sorted(recorded.items(), key=lambda item: item[0][1]):
-        yield Changed(change, segment.name, customer, at, segment.definition, again, n)
+        yield Change(change, segment.name, customer, at, segment.definition, again, n)
 
 
 def _within(rows: pd.DataFrame, column: str, since: int, as_of: int) -> Iterator[tuple[str, int, int]]:

@@ -21,10 +21,9 @@ import hashlib
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import groupby
-from typing import Protocol
 
+from predseg.evaluate.program import Change
 from predseg.language.actions import Action
 from predseg.language.assignment import HOLDOUT
 from predseg.segments.definitions import Segment
@@ -66,38 +65,6 @@ _TABLES = (
 _INSERT = """insert or ignore into actions (action_id, segment, definition, customer_id, n, change, slot, at, channel, variant, due_at, status, reason, made_at)
 values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 _LATEST = "select at, change from transitions where customer_id = ? and segment = ? and definition = ? order by at desc limit 2"
-
-
-class Change(Protocol):
-    """A customer entered or left a segment. ``n`` is which change of this customer there it is, under this definition."""
-
-    @property
-    def change(self) -> str: ...  # noqa: D102 (entered | left)
-    @property
-    def segment(self) -> str: ...  # noqa: D102
-    @property
-    def customer_id(self) -> str: ...  # noqa: D102
-    @property
-    def at(self) -> int: ...  # noqa: D102
-    @property
-    def definition(self) -> str: ...  # noqa: D102
-    @property
-    def correction(self) -> bool: ...  # noqa: D102
-    @property
-    def n(self) -> int: ...  # noqa: D102
-
-
-@dataclass(frozen=True)
-class Changed:
-    """A `Change` as daily runs find it."""
-
-    change: str
-    segment: str
-    customer_id: str
-    at: int
-    definition: str
-    correction: bool = False
-    n: int = 0
 
 
 def create(connection: sqlite3.Connection) -> None:

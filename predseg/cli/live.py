@@ -93,26 +93,13 @@ class _Out:
     def __call__(self, changes: Sequence[Change]) -> None:
         for change in changes:
             if self.collected is not None:
-                self.collected.append(_plain(change))
+                self.collected.append(change.plain())
             else:
                 import orjson
 
-                sys.stdout.write(orjson.dumps(_plain(change)).decode() + "\n")
+                sys.stdout.write(orjson.dumps(change.plain()).decode() + "\n")
         if changes and self.collected is None:
             sys.stdout.flush()
-
-
-def _plain(change: Change) -> dict[str, Any]:
-    from predseg.language.time import say_instant
-
-    return {
-        "change": change.change,
-        "segment": change.segment,
-        "customer_id": change.customer_id,
-        "at": say_instant(change.at),
-        "definition": change.definition,
-        "correction": change.correction,
-    }
 
 
 def _loop(project: Project, first: Any, by_events: bool, durable: bool, new: bool) -> Loop:

@@ -7,12 +7,13 @@ asks for. A **leaf** answers one condition from streams or from facts, and says 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
 from predseg.evaluate.reference import Answer, compare
+from predseg.evaluate.timeline import measure_offsets
 from predseg.language.conditions import Did
 from predseg.language.measures import SCALE, Events, Filter, Measure, Step, Value, Window, kind_of
 
@@ -281,20 +282,30 @@ def _aggregate(measure: Measure, column: int) -> Aggregated:
     return distinct if kind == "distinct" else number
 
 
+def _judge(condition: Did) -> Callable[[int | None, int], int]:
+    """Return what says whether a number, over so many values, passes; a missing one is unknown."""
+    comparison, kind = condition.comparison, condition.measure.aggregate
+    low, high = comparison.bounds(1 if kind in ("count", "distinct") else SCALE)
+
+    def judge(found: int | None, n: int) -> int:
+        if found is None:
+            return UNKNOWN
+        if kind == "avg":
+            return int(bool(compare(Answer("avg", found, n), comparison)))
+        return int((low is None or found >= low) and (high is None or found <= high))
+
+    return judge
+
+
 def _compared(condition: Did, number: int, answer: Aggregated) -> Leaf:
-    window, comparison, kind = condition.measure.window, condition.comparison, condition.measure.aggregate
-    low, high = comparison.bounds(1 if kind == "distinct" else SCALE)
+    window, judge = condition.measure.window, _judge(condition)
 
     def leaf(person: Person, t: int) -> tuple[int, int]:
         kept = person.kept[number]
         lo, hi = (0, 0) if kept is None else _range(kept.times, window, t)
         found, n = answer(kept, lo, hi)
         due = NEVER if kept is None else _edge(kept.times, window, lo, hi)
-        if found is None:
-            return UNKNOWN, due
-        if kind == "avg":
-            return int(bool(compare(Answer("avg", found, n), comparison))), due
-        return int((low is None or found >= low) and (high is None or found <= high)), due
+        return judge(found, n), due
 
     return leaf
 
@@ -310,16 +321,16 @@ def _sequence(condition: Did, number: int, streams: Streams) -> Leaf:
     measure = condition.measure
     step, window = measure.then, measure.window
     assert step is not None
-    parts = [number, *(streams.number(s.events) for s in steps(step))]
+    parts = [number, *(streams.number(s.events) for s in measure.steps())]
     for part in parts:
         streams.need(part, window.start, False)
     quiet = not step.did and step.within is not None and step.same is None and measure.aggregate == "count" and not window.until
     if quiet and window.since is None:
         return _absences(condition, number, streams.number(step.events))
     holds = _step(step, streams.all[number], streams)
-    offsets = sorted({*window.offsets(), *(s.within for s in steps(step) if s.within)})
+    offsets = sorted(measure_offsets(measure))
     chosen = _chosen_answer(measure, number, streams)
-    low, high = condition.comparison.bounds(1 if measure.aggregate in ("count", "distinct") else SCALE)
+    judge = _judge(condition)
 
     def leaf(person: Person, t: int) -> tuple[int, int]:
         kept = person.kept[number]
@@ -330,11 +341,7 @@ def _sequence(condition: Did, number: int, streams: Streams) -> Leaf:
             rows = [v for i in range(lo, hi) if holds(person.kept, kept.times[i], v := tuple([c[i] for c in kept.columns]), t)]
         found, n = chosen(rows)
         due = min((_next(person.kept[p], offsets, t) for p in parts), default=NEVER)
-        if found is None:
-            return UNKNOWN, due
-        if measure.aggregate == "avg":
-            return int(bool(compare(Answer("avg", found, n), condition.comparison))), due
-        return int((low is None or found >= low) and (high is None or found <= high)), due
+        return judge(found, n), due
 
     return leaf
 
@@ -363,13 +370,6 @@ def _absences(condition: Did, number: int, follower: int) -> Leaf:
         return int(least <= n <= most), due
 
     return leaf
-
-
-def steps(step: Step | None) -> Iterator[Step]:
-    """Yield a step and those after it."""
-    while step is not None:
-        yield step
-        step = step.then
 
 
 def _next(kept: Kept | None, offsets: list[int], t: int) -> int:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
-from predseg.evaluate.leaves import FALSE, TRUE, UNKNOWN, Hit, Person, Stream, Streams, compile_did, route, steps
+from predseg.evaluate.leaves import FALSE, TRUE, UNKNOWN, Hit, Person, Stream, Streams, compile_did, route
 from predseg.evaluate.reference import Truth
 from predseg.language import conditions as c
 from predseg.language.measures import Value
+from predseg.language.time import say_instant
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,10 @@ class Change(NamedTuple):
     definition: str
     correction: bool = False
     n: int = 0
+
+    def plain(self) -> dict[str, Any]:
+        """Return the change as it is printed and served."""
+        return {name: getattr(self, name) for name in self._fields if name != "n"} | {"at": say_instant(self.at)}
 
 
 class Facts(Protocol):
@@ -81,7 +86,6 @@ class Program:
         self.about_events = {i: compile_did(leaf, streams) for leaf, i in self._leaves.items() if isinstance(leaf, c.Did)}
         self.facts = tuple((i, leaf) for leaf, i in self._leaves.items() if not isinstance(leaf, c.Did))
         self.streams: list[Stream] = streams.all
-        self.span = max((s.span for s in self.streams if s.span is not None), default=0)
         self.rules_of = self._rules_of()
         self._routes: dict[str, tuple[tuple[int, Stream], ...]] = {}
         self.leaves_of = [
@@ -99,7 +103,7 @@ class Program:
 
     @staticmethod
     def _reads(leaf: c.Did, streams: Streams) -> set[int]:
-        return {streams.number(leaf.measure.events, leaf.measure.window.since), *(streams.number(s.events) for s in steps(leaf.measure.then))}
+        return {streams.number(leaf.measure.events, leaf.measure.window.since), *(streams.number(s.events) for s in leaf.measure.steps())}
 
     def _compile(self, condition: c.Condition) -> Decide:
         if isinstance(condition, c.LAYERS):

@@ -20,11 +20,7 @@ def offsets(condition: c.Condition) -> frozenset[int]:
 
 def measure_offsets(measure: Measure) -> frozenset[int]:
     """Return the offsets of a measure: the ends of its window and the times within which something follows."""
-    found, step = set(measure.window.offsets()), measure.then
-    while step is not None:
-        found |= {step.within} if step.within else set()
-        step = step.then
-    return frozenset(found)
+    return frozenset({*measure.window.offsets(), *(step.within for step in measure.steps() if step.within)})
 
 
 def instants(condition: c.Condition, events: Iterable[Event], facts: Iterable[int] = ()) -> list[int]:

@@ -6,6 +6,7 @@ so whoever evaluates them does it once.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
@@ -197,21 +198,23 @@ class Measure:
     of: str | None = None  # the property that is aggregated
     then: Step | None = None
 
+    def steps(self) -> Iterator[Step]:
+        """Yield what must follow, or must not, one step after the other."""
+        step = self.then
+        while step is not None:
+            yield step
+            step = step.then
+
     def properties(self) -> set[str]:
         """The names of all properties that it reads."""
         found = {f.property for f in self.events.where} | ({self.of} if self.of else set())
-        step = self.then
-        while step is not None:
+        for step in self.steps():
             found |= {f.property for f in step.events.where} | ({step.same} if step.same else set())
-            step = step.then
         return found
 
     def names(self) -> set[str]:
         """The names of all events that it reads; empty when it, or a step, reads any event."""
-        parts, step = [self.events], self.then
-        while step is not None:
-            parts.append(step.events)
-            step = step.then
+        parts = [self.events, *(step.events for step in self.steps())]
         return {name for part in parts for name in part.names} if all(part.names for part in parts) else set()
 
     @property

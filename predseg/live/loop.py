@@ -1,6 +1,6 @@
 """The live loop: rows in, changes of membership out, one durable transaction per batch.
 
-loop = Loop.open(project, now=clock())
+loop = open_durable(config, workspace, now=clock())
 fed = loop.feed(rows, now=clock())        # accepted, duplicate, quarantined or suppressed: one verdict a row
 changes = loop.tick(now=clock())          # the clock alone; due again at loop.next_due
 """

@@ -37,10 +37,13 @@ def rules_of(workspace: Workspace) -> list[Rule]:
     return [Rule(s.name, s.match, s.definition) for s in workspace.segments.values() if s.live]
 
 
-def published_of(workspace: Workspace) -> Published:
-    """Return what is published in a project."""
+def published_of(workspace: Workspace, state: State | None = None) -> Published:
+    """Return what is published in a project, with the traits that came live."""
     facts = workspace.facts(workspace.ledger())
-    return Published(Facts(Snapshot(workspace.store), facts.traits, facts.members, facts.rescored), workspace.listed())
+    published = Published(Facts(Snapshot(workspace.store), facts.traits, facts.members, facts.rescored), workspace.listed())
+    for who, time, visible, traits in state.traits() if state is not None else ():
+        published.learn(who, traits, time, visible)
+    return published
 
 
 def open_durable(config: Config, workspace: Workspace, now: int, **options: Any) -> Loop:
@@ -53,20 +56,12 @@ def open_durable(config: Config, workspace: Workspace, now: int, **options: Any)
         options: Of `Loop`.
     """
     state = State(connect(config.store / DATABASE))
-    program, published = Program(rules_of(workspace)), published_of(workspace)
-    for who, time, visible, traits in state.traits():
-        published.learn(who, traits, time, visible)
+    program, published = Program(rules_of(workspace)), published_of(workspace, state)
     published.score(state.scores())
     options.setdefault("rescore", rescorer_of(config, workspace, state))
     contract, fingerprint = Contract.of(config), fingerprint_of(program)
     if state.get("program") == fingerprint:
-        engine = Engine(program, published, int(state.get("clock") or BEGINNING), recall=state.fetch)
-        engine.owners = state.links()
-        engine.schedule(state.timers())
-        loop = Loop(engine, contract, published, state, **options)
-        for row in state.ahead(engine.clock):
-            engine.put(loop.row_of(row))
-        return loop
+        return resumed(program, contract, published, state, **options)
     engine = Engine(program, published)
     fill(engine, workspace.files, now)
     before = {rule.name: state.members(rule.name) for rule in program.rules if state.get(f"definition.{rule.name}") == rule.definition}
@@ -84,6 +79,17 @@ def open_durable(config: Config, workspace: Workspace, now: int, **options: Any)
     return Loop(engine, contract, published, state, **options)
 
 
+def resumed(program: Program, contract: Contract, published: Published, state: State, **options: Any) -> Loop:
+    """Return the loop of a state that was kept for the same rules, as it was after the last commit."""
+    engine = Engine(program, published, int(state.get("clock") or BEGINNING), recall=state.fetch)
+    engine.owners = state.links()
+    engine.schedule(state.timers())
+    loop = Loop(engine, contract, published, state, **options)
+    for seen in state.ahead(engine.clock):
+        engine.put(loop.row_of(seen))
+    return loop
+
+
 def refresh(loop: Loop, workspace: Workspace, now: int) -> bool:
     """Let a running loop know what was published since: scores, rfv scores, clusters, daily memberships, traits.
 
@@ -95,12 +101,10 @@ def refresh(loop: Loop, workspace: Workspace, now: int) -> bool:
     program = loop.engine.program
     if fingerprint_of(Program(rules_of(workspace))) != fingerprint_of(program):
         return False
-    old, new = loop.published, published_of(workspace)
+    old, new = loop.published, published_of(workspace, loop.state)
     new.facts.live = old.facts.rescored
     if loop.state is not None:
         loop.rescore = rescorer_of(workspace.config, workspace, loop.state)
-    for who, time, visible, traits in loop.state.traits() if loop.state is not None else ():
-        new.learn(who, traits, time, visible)
     ids = np.array(loop.state.customers() if loop.state is not None else sorted(loop.engine.people), object)
     at = np.full(len(ids), now)
     loop.engine.facts = loop.published = new

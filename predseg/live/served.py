@@ -65,15 +65,7 @@ class Members:
 
 def wire(number: int, change: Change) -> dict[str, Any]:
     """Return a change as it is sent."""
-    return {
-        "id": number,
-        "change": change.change,
-        "segment": change.segment,
-        "customer_id": change.customer_id,
-        "at": say_instant(change.at),
-        "definition": change.definition,
-        "correction": change.correction,
-    }
+    return {"id": number, **change.plain()}
 
 
 class Served:

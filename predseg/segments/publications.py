@@ -136,6 +136,25 @@ class Publications:
         return pd.DataFrame(columns)
 
 
+@dataclass(frozen=True)
+class LiveFacts:
+    """Publications as the live executor asks for them."""
+
+    published: Publications
+
+    def truth(self, condition: c.Condition, customer_id: str, t: int) -> Truth:
+        """Decide a condition at t."""
+        return self.published.truth(customer_id, condition, t)
+
+    def next_change(self, condition: c.Condition, customer_id: str, t: int) -> int | None:
+        """Return the first instant after t at which it can change for the customer."""
+        return min((i for i in self.published.instants(condition, customer_id) if i > t), default=None)
+
+    def known_since(self, customer_id: str) -> int | None:
+        """Nobody is known without an event here."""
+        return None
+
+
 def _key(condition: c.Condition) -> tuple[str, Any]:
     if isinstance(condition, c.Rfv):
         return "rfv", replace(condition, scores=())

@@ -24,7 +24,7 @@ from predseg.language.english import say_condition
 from predseg.language.measures import Measure, Window
 from predseg.language.time import DAY, SECOND, say_instant
 from predseg.segments.facts import DIMENSIONS, rfv_scores
-from predseg.segments.publications import Publications, random_publications, rfv_measures
+from predseg.segments.publications import LiveFacts, Publications, random_publications, rfv_measures
 from predseg.segments.worlds import Palette, palette_of, random_condition, random_histories, small, to_table
 
 if TYPE_CHECKING:
@@ -192,25 +192,9 @@ def _compare_changes(trial: Trial, block: Block, told: Mapping[str, Sequence[Tru
     return None
 
 
-@dataclass(frozen=True)
-class _LiveFacts:
-    """Publications as the live executor asks for them."""
-
-    published: Publications
-
-    def truth(self, condition: c.Condition, customer_id: str, t: int) -> Truth:
-        return self.published.truth(customer_id, condition, t)
-
-    def next_change(self, condition: c.Condition, customer_id: str, t: int) -> int | None:
-        return min((i for i in self.published.instants(condition, customer_id) if i > t), default=None)
-
-    def known_since(self, customer_id: str) -> int | None:
-        return None
-
-
 def _live_changes(trial: Trial, after: int, until: int) -> dict[str, list[tuple[int, bool]]]:
     """Feed the histories event by event, one in five behind the clock, and return the log after its corrections."""
-    engine = live.Engine(Program([Rule("rule", trial.condition)]), _LiveFacts(trial.published), lateness=_FOREVER)
+    engine = live.Engine(Program([Rule("rule", trial.condition)]), LiveFacts(trial.published), lateness=_FOREVER)
     r = random.Random(len(trial.histories))
     rows = [
         (e.visible + (r.choice(trial.palette.spans) if r.random() < 0.2 else 0), who, e) for who, events in trial.histories.items() for e in events

@@ -95,10 +95,8 @@ def palette_of(conditions: Sequence[c.Condition], start: int) -> Palette:
 
 def _filters(measure: Measure) -> Iterator[Filter]:
     yield from measure.events.where
-    step = measure.then
-    while step is not None:
+    for step in measure.steps():
         yield from step.events.where
-        step = step.then
 
 
 def _values(name: str, filters: Iterable[Filter], summed: Mapping[Any, Comparison]) -> tuple[Value, ...]:

@@ -10,8 +10,8 @@ from typing import Any
 
 from predseg.activation import outbox
 from predseg.activation.claims import Gate, Message, transaction
-from predseg.activation.outbox import Changed
 from predseg.activation.sender import Sender
+from predseg.evaluate.program import Change
 from predseg.language.channels import Dry
 from predseg.language.time import HOUR
 from predseg.segments.definitions import Segment
@@ -72,11 +72,11 @@ class Desk:
             self._sender = Sender(self.connection, self.gate, declared, {"mail": self.mail, "crm": self.crm}, lambda: self.now)
         return self._sender
 
-    def change(self, change: str, at: float, n: int = 1, *, customer: str = "ann", segment: str = "cart", correction: bool = False) -> Changed:
+    def change(self, change: str, at: float, n: int = 1, *, customer: str = "ann", segment: str = "cart", correction: bool = False) -> Change:
         """A change; ``at`` in hours."""
-        return Changed(change, segment, customer, int(at * HOUR), self.segments[segment].definition, correction, n)
+        return Change(change, segment, customer, int(at * HOUR), self.segments[segment].definition, correction, n)
 
-    def tell(self, *changes: Changed) -> int:
+    def tell(self, *changes: Change) -> int:
         with transaction(self.connection):
             return outbox.enqueue(self.connection, changes, self.segments, self.now)
 
@@ -96,9 +96,9 @@ class Desk:
         return self.rows("status", "reason")
 
 
-def entered(desk: Desk, at: float, n: int = 1, **more: Any) -> Changed:
+def entered(desk: Desk, at: float, n: int = 1, **more: Any) -> Change:
     return desk.change("entered", at, n, **more)
 
 
-def left(desk: Desk, at: float, n: int = 2, **more: Any) -> Changed:
+def left(desk: Desk, at: float, n: int = 2, **more: Any) -> Change:
     return desk.change("left", at, n, **more)

@@ -17,9 +17,9 @@ from typing import Any
 from predseg.activation import outbox
 from predseg.activation.channels import open_channel
 from predseg.activation.claims import Gate, Message, transaction
-from predseg.activation.outbox import Changed
 from predseg.activation.sender import DAILY, Sender, sole_sender
 from predseg.activation.sending import World
+from predseg.evaluate.program import Change
 from predseg.language.channels import Folder, Webhook
 from predseg.language.secrets import Secret
 from predseg.language.time import HOUR
@@ -80,7 +80,7 @@ def live(file: Path, port: int, kill: int, customers: int = CUSTOMERS) -> list[s
         sender = Sender(connection, gate, {"hook": hook, "crm": crm}, transports, lambda: HOUR)
         while (done := connection.execute("select coalesce(max(done), 0) from progress").fetchone()[0]) < customers:
             some = range(done, min(done + BATCH, customers))
-            changes = [Changed("entered", "cart", f"c{i}", HOUR, segments["cart"].definition, False, 1) for i in some]
+            changes = [Change("entered", "cart", f"c{i}", HOUR, segments["cart"].definition, False, 1) for i in some]
             with transaction(connection):
                 outbox.enqueue(connection, changes, segments, HOUR)
                 connection.execute("insert into progress values (?)", (some.stop,))

@@ -9,7 +9,7 @@ import pytest
 
 from predseg.activation import outbox
 from predseg.activation.claims import transaction
-from predseg.activation.outbox import Changed
+from predseg.evaluate.program import Change
 from predseg.language.time import DAY, HOUR
 from tests.activation.desk import CART, MAIL, Desk, entered, left
 from tests.activation.races import LONG
@@ -35,8 +35,8 @@ def test_telling_it_again_changes_nothing() -> None:
 
 def test_what_is_not_sent_leaves_no_row() -> None:
     desk = Desk(CART + MAIL + "---\nsegment: silent\nmatch: {did: Add}\n")
-    other = Changed("entered", "cart", "ann", HOUR, "another definition", False, 1)
-    assert desk.tell(left(desk, 1), entered(desk, 1, segment="silent"), Changed("entered", "gone", "ann", 1, "x"), other) == 0
+    other = Change("entered", "cart", "ann", HOUR, "another definition", False, 1)
+    assert desk.tell(left(desk, 1), entered(desk, 1, segment="silent"), Change("entered", "gone", "ann", 1, "x"), other) == 0
     assert desk.rows("action_id") == []
 
 

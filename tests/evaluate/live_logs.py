@@ -13,7 +13,7 @@ from predseg.evaluate import live, program
 from predseg.evaluate.reference import Event, Truth
 from predseg.language import conditions as c
 from predseg.segments.customer import Customer
-from predseg.segments.publications import Publications, random_publications
+from predseg.segments.publications import LiveFacts, Publications, random_publications
 from predseg.segments.worlds import Palette, random_condition, random_histories, small
 
 SECOND = 1_000_000
@@ -40,22 +40,6 @@ class World:
     def expected(self) -> Counter[Line]:
         """The log that the reference tells."""
         return tell(self)
-
-
-@dataclass(frozen=True)
-class Published:
-    """Publications as the live executor asks for them."""
-
-    publications: Publications
-
-    def truth(self, condition: c.Condition, customer_id: str, t: int) -> Truth:
-        return self.publications.truth(customer_id, condition, t)
-
-    def next_change(self, condition: c.Condition, customer_id: str, t: int) -> int | None:
-        return min((i for i in self.publications.instants(condition, customer_id) if i > t), default=None)
-
-    def known_since(self, customer_id: str) -> int | None:
-        return None
 
 
 def random_world(seed: int, customers: int = 5, segments: int = 3, linked: bool = False) -> World:
@@ -170,7 +154,7 @@ def applied(changes: Iterable[Any]) -> Counter[Line]:
 
 
 def engine_of(world: World, module: Any = live, compiler: Any = program, **options: Any) -> Any:
-    return module.Engine(compiler.Program(world.rules), Published(world.published), **options)
+    return module.Engine(compiler.Program(world.rules), LiveFacts(world.published), **options)
 
 
 def differences(world: World, module: Any = live, compiler: Any = program, disorder: random.Random | None = None) -> Counter[Line]:

@@ -39,7 +39,7 @@ BUGS = (
     Bug("a sum over nothing is unknown", "leaves", 'if n or kind == "sum" else None', "if n else None"),
     Bug("an average over nothing is zero", "leaves", 'if n or kind == "sum" else None', ""),
     Bug("the least is the most", "leaves", 'if kind == "min" else (max, most)', 'if kind == "max" else (max, most)'),
-    Bug("nothing is false", "leaves", "return UNKNOWN, due\n        if kind", "return FALSE, due\n        if kind"),
+    Bug("nothing is false", "leaves", "return UNKNOWN\n        if kind", "return FALSE\n        if kind"),
     # what follows
     Bug("the same instant follows", "leaves", "range(bisect_right(times, time), ", "range(bisect_right(times, time - 1), "),
     Bug("an absence is established at once", "leaves", "if not step.did and within is not None and time + within > t:", "if False:"),
@@ -53,7 +53,7 @@ BUGS = (
     Bug("none is any", "program", "negated = isinstance(condition, c.NoneOf)", "negated = False"),
     Bug("not in a segment is in it", "program", "int((members[segment] is not None) == member)", "int(members[segment] is not None)"),
     Bug("a rule does not hear of the rules it asks about", "program", "mine.union(*(depends[i] for i in used))", "mine"),
-    Bug("what follows changes nothing", "program", "*(streams.number(s.events) for s in steps(leaf.measure.then))", ""),
+    Bug("what follows changes nothing", "program", "*(streams.number(s.events) for s in leaf.measure.steps())", ""),
     # instants
     Bug("decided is per event", "live", "while at < n and waiting[at].visible == instant:\n                at += 1", "at += 1"),
     Bug("timers are not looked at", "live", "if timers and timers[0][0] < instant:", "if False:"),

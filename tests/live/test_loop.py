@@ -12,7 +12,7 @@ import pytest
 
 from predseg.config import load
 from predseg.live.loop import Loop
-from predseg.live.opening import open_durable
+from predseg.live.opening import open_durable, resumed
 from predseg.project import Project
 from tests.evaluate.live_logs import World, applied, arrivals, random_world
 from tests.evaluate.worlds import SEED
@@ -164,13 +164,13 @@ def as_rows(world: World) -> list[dict[str, Any]]:
 
 def in_pieces(world: World, folder: Path, r: random.Random, repeat: float) -> list[Any]:
     """What a loop says that is stopped and started again and again, with rows that come twice."""
-    from predseg.evaluate.live import BEGINNING, Engine
+    from predseg.evaluate.live import Engine
     from predseg.evaluate.program import Program
     from predseg.live.lines import Contract
     from predseg.live.state import DATABASE, State, connect
-    from tests.evaluate.live_logs import Published
+    from predseg.segments.publications import LiveFacts
 
-    class Facts(Published):
+    class Facts(LiveFacts):
         def learn(self, *_: Any) -> None: ...
 
     folder.mkdir()
@@ -190,12 +190,7 @@ def in_pieces(world: World, folder: Path, r: random.Random, repeat: float) -> li
         if r.random() < 0.5:
             state.connection.close()
             state = State(connect(folder / DATABASE))
-            engine = Engine(Program(world.rules), Facts(world.published), int(state.get("clock") or BEGINNING), recall=state.fetch)
-            engine.owners = state.links()
-            engine.schedule(state.timers())
-            loop = Loop(engine, Contract(), Facts(world.published), state)  # type: ignore[arg-type]
-            for seen in state.ahead(engine.clock):
-                engine.put(loop.row_of(seen))
+            loop = resumed(Program(world.rules), Contract(), Facts(world.published), state)  # type: ignore[arg-type]
         elif r.random() < 0.3:
             loop.engine.prune()
             loop.engine.evict()
