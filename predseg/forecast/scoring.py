@@ -47,6 +47,7 @@ Contributions = Callable[[Any, Array], Array]
 EXACT_WORK = 5e8
 """Exact reasons while their cost stays below this (see `exact_work`): about six seconds on two cores."""
 _ROWS = 16_384
+_SPOKEN = 1 << 17
 _AHEAD = 2
 _CHUNK = 1 << 20
 
@@ -109,7 +110,7 @@ def ranks(raw: Array) -> tuple[Array, Array]:
 
 
 def _parts(bundle: Bundle, frames: Iterable[pd.DataFrame], as_of: int, reasons: Reasons) -> Iterator[tuple[pa.Array, Array, pa.Array]]:
-    """Yield customers, uncalibrated output and reasons of a few thousand rows at a time."""
+    """Yield customers, uncalibrated output and reasons of some ten thousand rows at a time."""
     forecaster = bundle.forecaster
     if reasons == "auto":
         exact, frames = _hold(frames, EXACT_WORK / max(1.0, exact_work(forecaster)))
@@ -120,8 +121,9 @@ def _parts(bundle: Bundle, frames: Iterable[pd.DataFrame], as_of: int, reasons: 
     elif reasons == "quick":
         contributions = _quick(forecaster)
     speaker = Speaker(forecaster, bundle.declarations)
-    for part in _ahead(partial(_answer, forecaster, contributions), _cut(frames, as_of)):
-        yield part.customers, part.raw, speaker.say(part.matrix, part.features, part.sizes)
+    for parts in _gather(_ahead(partial(_answer, forecaster, contributions), _cut(frames, as_of))):
+        said = speaker.say(*(np.concatenate(column) for column in zip(*(part.why for part in parts), strict=True)))
+        yield pa.concat_arrays([part.customers for part in parts]), np.concatenate([part.raw for part in parts]), said
 
 
 def _exact(forecaster: Forecaster) -> Contributions:
@@ -152,6 +154,18 @@ def _ahead(answer: Callable[[pd.DataFrame], _Part], frames: Iterator[pd.DataFram
             yield waiting.popleft().result()
 
 
+def _gather(parts: Iterator[_Part]) -> Iterator[list[_Part]]:
+    """Put parts together to at least `_SPOKEN` rows: equal values are then found together, and said once."""
+    held: list[_Part] = []
+    for part in parts:
+        held.append(part)
+        if sum(len(p.raw) for p in held) >= _SPOKEN:
+            yield held
+            held = []
+    if held:
+        yield held
+
+
 def _hold(frames: Iterable[pd.DataFrame], limit: float) -> tuple[bool, Iterable[pd.DataFrame]]:
     """Return whether all frames together have at most ``limit`` rows, and the frames; no more than that is held in memory."""
     held: list[pd.DataFrame] = []
@@ -166,13 +180,11 @@ def _hold(frames: Iterable[pd.DataFrame], limit: float) -> tuple[bool, Iterable[
 
 @dataclass(frozen=True, eq=False)
 class _Part:
-    """A few thousand rows, answered."""
+    """A few thousand rows, answered; ``why``: the values, the features and the sizes of the strongest contributions."""
 
     customers: pa.Array
-    matrix: Array
     raw: Array
-    features: Array
-    sizes: Array
+    why: tuple[Array, Array, Array]
 
 
 def _answer(forecaster: Forecaster, contributions: Contributions | None, frame: pd.DataFrame) -> _Part:
@@ -182,7 +194,7 @@ def _answer(forecaster: Forecaster, contributions: Contributions | None, frame: 
         customers = customers.combine_chunks()
     raw = forecaster.raw_matrix(matrix)
     features, sizes = strongest(contributions(frame, matrix) if contributions else np.zeros((len(matrix), 0)))
-    return _Part(customers, matrix, raw, features, sizes)
+    return _Part(customers, raw, (np.take_along_axis(matrix, features, axis=1), features, sizes))
 
 
 def _check_moment(frame: pd.DataFrame, as_of: int) -> None:

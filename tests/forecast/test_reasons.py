@@ -5,11 +5,13 @@ from __future__ import annotations
 import lightgbm as lgb
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from predseg import config as declared
 from predseg.forecast.features import compile_features
 from predseg.forecast.forecaster import Forecaster, encode
-from predseg.forecast.reasons import Speaker, declare, quick_contributions, say_feature, strongest, tree_effects
+from predseg.forecast.reasons import Effects, Speaker, declare, quick_contributions, say_feature, strongest, tree_effects
 from predseg.language.time import DAY
 from tests.forecast.tiny import DECLARATIONS, FEATURES, customers, forecaster
 
@@ -62,6 +64,19 @@ def test_quick_is_its_definition(leaves: int) -> None:
     wanted = [[expected(root, row, f) - expected(root, row, None) for f in range(len(FEATURES))] for row in matrix]
     np.testing.assert_allclose(quick(model, matrix), wanted, atol=1e-12)
     assert np.abs(wanted).max() > 0.01
+
+
+NUMBERS = st.one_of(st.floats(-100, 100), st.floats(allow_nan=False), st.integers(-3, 3).map(float), st.floats(1.0, 1.001))
+
+
+@given(ends=st.lists(NUMBERS, min_size=1, max_size=40, unique=True), others=st.lists(NUMBERS, max_size=20))
+def test_a_value_finds_its_bin_however_close_the_edges_are(ends: list[float], others: list[float]) -> None:
+    edges = np.array([*sorted(e for e in ends if np.isfinite(e)), np.inf])
+    effects = Effects((edges,), (np.arange(len(edges) + 1.0),))
+    near = [f(e, d) for e in ends for f, d in ((np.nextafter, np.inf), (np.nextafter, -np.inf))]
+    values = np.array([*ends, *near, *others, np.nan, -np.nan, 0.0, -0.0, np.inf, -np.inf])
+    wanted = np.searchsorted(edges, values) if len(edges) > 1 else np.zeros(len(values))
+    assert effects.apply(values[:, None])[:, 0].tolist() == wanted.tolist()
 
 
 def test_values_at_a_threshold_go_where_lightgbm_sends_them() -> None:
@@ -164,6 +179,7 @@ def test_rows_get_their_own_words_in_the_right_order() -> None:
     matrix = encode(frame, model.features, model.categories)
     features = np.array([[0, 1, 4], [2, 3, 4], [0, 4, -1], [-1, -1, -1]])
     sizes = np.array([[0.5, 0.4, 0.3], [0.5, -0.4, -0.3], [-0.5, 0.1, 0.0], [0.0, 0.0, 0.0]])
+    values = np.take_along_axis(matrix, features, axis=1)
     speaker = Speaker(model, DECLARATIONS)
     wanted = [
         ["last Order Completed 3 days ago raises it", "4 Order Completed in the last 90 days raise it", "country is GB raises it"],
@@ -175,6 +191,6 @@ def test_rows_get_their_own_words_in_the_right_order() -> None:
         ["no Order Completed lowers it", "country not known raises it"],
         [],
     ]
-    assert speaker.say(matrix, features, sizes).to_pylist() == wanted
-    backwards = speaker.say(matrix[::-1], features[::-1], sizes[::-1]).to_pylist()
+    assert speaker.say(values, features, sizes).to_pylist() == wanted
+    backwards = speaker.say(values[::-1], features[::-1], sizes[::-1]).to_pylist()
     assert backwards == wanted[::-1], "words remembered from before changed"

@@ -103,7 +103,8 @@ def test_every_row_has_up_to_three_reasons_from_the_contributions() -> None:
     frame, model = customers(50, 3), forecaster()
     found = score(BUNDLE, [frame], as_of=0, reasons="exact")["reasons"].to_pylist()
     matrix = encode(frame, model.features, model.categories)
-    wanted = Speaker(model, DECLARATIONS).say(matrix, *strongest(model.contributions(frame))).to_pylist()
+    features, sizes = strongest(model.contributions(frame))
+    wanted = Speaker(model, DECLARATIONS).say(np.take_along_axis(matrix, features, axis=1), features, sizes).to_pylist()
     assert found == wanted
     assert all(1 <= len(reasons) <= 3 for reasons in found)
     assert all(reason.endswith((" raises it", " lowers it", " raise it", " lower it")) for reasons in found for reason in reasons)
@@ -128,6 +129,7 @@ def test_auto_is_exact_while_that_is_cheap(monkeypatch: pytest.MonkeyPatch) -> N
 def test_auto_holds_no_more_than_it_must(monkeypatch: pytest.MonkeyPatch) -> None:
     """An endless stream of blocks must be read as scores are written, not before."""
     monkeypatch.setattr(scoring, "EXACT_WORK", 0.0)
+    monkeypatch.setattr(scoring, "_SPOKEN", 1)
     pulled = 0
 
     def blocks():  # type: ignore[no-untyped-def]
