@@ -65,6 +65,7 @@ class Engine:
             "autoload_known_extensions": "false",
             "python_enable_replacements": "false",
             "preserve_insertion_order": "false",
+            "enable_external_file_cache": "false",
         }
         if threads:
             settings["threads"] = threads
@@ -171,8 +172,8 @@ def allowance() -> int:
     return min(max(total // 4, 1_000), 4_000)
 
 
-def engine_in(folder: Path, name: str) -> Engine:
+def engine_in(folder: Path, name: str, *, memory: str | None = None) -> Engine:
     """Return an engine with a folder of its own inside ``folder`` for what does not fit into memory."""
     temp = folder / name
     temp.mkdir()
-    return Engine(temp)
+    return Engine(temp, memory=memory)

@@ -286,7 +286,7 @@ def _name_anew(store: Store, aside: Path) -> None:
     files = sorted((aside / "rows").glob("*.parquet"))
     kinds = merge.existing_kinds(files[0])
     whole = merge.Merge(files, kinds, {}, plan([kinds], set()), anonymous=True, named=True, again=True)
-    with engine_in(aside, "merge") as engine, store.replace(EVENTS) as target:
+    with engine_in(aside, "merge", memory=merge.MEMORY) as engine, store.replace(EVENTS) as target:
         merge.merge_events(engine, whole, target, lambda done: None)
 
 

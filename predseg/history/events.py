@@ -135,7 +135,7 @@ class _Load:
             properties = stages[0].properties if stages else plan([was], set())
             whole = merge.Merge(existing, was, files, properties, "anonymous_id" in given, "event_id" in given)
             total = sum(stage.tally.good for stage in stages) + sum(pq.read_metadata(file).num_rows for file in existing)
-            with engine_in(self.folder, "merge") as engine, self.store.replace("events") as target:
+            with engine_in(self.folder, "merge", memory=merge.MEMORY) as engine, self.store.replace("events") as target:
                 counts, refused = merge.merge_events(engine, whole, target, lambda done: self.tell("sorting", done, total))
                 if refused:
                     quarantine.write_table(_refused_links(refused))

@@ -32,11 +32,16 @@ import pyarrow.parquet as pq
 from predseg.engine import Engine, literal
 from predseg.history import identity, values
 from predseg.history.contract import Property
+from predseg.history.sorting import in_order
 from predseg.history.staging import as_text, number_text
 from predseg.language.time import parse_instant
 
 FILE_ROWS = 1_000_000
 GROUP_ROWS = 131_072
+MEMORY = "1GB"
+"""What the engine of a merge may hold: a part of the rows and of the event ids fits, see `in_order` and `COUNTED`."""
+COUNTED = 4_000_000
+"""Event ids that are compared at once."""
 MADE = r"^~[0-9a-f]{24}(~[0-9a-f]{6})?$"
 EXISTING = -1
 """The number of the load that is the events table itself."""
@@ -220,11 +225,11 @@ def merge_events(engine: Engine, merge: Merge, folder: Path, progress: Callable[
     rows = identity.person_sql("kept") if merge.anonymous else "select * from kept"
     columns = [name for name in _schema(merge).names if name not in ("event_id", *(p.name for p in merge.properties))]
     columns += ["load", "made", "name", *(p.column for p in merge.properties)]
-    ordered = f"select {', '.join(columns)} from ({rows}) order by customer_id, event_time, name, load"
     with Parts(folder, _schema(merge)) as files:
-        for rows in _without_repeats(engine.stream(ordered), counts):
-            files.write(_final(rows, merge))
-            _describe(rows, counts)
+        ordered = in_order(engine, f"select {', '.join(columns)} from ({rows})", "customer_id, event_time, name, load")
+        for distinct in _without_repeats(ordered, counts):
+            files.write(_final(distinct, merge))
+            _describe(distinct, counts)
             progress(counts.rows)
     counts.customers = files.customers
     return counts, refused
@@ -234,10 +239,12 @@ def _settle(engine: Engine, merge: Merge, counts: Counts) -> str:
     """Find event ids that come with more than one content and return the query of the rows that stay."""
     content = ["customer_id", "anonymous_id", "event", "event_time", "received_at", "value", *(p.column for p in merge.properties)]
     mark = f"hash({', '.join(content)})"
-    engine.execute(
-        "create or replace temp table disputed as select id from "
-        f"(select hash(name) as id, {mark} as mark from loads where not made) group by id having min(mark) <> max(mark)"
-    )
+    engine.execute(f"create or replace temp table marks as select hash(name) as id, {mark} as mark from loads where not made")
+    engine.execute("create or replace temp table disputed (id ubigint)")
+    parts = 1 + engine.rows("select count(*) from marks")[0][0] // COUNTED
+    for part in range(parts):  # a part's ids fit into memory, however many there are
+        engine.execute(f"insert into disputed select id from marks where id % {parts} = {part} group by id having min(mark) <> max(mark)")
+    engine.execute("drop table marks")
     if not engine.rows("select count(*) from disputed")[0][0]:
         return "select * from loads"
     engine.execute(

@@ -16,6 +16,7 @@ from predseg.history import values
 from predseg.history.contract import NOT_ROW, Checked, Property
 from predseg.history.persons import EVERYBODY, Persons
 from predseg.history.report import SAMPLES, Sample, SourceReport
+from predseg.history.sorting import SPILL
 from predseg.history.sources import Reading
 from predseg.store import Store
 
@@ -96,7 +97,7 @@ class Stage:
 
     def _read(self, check: Callable[[pa.RecordBatch], Checked], tell: Progress) -> None:
         step, tally = f"reading {self.reading.name}", self.tally
-        with pq.ParquetWriter(self.file, self.fields, compression="lz4", use_dictionary=False, write_statistics=False) as writer:
+        with pq.ParquetWriter(self.file, self.fields, **SPILL) as writer:
             for batch in self.engine.stream(select(self.reading, self.properties)):
                 checked = check(batch)
                 if len(checked.good) + len(checked.bad) != batch.num_rows:

@@ -11,11 +11,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from predseg.engine import Engine
-from predseg.history import merge
+from predseg.history import merge, sorting
 from predseg.history.merge import canonical_json, made_id
 from tests.history.projects import LONGER, NOW, Place, expected, stored
 
@@ -89,9 +89,15 @@ def test_what_is_the_same_event(place: Place, rows: list[dict[str, Any]], left: 
         assert (report.sources[0].duplicates, report.sources[0].conflicts) == (duplicates, conflicts)
 
 
-@settings(max_examples=12 * LONGER)
+@pytest.mark.parametrize("at_once", [1, 3, None], ids=["in parts of a row", "in parts of three", "whole"])
+@settings(max_examples=6 * LONGER, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=load, data=st.data())
-def test_the_table_is_what_the_oracle_says_in_any_order_and_after_any_repetition(fresh: Any, rows: list[dict[str, Any]], data: st.DataObject) -> None:
+def test_the_table_is_what_the_oracle_says_in_any_order_and_after_any_repetition(
+    fresh: Any, monkeypatch: pytest.MonkeyPatch, at_once: int | None, rows: list[dict[str, Any]], data: st.DataObject
+) -> None:
+    if at_once:
+        monkeypatch.setattr(sorting, "PART", at_once)
+        monkeypatch.setattr(merge, "COUNTED", at_once)
     place = fresh()
     put(place, "a/1.parquet", rows)
     report = place.ingest(ONE)
