@@ -1,27 +1,30 @@
 """Segments side by side: predseg, hand-written DuckDB SQL and Polars give the same members; how long does each take?
 
-    python benchmarks/segments.py [--small] [--repeat 3]
+    python -m benchmarks.segments            # 1 million customers, 10 million events; 1, 20 and 100 segments
+    python -m benchmarks.segments --tenth
+    python -m benchmarks.segments --small    # a look that everything still runs and agrees
 
-1 million customers, 10 million events, segments of 3 to 6 conditions at one moment, from stored sorted Parquet to the
-members of each segment. The peers get one good query each: every distinct measure once per customer, then the rules.
+Segments of 3 to 6 conditions at one moment, from stored sorted Parquet to the ids of the members of each segment. The peers
+get one good query each: every distinct measure once per customer, then the rules. Tools take turns; the median counts.
 """
 
 from __future__ import annotations
 
 import argparse
 import random
-import statistics
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import polars as pl
 
 from benchmarks.histories import NAMES, end, write_store
+from benchmarks.timing import medians, table
 from predseg.language import conditions as c
 from predseg.language.measures import Comparison, Events, Filter, Measure, Test, Window
 from predseg.language.time import DAY, say_instant
@@ -29,7 +32,6 @@ from predseg.segments.definitions import Segment, fingerprint
 from predseg.segments.facts import Facts
 from predseg.segments.population import members_at
 
-Members = dict[str, int]
 SHELVES = [tuple(f"p{i:05d}" for i in range(first, 2_000, 20)) for first in range(4)]
 """Four groups of a hundred products, as a category would be."""
 
@@ -77,24 +79,23 @@ def rules(n: int) -> dict[str, Segment]:
     return found
 
 
-def ours(files: list[Path], as_of: int, segments: dict[str, Segment]) -> Members:
+def by_predseg(files: list[Path], as_of: int, segments: dict[str, Segment]) -> dict[str, Any]:
     """Members by predseg."""
-    return {name: len(ids) for name, ids in members_at(files, segments, as_of, Facts()).items()}
+    return members_at(files, segments, as_of, Facts())
 
 
-def by_duckdb(files: list[Path], as_of: int, segments: dict[str, Segment]) -> Members:
+def by_duckdb(files: list[Path], as_of: int, segments: dict[str, Segment]) -> Any:
     """Members by one query: every measure once per customer, then every rule."""
     measures = list(dict.fromkeys(m for s in segments.values() for m in c.measures(s.match)))
     columns = ", ".join(f"{_sql_measure(m, as_of)} as m{i}" for i, m in enumerate(measures))
-    wheres = ", ".join(f"count(*) filter (where {_sql_rule(s, measures)}) as {name}" for name, s in segments.items())
+    wheres = ", ".join(f"list(customer_id) filter (where {_sql_rule(s, measures)}) as {name}" for name, s in segments.items())
     moment = f"timestamptz '{say_instant(as_of)}'"
     query = f"""
         with m as (select customer_id, {columns} from read_parquet({[str(f) for f in files]}) where event_time <= {moment} group by customer_id)
         select {wheres} from m"""
     with duckdb.connect() as connection:
         connection.execute("set timezone = 'UTC'")
-        relation = connection.sql(query)
-        return dict(zip(relation.columns, relation.fetchall()[0], strict=True))
+        return connection.sql(query).to_arrow_table()
 
 
 def _sql_measure(measure: Measure, as_of: int) -> str:
@@ -113,14 +114,14 @@ def _sql_rule(segment: Segment, measures: list[Measure]) -> str:
     return " and ".join(tests)
 
 
-def by_polars(files: list[Path], as_of: int, segments: dict[str, Segment]) -> Members:
+def by_polars(files: list[Path], as_of: int, segments: dict[str, Segment]) -> Any:
     """Members by one lazy query on the streaming engine."""
     measures = list(dict.fromkeys(m for s in segments.values() for m in c.measures(s.match)))
     moment = pl.lit(as_of).cast(pl.Datetime("us", "UTC"))
     frame = pl.scan_parquet(files).filter(pl.col("event_time") <= moment)
     per_customer = frame.group_by("customer_id").agg(**{f"m{i}": _polars_measure(m, as_of) for i, m in enumerate(measures)})
-    counts = per_customer.select(**{name: _polars_rule(s, measures).sum() for name, s in segments.items()})
-    return {name: int(n) for name, n in counts.collect(engine="streaming").row(0, named=True).items()}
+    found = per_customer.select(**{name: pl.col("customer_id").filter(_polars_rule(s, measures)).implode() for name, s in segments.items()})
+    return found.collect(engine="streaming")
 
 
 def _polars_measure(measure: Measure, as_of: int) -> pl.Expr:
@@ -141,38 +142,38 @@ def _polars_rule(segment: Segment, measures: list[Measure]) -> pl.Expr:
     return pl.all_horizontal(tests)
 
 
-def timed(function: Callable[[list[Path], int, dict[str, Segment]], Members], repeat: int, *given: object) -> tuple[float, Members]:
-    """Return the median of the seconds and the last answer."""
-    seconds, found = [], {}
-    for _ in range(repeat):
-        start = time.perf_counter()
-        found = function(*given)  # type: ignore[arg-type]
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds), found
+def members(found: Any) -> dict[str, list[str]]:
+    """Return the sorted ids of each segment, whatever a tool gave them as."""
+    if isinstance(found, Mapping):
+        return {name: list(ids) for name, ids in found.items()}
+    row = found.row(0, named=True) if isinstance(found, pl.DataFrame) else found.to_pylist()[0]
+    return {name: sorted(ids or ()) for name, ids in row.items()}
+
+
+TOOLS = {"predseg": by_predseg, "DuckDB SQL": by_duckdb, "Polars": by_polars}
 
 
 def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--small", action="store_true", help="a look that everything still runs and agrees")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--small", action="store_true", help="20,000 events, once")
     parser.add_argument("--tenth", action="store_true", help="a tenth of the size")
     parser.add_argument("--repeat", type=int, default=3)
-    given = parser.parse_args()
-    sizes = SMALL if given.small else TENTH if given.tenth else FULL
+    options = parser.parse_args()
+    sizes = SMALL if options.small else TENTH if options.tenth else FULL
     with tempfile.TemporaryDirectory() as folder:
-        files, as_of = write_store(Path(folder), sizes.events, sizes.customers), end()
-        print(f"{sizes.events:,} events, {sizes.customers:,} customers, medians of {given.repeat}\n")
-        print("| segments | predseg s | DuckDB SQL / predseg | Polars / predseg | predseg, of one segment |")
-        print("|---|---|---|---|---|")
-        one = 0.0
+        files, rows, one = write_store(Path(folder), sizes.events, sizes.customers), [], 0.0
         for n in sizes.segments:
-            segments = rules(n)
-            mine, found = timed(ours, given.repeat, files, as_of, segments)
-            duck, from_duck = timed(by_duckdb, given.repeat, files, as_of, segments)
-            polar, from_polars = timed(by_polars, given.repeat, files, as_of, segments)
-            assert found == from_duck == from_polars, "the members differ"
-            one = one or mine
-            print(f"| {n} | {mine:.2f} | {duck / mine:.1f} | {polar / mine:.1f} | {mine / one:.1f} |", flush=True)
+            tools = {name: partial(tool, files, end(), rules(n)) for name, tool in TOOLS.items()}
+            seconds, results = medians(tools, 1 if options.small else options.repeat)
+            mine = members(results["predseg"])
+            assert all(members(found) == mine for found in results.values()), "the members differ"
+            one = one or seconds["predseg"]
+            ratios = [f"**{seconds[name] / seconds['predseg']:.1f}**" for name in TOOLS if name != "predseg"]
+            rows.append(
+                [n, *(f"{seconds[name]:.2f}" for name in TOOLS), *ratios, f"{seconds['predseg'] / one:.1f}", f"{sum(map(len, mine.values())):,}"]
+            )
+    print(f"{sizes.events:,} events, {sizes.customers:,} customers, seconds from sorted Parquet to members, median of {options.repeat}\n")
+    print(table(["segments", *TOOLS, "DuckDB / predseg", "Polars / predseg", "of the time of one", "members"], rows))
 
 
 if __name__ == "__main__":

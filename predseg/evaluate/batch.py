@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache, reduce
 
 import numpy as np
 
-from predseg.evaluate.block import NEVER, Array, Block
+from predseg.evaluate.block import NEVER, Array, Block, always
 from predseg.evaluate.grid import buckets, edges
 from predseg.evaluate.matching import matching
 from predseg.evaluate.rows import LARGEST, Found, Rows
@@ -58,6 +59,16 @@ class Truth:
 
     true: Array
     unknown: Array
+
+    @classmethod
+    def of(cls, true: Array) -> Truth:
+        """Return the truth of what is always known."""
+        return cls(true, always(False, true.shape))
+
+    @property
+    def possible(self) -> Array:
+        """Where it is true or may be; the same array as ``true`` when it is always known."""
+        return self.true | self.unknown if self.unknown.flags.writeable else self.true
 
 
 Facts = Callable[[c.Condition, Array, Array], Truth]
@@ -150,29 +161,38 @@ def decide(condition: c.Condition, answers: dict[Measure, Values], block: Block,
 def layer(condition: c.Layer, parts: Sequence[Truth]) -> Truth:
     """Combine the truths of the parts in Kleene's logic."""
     if isinstance(condition, c.Holds):
-        return Truth(parts[0].true == condition.member, np.zeros_like(parts[0].unknown))
-    true: Array = np.stack([p.true for p in parts]).sum(axis=0)
-    possible: Array = true + np.stack([p.unknown for p in parts]).sum(axis=0)
+        return Truth.of(parts[0].true == condition.member)
+    certain, maybe = [part.true for part in parts], [part.possible for part in parts]
+    decided = all(t is p for t, p in zip(certain, maybe, strict=True))
+    true = _enough(condition, certain)
+    possible = true if decided else _enough(condition, maybe)
     if isinstance(condition, c.NoneOf):
-        return Truth(possible == 0, (true == 0) & (possible > 0))
-    needed = len(parts) if isinstance(condition, c.All) else 1 if isinstance(condition, c.Any) else condition.at_least
-    return Truth(true >= needed, (true < needed) & (possible >= needed))
+        true, possible = ~possible, ~true
+    return Truth.of(true) if decided else Truth(true, possible & ~true)
+
+
+def _enough(condition: c.Layer, parts: Sequence[Array]) -> Array:
+    """Return where enough of the parts are true; for `none`, where one is."""
+    if isinstance(condition, c.Some):
+        return np.sum(parts, axis=0) >= condition.at_least
+    return reduce(np.logical_and if isinstance(condition, c.All) else np.logical_or, parts)
 
 
 def compare(values: Values, comparison: Comparison) -> Truth:
     """Compare exactly; where the value is missing the truth is unknown."""
     number: Array = values.number
     scale = SCALE if values.aggregate in ("sum", "min", "max", "avg") else 1
-    low, high = comparison.bounds(scale)
+    low, high = _bounds(comparison, scale)
     if values.aggregate == "avg":
         passed = _compare_average(values, comparison)
     else:
-        passed = np.ones(number.shape, bool)
-        if low is not None:
-            passed &= (number >= low) if low <= LARGEST else False
+        passed = np.full(number.shape, True) if low is None else (number >= low) if low <= LARGEST else np.full(number.shape, False)
         if high is not None:
             passed &= (number <= high) if high >= -LARGEST else False
-    return Truth(passed & values.present, ~values.present)
+    return Truth.of(passed) if values.never_missing else Truth(passed & values.present, ~values.present)
+
+
+_bounds = lru_cache(maxsize=1024)(Comparison.bounds)
 
 
 def _compare_average(values: Values, comparison: Comparison) -> Array:
@@ -258,5 +278,5 @@ class _Pass:
 def _values(measure: Measure, found: Found) -> Values:
     """Turn arrays (moments, customers) round; what is never missing needs no memory to say so."""
     number, *others = (part.T for part in found)
-    present, *sums = others or [np.broadcast_to(np.True_, number.shape)]
+    present, *sums = others or [always(True, number.shape)]
     return Values(measure.aggregate, number, present, *sums)

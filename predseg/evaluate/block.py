@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from predseg.evaluate.memory import reuse
-from predseg.language.measures import SCALE
+from predseg.language.measures import SCALE, Filter
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,6 +26,11 @@ ROWS = 262_144
 
 CORE = ("customer_id", "event", "event_time", "received_at")
 IDENTITY = ("anonymous_id", "linked_at")
+
+
+def always(flag: bool, shape: tuple[int, ...]) -> Array:
+    """Return bool of a shape, all the same: a view of one flag that cannot be written to."""
+    return np.ndarray(shape, bool, b"\1" if flag else b"\0", strides=(0,) * len(shape))
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,7 @@ class Block:
     properties: dict[str, Property] = field(default_factory=dict)
     hidden: Array | None = None  # int64 (r)
     owner: Array | None = None  # int64 (n)
+    passing: dict[Filter, Array] = field(default_factory=dict, init=False, repr=False)  # bool (r): which rows pass, of the filters asked so far
 
     @property
     def customer(self) -> Array:

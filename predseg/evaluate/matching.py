@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any
@@ -12,14 +13,16 @@ from predseg.evaluate.block import Array, Block, Words
 from predseg.language.measures import Events, Filter
 
 FEW = 5_000
-"""The blocks of a table share their dictionaries when these are small, so what passes is remembered; large ones are not kept alive."""
+"""What passes is remembered for dictionaries up to this size: the blocks of a table have much the same values. Large ones are not kept alive."""
 
 
 def matching(block: Block, events: Events) -> Array:
     """Return the positions of the rows that are such an event and pass its filters."""
     rows = named(block, events.names) if events.names else np.ones(len(block.time), bool)
     for test in events.where:
-        rows = rows & passing(block, test)
+        if test not in block.passing:
+            block.passing[test] = passing(block, test)
+        rows = rows & block.passing[test]
     return np.flatnonzero(rows)
 
 
@@ -37,8 +40,7 @@ def passing(block: Block, test: Filter) -> Array:
     if column is None:
         return np.full(len(block.time), test.accepts(None))
     if isinstance(column, Words):
-        decide = _remembered if len(column.values) <= FEW else _accepted
-        return decide(test, column.values)[column.codes]
+        return _accepted(test, column.values)[column.codes]
     units, inverse = np.unique(column.units, return_inverse=True)
     accepted = np.array([test.accepts(Decimal(int(u)) / column.scale) for u in units], bool)
     return np.where(column.present, accepted[inverse] if len(units) else False, test.accepts(None))
@@ -46,7 +48,23 @@ def passing(block: Block, test: Filter) -> Array:
 
 def _accepted(test: Filter, values: tuple[Any, ...]) -> Array:
     """Return bool: which values pass, then whether a missing one does."""
-    return np.array([*map(test.accepts, values), test.accepts(None)], bool)
+    texts = len(values) <= FEW and bool(values) and isinstance(values[0], str)  # flags are few, lists may hold what is equal and of another kind
+    accepts: Callable[[Any], bool] = _remembered(test).__getitem__ if texts else test.accepts
+    return np.array([*map(accepts, values), test.accepts(None)], bool)
 
 
-_remembered = lru_cache(maxsize=128)(_accepted)
+class _Answers(dict[str, bool]):
+    """Which texts pass a filter; asked once per text, and forgotten when there are many."""
+
+    def __init__(self, test: Filter) -> None:
+        super().__init__()
+        self._test = test
+
+    def __missing__(self, text: str) -> bool:
+        if len(self) > 4 * FEW:
+            self.clear()
+        self[text] = found = self._test.accepts(text)
+        return found
+
+
+_remembered = lru_cache(maxsize=128)(_Answers)

@@ -9,6 +9,7 @@ result never depends on the neighbours in the block.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -58,7 +59,6 @@ class Rows:
     ) -> None:
         self.block, self.rows, self.moments = block, rows, moments
         self.customer = customer[rows]
-        self.time = np.append(block.time[rows], (0, 0))  # so that there is a row after the last one, and two before the first
         ends = [e for w in windows for e in edges(w, moments) if e is not None]
         self.grid = np.unique(np.concatenate(ends)) if ends else np.zeros(0, np.int64)
         coarser = np.append(np.searchsorted(self.grid, grid), len(self.grid))
@@ -66,6 +66,11 @@ class Rows:
         self._cache: dict[object, Any] = {}
         self._edges: dict[bytes, Edge] = {}
         self.positions = self._count(self.customer, self.bucket)
+
+    @cached_property
+    def time(self) -> Array:
+        """When each row happened; with a row after the last one, and two before the first."""
+        return np.append(self.block.time[self.rows], (0, 0))
 
     def _count(self, customer: Array, bucket: Array) -> Array:
         """Return int64 (1 + instants, customers): how many rows lie before the customer, then how many at or before each instant."""

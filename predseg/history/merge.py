@@ -363,12 +363,21 @@ def _describe(rows: pa.Table, counts: Counts) -> None:
 
 
 def encoding(schema: pa.Schema) -> dict[str, Any]:
-    """Return the options of a Parquet writer that make a table small and quick to read back."""
+    """Return the options of a Parquet writer that make a table small and quick to read back.
+
+    Only ids of events are worth a strong compression: times are stored as small differences, texts as numbers.
+    """
     texts = [f.name for f in schema if (pa.types.is_string(f.type) or pa.types.is_dictionary(f.type)) and f.name != "event_id"]
     lists = [f"{f.name}.list.element" for f in schema if pa.types.is_list(f.type)]
     times = {f.name: "DELTA_BINARY_PACKED" for f in schema if pa.types.is_timestamp(f.type)}
     plain = {f.name: "PLAIN" for f in schema if pa.types.is_integer(f.type) or pa.types.is_decimal(f.type)}
-    return {"compression": "zstd", "use_dictionary": texts + lists, "column_encoding": times | plain, "store_decimal_as_integer": True}
+    compression = dict.fromkeys([*(f.name for f in schema if not pa.types.is_list(f.type)), *lists], "lz4") | dict.fromkeys(times, "none")
+    return {
+        "compression": compression | {"event_id": "zstd"},
+        "use_dictionary": texts + lists,
+        "column_encoding": times | plain,
+        "store_decimal_as_integer": True,
+    }
 
 
 class Parts:

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 
-from predseg.language.measures import Comparison, Events, Filter, Measure, Window
+from predseg.language.measures import Comparison, Events, Filter, Measure, Window, hashed_once
 
 
+@hashed_once
 @dataclass(frozen=True)
 class Did:
     """A measure against a threshold. ``did_not: E`` is the count of E being exactly 0."""
@@ -26,6 +27,7 @@ class Change:
     within: int
 
 
+@hashed_once
 @dataclass(frozen=True)
 class Score:
     """A score of the last published run: one of a comparison of the probability, a share at the top or bottom, deciles, a change."""
@@ -38,6 +40,7 @@ class Score:
     change: Change | None = None
 
 
+@hashed_once
 @dataclass(frozen=True)
 class In:
     """Membership of another segment, or its absence."""
@@ -46,6 +49,7 @@ class In:
     member: bool = True
 
 
+@hashed_once
 @dataclass(frozen=True)
 class Trait:
     """A fact of the customer; unknown when it is missing."""
@@ -53,6 +57,7 @@ class Trait:
     filter: Filter
 
 
+@hashed_once
 @dataclass(frozen=True)
 class Rfv:
     """Recency, frequency and value scores 1 to 5 (5 is best) over customers with such an event in the window."""
@@ -62,6 +67,7 @@ class Rfv:
     scores: tuple[tuple[str, Comparison | tuple[int, ...]], ...]  # recency | frequency | value
 
 
+@hashed_once
 @dataclass(frozen=True)
 class Cluster:
     """Belonging to one of the named clusters of a latent segmentation."""
@@ -70,6 +76,7 @@ class Cluster:
     names: tuple[str, ...]
 
 
+@hashed_once
 @dataclass(frozen=True)
 class All:
     """True when all are true; unknown when none is false and one is unknown."""
@@ -77,6 +84,7 @@ class All:
     of: tuple[Condition, ...]
 
 
+@hashed_once
 @dataclass(frozen=True)
 class Any:
     """True when one is true; unknown when none is true and one is unknown."""
@@ -84,6 +92,7 @@ class Any:
     of: tuple[Condition, ...]
 
 
+@hashed_once
 @dataclass(frozen=True)
 class NoneOf:
     """True when all are false; unknown when none is true and one is unknown."""
@@ -91,6 +100,7 @@ class NoneOf:
     of: tuple[Condition, ...]
 
 
+@hashed_once
 @dataclass(frozen=True)
 class Some:
     """True when at least n are true; unknown when the unknown ones could still decide it."""
@@ -99,6 +109,7 @@ class Some:
     of: tuple[Condition, ...]
 
 
+@hashed_once
 @dataclass(frozen=True)
 class Holds:
     """Whether one condition is true, with two values: what `In` stands for when the rule of the segment is put in its place."""

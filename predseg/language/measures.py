@@ -12,12 +12,32 @@ from decimal import Decimal
 from fractions import Fraction
 from functools import cached_property
 from math import ceil, floor
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from predseg.language.time import DAY, SECOND, short_duration
 
 SCALE = 10_000
 """Money and other aggregated numbers are whole ten-thousandths."""
+
+Declared = TypeVar("Declared")
+
+
+def hashed_once(declared: type[Declared]) -> type[Declared]:
+    """Let the values of a frozen dataclass remember their hash: rules are looked up once per block, and nest deeply."""
+    count = declared.__hash__
+
+    def remembered(self: Declared) -> int:
+        found = self.__dict__.get("_hash")
+        if found is None:
+            found = self.__dict__["_hash"] = count(self)
+        return found
+
+    def state(self: Declared) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_hash"}  # another process counts differently
+
+    declared.__hash__, declared.__getstate__ = remembered, state  # type: ignore[method-assign, assignment]
+    return declared
+
 
 Value = str | bool | int | Decimal | None | tuple[Any, ...]
 Op = Literal["more_than", "at_least", "less_than", "at_most", "exactly", "between"]
@@ -26,6 +46,7 @@ Aggregate = Literal["count", "sum", "avg", "min", "max", "distinct", "days_since
 PROPERTY_AGGREGATES: tuple[Aggregate, ...] = ("sum", "avg", "min", "max", "distinct")
 
 
+@hashed_once
 @dataclass(frozen=True)
 class Comparison:
     """A threshold in exact decimals; ``between`` includes both ends."""
@@ -73,6 +94,7 @@ class Comparison:
         return ceil(low), floor(Fraction(self.high or 0) * scale)
 
 
+@hashed_once
 @dataclass(frozen=True, eq=False)
 class Test:
     """One test of a property: ``is`` (any of the operands), ``not`` (none of them), ``contains``, ``exists``, or a comparison.
@@ -87,15 +109,11 @@ class Test:
         return isinstance(other, Test) and self._meaning == other._meaning
 
     def __hash__(self) -> int:
-        return self._hash
+        return hash(self._meaning)
 
     @cached_property
     def _meaning(self) -> tuple[Any, ...]:
         return self.op, self.operands, tuple(map(kind_of, self.operands))
-
-    @cached_property
-    def _hash(self) -> int:
-        return hash(self._meaning)
 
     def accepts(self, value: Value) -> bool:
         """Whether the value passes. A missing or wrong-typed value fails every test but ``exists: false``.
@@ -139,6 +157,7 @@ def kind_of(value: object) -> str:
     return "flag" if isinstance(value, bool) else "number" if isinstance(value, int | Decimal) else "text"
 
 
+@hashed_once
 @dataclass(frozen=True)
 class Filter:
     """All tests that one property must pass."""
@@ -151,6 +170,7 @@ class Filter:
         return all(test.accepts(value) for test in self.tests)
 
 
+@hashed_once
 @dataclass(frozen=True)
 class Events:
     """Which events are meant: names (none means any event) whose properties pass the filters."""
@@ -176,6 +196,7 @@ class Window:
         return time <= t - self.until and (self.start is None or time > t - self.start) and (self.since is None or time >= self.since)
 
 
+@hashed_once
 @dataclass(frozen=True)
 class Step:
     """What must follow, or must not: strictly later than the step before, and within so many microseconds of it."""
@@ -188,6 +209,7 @@ class Step:
     then: Step | None = None
 
 
+@hashed_once
 @dataclass(frozen=True)
 class Measure:
     """One number about a history at a moment: an aggregate over the events in a window."""

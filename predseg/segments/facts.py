@@ -13,6 +13,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from threading import Lock
 from typing import Any, Protocol
 
 import numpy as np
@@ -87,6 +88,7 @@ class Facts:
     members: dict[str, tuple[Array, Array, Array]] = field(default_factory=dict)
     live: LiveScores | None = None
     _runs: dict[object, Run | None] = field(default_factory=dict, repr=False)
+    _loading: Lock = field(default_factory=Lock, repr=False)
 
     def __call__(self, condition: c.Condition, customers: Array, moments: Array) -> Truth:
         """Decide a condition for k pairs of customer and moment."""
@@ -212,8 +214,9 @@ class Facts:
         """Return the last of some runs in which the condition's model (or rfv, or clustering) was published."""
         key = run_key(condition)
         for as_of in reversed(published):
-            if (as_of, key) not in self._runs:
-                self._runs[as_of, key] = self._load(condition, as_of, key)
+            with self._loading:  # blocks are decided side by side
+                if (as_of, key) not in self._runs:
+                    self._runs[as_of, key] = self._load(condition, as_of, key)
             if (run := self._runs[as_of, key]) is not None:
                 return run
         return None

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from predseg.evaluate.batch import Truth, Values, compare, evaluate, layer
+from predseg.evaluate.ahead import ahead
+from predseg.evaluate.batch import Truth, Values, answered, compare, evaluate, layer
 from predseg.evaluate.block import NEVER, Array, Block, blocks
 from predseg.evaluate.moments import Known, transitions
 from predseg.language import conditions as c
@@ -39,9 +40,10 @@ class Decider:
 
     def __call__(self, condition: c.Condition) -> Truth:
         """Return the truth of each customer, (customers)."""
-        if condition not in self.decided:
-            self.decided[condition] = self._decide(condition)
-        return self.decided[condition]
+        found = self.decided.get(condition)
+        if found is None:
+            found = self.decided[condition] = self._decide(condition)
+        return found
 
     def _decide(self, condition: c.Condition) -> Truth:
         n = len(self.block.customers)
@@ -78,16 +80,31 @@ class Listed:
 NOBODY = Listed(np.zeros(0, object), np.zeros(0, np.int64))
 
 
-def deciders(
-    files: Sequence[Path], segments: Iterable[Segment], as_of: int, facts: Facts, listed: Listed = NOBODY
-) -> Iterator[tuple[Decider, Array]]:
-    """Yield, block by block, a decider of the segments' conditions and who is known, bool (customers)."""
-    segments = list(segments)
-    measures = list(dict.fromkeys(m for s in segments for m in c.measures(s.match)))
-    properties = set().union(*(m.properties() for m in measures)) if measures else set()
-    for block, since in population(files, properties, as_of, listed):
-        answers = dict(zip([*measures, SEEN], evaluate(block, [as_of], [*measures, SEEN]), strict=True))
-        yield Decider(block, as_of, answers, facts), (answers[SEEN].number[:, 0] > 0) | (since <= as_of)
+def properties_of(segments: Iterable[Segment]) -> set[str]:
+    """Return the properties of events that the rules read."""
+    return {name for segment in segments for measure in c.measures(segment.match) for name in measure.properties()}
+
+
+def deciders(parts: Iterable[tuple[Block, Array]], segments: Mapping[str, Segment], as_of: int, facts: Facts) -> Iterator[tuple[Decider, Array]]:
+    """Yield, block by block, a decider that has decided the segments, and who is known, bool (customers).
+
+    Args:
+        parts: Blocks and since when their customers are known without an event, see `population`. They are decided side by side.
+        segments: The rules, in dependency order.
+        as_of: The moment.
+        facts: What is published.
+    """
+    measures = list(dict.fromkeys([SEEN, *(m for s in segments.values() for m in c.measures(s.match))]))
+
+    def decide(part: tuple[Block, Array]) -> tuple[Decider, Array]:
+        block, since = part
+        decider = Decider(block, as_of, dict(answered(block, [as_of], measures)), facts)
+        present = (decider.answers[SEEN].number[:, 0] > 0) | (since <= as_of)
+        for name, segment in segments.items():
+            decider.members[name] = decider(segment.match).true & present
+        return decider, present
+
+    yield from ahead(decide, parts)
 
 
 def population(files: Sequence[Path], properties: Iterable[str], as_of: int, listed: Listed) -> Iterator[tuple[Block, Array]]:
@@ -106,12 +123,20 @@ def population(files: Sequence[Path], properties: Iterable[str], as_of: int, lis
 
 def members_at(files: Sequence[Path], segments: dict[str, Segment], as_of: int, facts: Facts, listed: Listed = NOBODY) -> dict[str, Array]:
     """Return the customer ids, sorted, of each segment at one moment. ``segments`` stand in dependency order."""
-    found: dict[str, list[Array]] = {name: [] for name in segments}
-    for decider, present in deciders(files, segments.values(), as_of, facts, listed):
-        for name, segment in segments.items():
-            decider.members[name] = decider(segment.match).true & present
-            found[name].append(decider.block.customers[decider.members[name]])
-    return {name: np.sort(np.concatenate(parts)) if parts else np.zeros(0, object) for name, parts in found.items()}
+    found: dict[str, list[Array]] = {name: [NOBODY.since] for name in segments}
+    ids, before = [NOBODY.customers], 0
+    parts = population(files, properties_of(segments.values()), as_of, listed)
+    for decider, _ in deciders(parts, segments, as_of, facts):
+        for name, inside in decider.members.items():
+            found[name].append(np.flatnonzero(inside) + before)
+        ids.append(decider.block.customers)
+        before += len(decider.block.customers)
+    everyone = np.concatenate(ids)
+    order = np.argsort(everyone, kind="stable")  # almost in order already
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    everyone = everyone[order]
+    return {name: everyone[np.sort(rank[np.concatenate(positions)])] for name, positions in found.items()}
 
 
 def publish_rfv(files: Sequence[Path], segments: Iterable[Segment], as_of: int) -> dict[str, Run]:

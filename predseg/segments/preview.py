@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from predseg.evaluate.batch import evaluate
 from predseg.evaluate.block import CORE, IDENTITY, Array, Block, from_table
 from predseg.history.privacy import NOBODY as NOT_ASKED
 from predseg.history.privacy import OptedOut
@@ -22,7 +21,7 @@ from predseg.language.assignment import HOLDOUT, Experiment
 from predseg.language.english import say_condition
 from predseg.segments.definitions import Segment
 from predseg.segments.facts import Facts
-from predseg.segments.population import NOBODY, SEEN, Decider, Listed, population
+from predseg.segments.population import NOBODY, Decider, Listed, deciders, population, properties_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -111,23 +110,12 @@ def preview(
     """
     share = 1.0 if exact or rows <= SAMPLED_ROWS else SAMPLED_ROWS / rows
     counts = _Counts(segments, name, opted_out)
-    for decider, present in _deciders(files, segments, as_of, facts, listed, share):
+    properties = properties_of(segments.values())
+    sampled = ((block, listed.known_since(block.customers)) for block in sampled_blocks(files, properties, share))
+    parts = sampled if share < 1 else population(files, properties, as_of, listed)
+    for decider, present in deciders(parts, segments, as_of, facts):
         counts.add(decider, present)
     return counts.result(as_of, before, share)
-
-
-def _deciders(
-    files: Sequence[Path], segments: Mapping[str, Segment], as_of: int, facts: Facts, listed: Listed, share: float
-) -> Iterator[tuple[Decider, Array]]:
-    measures = list(dict.fromkeys(m for s in segments.values() for m in c.measures(s.match)))
-    properties = set().union(*(m.properties() for m in measures)) if measures else set()
-    if share < 1:
-        parts: Iterator[tuple[Block, Array]] = ((b, listed.known_since(b.customers)) for b in sampled_blocks(files, properties, share))
-    else:
-        parts = population(files, properties, as_of, listed)
-    for block, since in parts:
-        answers = dict(zip([*measures, SEEN], evaluate(block, [as_of], [*measures, SEEN]), strict=True))
-        yield Decider(block, as_of, answers, facts), (answers[SEEN].number[:, 0] > 0) | (since <= as_of)
 
 
 def sampled_blocks(files: Sequence[Path], properties: set[str], share: float) -> Iterator[Block]:
@@ -181,8 +169,6 @@ class _Counts:
         return match.of if isinstance(match, c.All) else (match,)
 
     def add(self, decider: Decider, present: Array) -> None:
-        for name, segment in self.segments.items():
-            decider.members[name] = decider(segment.match).true & present
         mine = decider.members[self.name]
         self.known += int(present.sum())
         self.members.append(decider.block.customers[mine])

@@ -47,8 +47,8 @@ BUGS = (
     Bug(
         "missing text passes no test, not even its absence",
         "matching",
-        "[*map(test.accepts, values), test.accepts(None)]",
-        "[*map(test.accepts, values), False]",
+        "[*map(accepts, values), test.accepts(None)]",
+        "[*map(accepts, values), False]",
     ),
     Bug(
         "missing numbers are tested as 0",
@@ -57,7 +57,7 @@ BUGS = (
         "accepted[inverse]",
     ),
     Bug("numbers are tested in ten-thousandths", "matching", "Decimal(int(u)) / column.scale", "Decimal(int(u))"),
-    Bug("one filter is enough", "matching", "rows & passing(block, test)", "rows | passing(block, test)"),
+    Bug("one filter is enough", "matching", "rows & block.passing[test]", "rows | block.passing[test]"),
     Bug(
         "a property that nothing has fails its absence", "matching", "np.full(len(block.time), test.accepts(None))", "np.zeros(len(block.time), bool)"
     ),
@@ -106,9 +106,11 @@ BUGS = (
         "Truth(passed & values.present, ~values.present)",
         "Truth(passed & values.present, np.zeros_like(values.present))",
     ),
-    Bug("none of them holds when one is unknown", "batch", "Truth(possible == 0,", "Truth(true == 0,"),
-    Bug("one unknown too few could decide it", "batch", "(true < needed) & (possible >= needed)", "(true < needed) & (possible > needed)"),
-    Bug("any is all", "batch", "else 1 if isinstance(condition, c.Any)", "else len(parts) if isinstance(condition, c.Any)"),
+    Bug("none of them holds when one is unknown", "batch", "true, possible = ~possible, ~true", "true, possible = ~true, ~true"),
+    Bug("some need one more than they ask for", "batch", ">= condition.at_least", "> condition.at_least"),
+    Bug("any is all", "batch", "np.logical_and if isinstance(condition, c.All)", "np.logical_and if isinstance(condition, c.All | c.Any)"),
+    Bug("a part that may be true is taken for one that is", "batch", "[part.true for part in parts]", "[part.possible for part in parts]"),
+    Bug("what may still be true is not looked at", "batch", "true if decided else _enough(condition, maybe)", "true"),
     Bug("not in a segment is in it", "batch", "parts[0].true == condition.member", "parts[0].true"),
     # what is visible, and whose
     Bug("late events count from their own time", "batch", "_late_corrections(block, moments, asked) if known is None else []", "[]"),
