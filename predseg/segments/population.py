@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from predseg.evaluate.ahead import ahead
-from predseg.evaluate.batch import Truth, Values, answered, compare, evaluate, layer
+from predseg.evaluate.batch import Truth, Values, answered, compare, layer
 from predseg.evaluate.block import NEVER, Array, Block, blocks
 from predseg.evaluate.moments import Known, transitions
 from predseg.language import conditions as c
@@ -24,11 +24,30 @@ BEGINNING = -(2**61)
 """Before all of history, with room to add and subtract."""
 
 
+Changed = tuple[Array, Array, Array]
+"""Customer id, instant, member from then on: one row per change, in order."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A live rule whose changes are asked for.
+
+    Attributes:
+        match: The rule, with those of live segments in the place of `in:` (see `inline`).
+        after: The last run; None asks, over all of history, about those who are members now.
+    """
+
+    match: c.Condition
+    after: int | None = None
+
+
 @dataclass
 class Decider:
     """Decides conditions about one block at one moment, each only once.
 
-    ``members`` holds the segments decided so far in this block, bool (customers).
+    Attributes:
+        members: The segments decided so far in this block, bool (customers).
+        changes: What changed in it, of the live rules that were asked.
     """
 
     block: Block
@@ -36,6 +55,7 @@ class Decider:
     answers: dict[Measure, Values]
     facts: Facts
     members: dict[str, Array] = field(default_factory=dict)
+    changes: dict[str, Changed] = field(default_factory=dict)
     decided: dict[c.Condition, Truth] = field(default_factory=dict)
 
     def __call__(self, condition: c.Condition) -> Truth:
@@ -80,12 +100,14 @@ class Listed:
 NOBODY = Listed(np.zeros(0, object), np.zeros(0, np.int64))
 
 
-def properties_of(segments: Iterable[Segment]) -> set[str]:
-    """Return the properties of events that the rules read."""
-    return {name for segment in segments for measure in c.measures(segment.match) for name in measure.properties()}
+def properties_of(rules: Iterable[Segment | Asked]) -> set[str]:
+    """Return the properties of events that rules read."""
+    return {name for rule in rules for measure in c.measures(rule.match) for name in measure.properties()}
 
 
-def deciders(parts: Iterable[tuple[Block, Array]], segments: Mapping[str, Segment], as_of: int, facts: Facts) -> Iterator[tuple[Decider, Array]]:
+def deciders(
+    parts: Iterable[tuple[Block, Array]], segments: Mapping[str, Segment], as_of: int, facts: Facts, asked: Mapping[str, Asked] | None = None
+) -> Iterator[tuple[Decider, Array]]:
     """Yield, block by block, a decider that has decided the segments, and who is known, bool (customers).
 
     Args:
@@ -93,8 +115,10 @@ def deciders(parts: Iterable[tuple[Block, Array]], segments: Mapping[str, Segmen
         segments: The rules, in dependency order.
         as_of: The moment.
         facts: What is published.
+        asked: Live ones among the segments whose changes are wanted as well.
     """
     measures = list(dict.fromkeys([SEEN, *(m for s in segments.values() for m in c.measures(s.match))]))
+    changes = _changes(asked or {}, as_of, facts)
 
     def decide(part: tuple[Block, Array]) -> tuple[Decider, Array]:
         block, since = part
@@ -102,6 +126,7 @@ def deciders(parts: Iterable[tuple[Block, Array]], segments: Mapping[str, Segmen
         present = (decider.answers[SEEN].number[:, 0] > 0) | (since <= as_of)
         for name, segment in segments.items():
             decider.members[name] = decider(segment.match).true & present
+        decider.changes.update(changes(block, since, decider.members))
         return decider, present
 
     yield from ahead(decide, parts)
@@ -123,12 +148,22 @@ def population(files: Sequence[Path], properties: Iterable[str], as_of: int, lis
 
 def members_at(files: Sequence[Path], segments: dict[str, Segment], as_of: int, facts: Facts, listed: Listed = NOBODY) -> dict[str, Array]:
     """Return the customer ids, sorted, of each segment at one moment. ``segments`` stand in dependency order."""
+    return members_and_changes(files, segments, {}, as_of, facts, listed)[0]
+
+
+def members_and_changes(
+    files: Sequence[Path], segments: dict[str, Segment], asked: Mapping[str, Asked], as_of: int, facts: Facts, listed: Listed
+) -> tuple[dict[str, Array], dict[str, Changed]]:
+    """Return the members of each segment, see `members_at`, and what changed in live ones, see `live_changes`, in one pass over the events."""
     found: dict[str, list[Array]] = {name: [NOBODY.since] for name in segments}
+    changed: dict[str, list[Changed]] = {name: [] for name in asked}
     ids, before = [NOBODY.customers], 0
-    parts = population(files, properties_of(segments.values()), as_of, listed)
-    for decider, _ in deciders(parts, segments, as_of, facts):
+    parts = population(files, properties_of([*segments.values(), *asked.values()]), as_of, listed)
+    for decider, _ in deciders(parts, segments, as_of, facts, asked):
         for name, inside in decider.members.items():
             found[name].append(np.flatnonzero(inside) + before)
+        for name, changes in decider.changes.items():
+            changed[name].append(changes)
         ids.append(decider.block.customers)
         before += len(decider.block.customers)
     everyone = np.concatenate(ids)
@@ -136,7 +171,8 @@ def members_at(files: Sequence[Path], segments: dict[str, Segment], as_of: int, 
     rank = np.empty_like(order)
     rank[order] = np.arange(len(order))
     everyone = everyone[order]
-    return {name: everyone[np.sort(rank[np.concatenate(positions)])] for name, positions in found.items()}
+    members = {name: everyone[np.sort(rank[np.concatenate(positions)])] for name, positions in found.items()}
+    return members, {name: _joined(changes) for name, changes in changed.items()}
 
 
 def publish_rfv(files: Sequence[Path], segments: Iterable[Segment], as_of: int) -> dict[str, Run]:
@@ -148,8 +184,11 @@ def publish_rfv(files: Sequence[Path], segments: Iterable[Segment], as_of: int) 
     if not wanted:
         return {}
     flat = [m for three in measures.values() for m in three]
-    for block in blocks(files, set().union(*(m.properties() for m in flat))):
-        answers = dict(zip(flat, evaluate(block, [as_of], flat), strict=True))
+
+    def answer(block: Block) -> tuple[Block, dict[Measure, Values]]:
+        return block, dict(answered(block, [as_of], flat))
+
+    for block, answers in ahead(answer, blocks(files, set().union(*(m.properties() for m in flat)))):
         for key, (recency, frequency, value) in measures.items():
             some = answers[frequency].number[:, 0] > 0
             ids[key].append(block.customers[some])
@@ -165,43 +204,38 @@ def _score_rfv(customers: Array, values: Array) -> Run:
     return Run(customers, {name: rfv_scores(column) for name, column in zip(DIMENSIONS, values, strict=True)})
 
 
-@dataclass(frozen=True)
-class Asked:
-    """A live rule whose changes are asked for, with the rules of live segments in the place of `in:` (see `inline`).
-
-    Attributes:
-        match: The rule.
-        after: The last run; None is the beginning of history.
-        members: Only these customers, when given.
-    """
-
-    match: c.Condition
-    after: int | None = None
-    members: Array | None = None
-
-
-Changed = tuple[Array, Array, Array]
-"""Customer id, instant, member from then on: one row per change, in order."""
-
-
-def live_changes(files: Sequence[Path], asked: Mapping[str, Asked], as_of: int, facts: Facts, listed: Listed = NOBODY) -> dict[str, Changed]:
-    """Return for each live rule what changed after its last run and by as_of, in one pass over the events."""
+def live_changes(
+    files: Sequence[Path], asked: Mapping[str, Asked], members: Mapping[str, Array], as_of: int, facts: Facts, listed: Listed = NOBODY
+) -> dict[str, Changed]:
+    """Return for each live rule what changed after its last run and by as_of, in one pass over the events. ``members``: ids at as_of."""
     import pandas as pd
 
-    properties = set().union(*(m.properties() for a in asked.values() for m in c.measures(a.match))) if asked else set()
-    wanted = {name: None if a.members is None else pd.Index(a.members, dtype=object) for name, a in asked.items()}
-    instants = {name: facts.instants(a.match) for name, a in asked.items()}
-    found: dict[str, list[Changed]] = {name: [] for name in asked}
-    for block, since in population(files, properties, as_of, listed) if asked else ():
-        for name, rule in asked.items():
-            index, start = wanted[name], BEGINNING if rule.after is None else rule.after
-            only = None if index is None else np.asarray(index.get_indexer(block.customers)) >= 0
-            if only is not None and not only.any():
-                continue
-            known = Known(instants[name], facts.own_instants(rule.match, block.customers), since)
-            customer, t, member = transitions(block, rule.match, start, as_of, facts=facts, known=known, only=only)
-            found[name].append((block.customers[customer], t, member))
-    return {name: _joined(parts) for name, parts in found.items()}
+    index = {name: pd.Index(members[name], dtype=object) for name in asked}
+    changes = _changes(asked, as_of, facts)
+
+    def decide(part: tuple[Block, Array]) -> dict[str, Changed]:
+        inside = {name: np.asarray(ids.get_indexer(part[0].customers)) >= 0 for name, ids in index.items()}
+        return changes(*part, inside)
+
+    found = list(ahead(decide, population(files, properties_of(asked.values()), as_of, listed))) if asked else []
+    return {name: _joined([block[name] for block in found]) for name in asked}
+
+
+def _changes(asked: Mapping[str, Asked], as_of: int, facts: Facts) -> Callable[[Block, Array, Mapping[str, Array]], dict[str, Changed]]:
+    """Return a function of a block, since when its customers are known, and who is a member at as_of, that says what changed in it."""
+    instants = {name: facts.instants(rule.match) for name, rule in asked.items()}
+
+    def one(block: Block, since: Array, name: str, inside: Array) -> Changed:
+        rule = asked[name]
+        only = inside if rule.after is None else None
+        if only is not None and not only.any():
+            return _joined([])
+        known = Known(instants[name], facts.own_instants(rule.match, block.customers), since)
+        start = BEGINNING if rule.after is None else rule.after
+        customer, t, member = transitions(block, rule.match, start, as_of, facts=facts, known=known, only=only)
+        return block.customers[customer], t, member
+
+    return lambda block, since, members: {name: one(block, since, name, members[name]) for name in asked}
 
 
 def _joined(parts: list[Changed]) -> Changed:

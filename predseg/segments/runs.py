@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from predseg.evaluate.block import Array
+from predseg.language import conditions as c
 from predseg.segments.definitions import Segment
 from predseg.segments.facts import Facts
 from predseg.segments.memberships import OPEN, Change, Ledger, Spells, record, retire
-from predseg.segments.population import NOBODY, Asked, Changed, Listed, inline, live_changes, members_at
+from predseg.segments.population import NOBODY, Asked, Changed, Listed, inline, live_changes, members_and_changes
 
 
 @dataclass(frozen=True)
@@ -57,18 +58,19 @@ def run_segments(
         chosen: Names to run, with those that they use; all when empty.
     """
     running = _with_used(segments, list(chosen) or list(segments))
-    members = members_at(files, running, as_of, facts, listed)
     now, changes = ledger.until(as_of), {}
+    asked = {n: Asked(inline(s.match, segments), now.last_run(n, s.definition, before=as_of)) for n, s in running.items() if s.live}
+    later = {n: rule for n, rule in asked.items() if any(isinstance(part, c.In) for part in c.walk(rule.match))}
+    at_once = {n: rule for n, rule in asked.items() if n not in later}
+    members, changed = members_and_changes(files, running, at_once, as_of, facts, listed)
     for name, segment in running.items():
         if not segment.live:
             found = Spells(members[name], np.full(len(members[name]), as_of), np.full(len(members[name]), OPEN))
             now, changes[name] = record(now, segment, found, as_of)
             daily = now.spells(name, segment.definition)
             facts.members[name] = (daily.customers, daily.entered, daily.left)
-    live = {name: segment for name, segment in running.items() if segment.live}
-    asked = {name: _asked(segment, segments, members[name], now, as_of) for name, segment in live.items()}
-    changed = live_changes(files, asked, as_of, facts, listed)
-    for name, segment in live.items():
+    changed |= live_changes(files, later, members, as_of, facts, listed)
+    for name, segment in ((n, running[n]) for n in asked):
         now, changes[name] = record(now, segment, _spells(segment, asked[name], changed[name], members[name], now, as_of), as_of)
     recorded = not any((ledger.last_run(name) or as_of) > as_of for name in running)
     if not chosen:
@@ -90,12 +92,6 @@ def _with_used(segments: dict[str, Segment], wanted: Sequence[str]) -> dict[str,
         if name in wanted or name in needed:
             needed |= {name, *segments[name].uses()}
     return {name: s for name, s in segments.items() if name in needed}
-
-
-def _asked(segment: Segment, segments: dict[str, Segment], members: Array, ledger: Ledger, as_of: int) -> Asked:
-    """What to ask of a live segment: all changes since its last run, or, at the first run, how its members came in."""
-    last = ledger.last_run(segment.name, segment.definition, before=as_of)
-    return Asked(inline(segment.match, segments), last, members if last is None else None)
 
 
 def _spells(segment: Segment, asked: Asked, changed: Changed, members: Array, ledger: Ledger, as_of: int) -> Spells:
