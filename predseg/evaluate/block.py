@@ -5,8 +5,9 @@ Customers are never split over two blocks, so blocks are evaluated one by one, o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -80,7 +81,7 @@ class Block:
     owner: Array | None = None  # int64 (n)
     passing: dict[Filter, Array] = field(default_factory=dict, init=False, repr=False)  # bool (r): which rows pass, of the filters asked so far
 
-    @property
+    @cached_property
     def customer(self) -> Array:
         """The customer of each row, as a position."""
         return np.repeat(np.arange(len(self.customers)), np.diff(self.offsets))
@@ -99,8 +100,11 @@ class Block:
         return Block(self.customers[chosen], offsets, self.time[wanted], self.time[wanted], self.event[wanted], self.names, properties)
 
 
-def from_table(table: pa.Table) -> Block:
-    """Return the block of rows of the events table: whole customers, sorted by customer_id and event_time."""
+def from_table(table: pa.Table, wanted: Collection[str] | None = None) -> Block:
+    """Return the block of rows of the events table: whole customers, sorted by customer_id and event_time.
+
+    ``wanted``: the properties to take along; all of them by default.
+    """
     import pyarrow as pa
 
     table = _whole(table)
@@ -108,7 +112,8 @@ def from_table(table: pa.Table) -> Block:
     starts = _starts(codes)
     event, names = _codes(table["event"])
     time, received = _instants(table["event_time"]), _instants(table["received_at"])
-    properties = {n: _property(table[n]) for n in table.column_names if n not in CORE and n != "linked_at" and not pa.types.is_null(table[n].type)}
+    given = [n for n in table.column_names if n not in CORE and n != "linked_at" and (wanted is None or n in wanted)]
+    properties = {n: _property(table[n]) for n in given if not pa.types.is_null(table[n].type)}
     customers = np.asarray(ids.take(pa.array(codes[starts])).to_pylist(), dtype=object)
     block = Block(customers, np.append(starts, len(codes)), time, np.maximum(time, received), event, tuple(names.to_pylist()), properties)
     return _earlier_identities(block, table) if "linked_at" in table.column_names else block
@@ -131,7 +136,7 @@ def blocks(files: Iterable[Path], properties: Iterable[str], rows: int = ROWS) -
         for read, complete in _row_groups(path, wanted, rows):
             table = _whole(pa.concat_tables([*waiting, read]))
             end = table.num_rows if complete else _starts(_codes(table["customer_id"])[0]).max(initial=0)
-            yield from _cut(table.slice(0, end), rows)
+            yield from (from_table(part, wanted) for part in _cut(table.slice(0, end), rows))
             waiting = [table.slice(end)] if end < table.num_rows else []
 
 
@@ -179,13 +184,13 @@ def _cut_after(metadata: Any, group: int, column: int) -> bool:
     return bool(here is not None and there is not None and here.has_min_max and there.has_min_max and here.max < there.min)
 
 
-def _cut(table: pa.Table, rows: int) -> Iterator[Block]:
-    """Yield the rows as blocks of much the same size, cut between customers."""
+def _cut(table: pa.Table, rows: int) -> Iterator[pa.Table]:
+    """Yield the rows in parts of much the same size, cut between customers."""
     starts = np.append(_starts(_codes(table["customer_id"])[0]), table.num_rows)
     wanted = np.linspace(0, table.num_rows, max(1, round(table.num_rows / rows)) + 1)
     cuts = np.unique(starts[np.searchsorted(starts, wanted)]).tolist()
     for begin, end in pairwise(cuts):
-        yield from_table(table.slice(begin, end - begin))
+        yield table.slice(begin, end - begin)
 
 
 def _whole(table: pa.Table) -> pa.Table:
@@ -205,8 +210,11 @@ def _codes(column: pa.ChunkedArray) -> tuple[Array, pa.Array]:
     array = _single(column)
     if not pa.types.is_dictionary(array.type):
         array = array.dictionary_encode()
-    indices = array.indices.fill_null(-1) if array.indices.null_count else array.indices
-    return indices.to_numpy(zero_copy_only=False).astype(np.int32, copy=False), array.dictionary
+    indices = array.indices
+    codes = np.frombuffer(indices.buffers()[1] or b"", indices.type.to_pandas_dtype())[indices.offset : indices.offset + len(indices)]
+    if indices.null_count:
+        codes = np.where(indices.is_valid().to_numpy(zero_copy_only=False), codes, -1)
+    return codes.astype(np.int32, copy=False), array.dictionary
 
 
 def _single(column: pa.ChunkedArray) -> pa.Array:
@@ -216,9 +224,11 @@ def _single(column: pa.ChunkedArray) -> pa.Array:
 
 
 def _instants(column: pa.ChunkedArray) -> Array:
+    """Return int64, microseconds; anything where missing."""
     import pyarrow as pa
 
-    return _single(column).cast(pa.timestamp("us", "UTC")).view(pa.int64()).to_numpy(zero_copy_only=False)
+    array = _single(column).cast(pa.timestamp("us", "UTC"))
+    return np.frombuffer(array.buffers()[1] or b"", np.int64)[array.offset : array.offset + len(array)]
 
 
 def _property(column: pa.ChunkedArray) -> Property:
@@ -258,9 +268,8 @@ def _lists(column: pa.ChunkedArray) -> Words:
 
 def _earlier_identities(block: Block, table: pa.Table) -> Block:
     """Give rows that joined a customer later than they were visible a second life under their anonymous id."""
-    import pyarrow as pa
-
-    linked = table["linked_at"].cast(pa.timestamp("us", "UTC")).cast(pa.int64()).fill_null(0).to_numpy()
+    joined = _single(table["linked_at"])
+    linked = np.where(joined.is_valid().to_numpy(zero_copy_only=False), _instants(table["linked_at"]), 0)
     anonymous, values = _codes(table["anonymous_id"])
     earlier = np.flatnonzero((linked > block.received) & (anonymous >= 0))
     if not len(earlier):

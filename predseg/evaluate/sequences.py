@@ -77,7 +77,20 @@ def _ties(block: Block, customer: Array, rows: Array, later: Array, same: str | 
 
 
 def positions(groups: Array, times: Array, wanted_groups: Array, wanted_times: Array) -> Array:
-    """Return how many (group, time) pairs, sorted, are at or before each wanted pair."""
+    """Return how many (group, time) pairs, sorted, are at or before each wanted pair. Groups are −1 or more."""
+    if not len(groups):
+        return np.zeros(len(wanted_groups), np.int64)
+    first, last = int(times.min()), int(times.max())
+    width = last - first + 2
+    if (int(max(groups[-1], wanted_groups.max(initial=-1))) + 2) * width >= 2**63:
+        return _positions(groups, times, wanted_groups, wanted_times)
+    keys = (groups + 1) * width + (times - first + 1)
+    wanted = (wanted_groups + 1) * width + (np.clip(wanted_times, first - 1, last) - first + 1)
+    return np.searchsorted(keys, wanted, side="right")
+
+
+def _positions(groups: Array, times: Array, wanted_groups: Array, wanted_times: Array) -> Array:
+    """The same where a group and a time together do not fit into 64 bits."""
     n = len(groups)
     group = np.concatenate([groups, wanted_groups])
     time = np.concatenate([times, wanted_times])

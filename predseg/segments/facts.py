@@ -46,6 +46,9 @@ class Tables(Protocol):
         ...
 
 
+_REMEMBERED = 4
+
+
 @dataclass(frozen=True)
 class Run:
     """One published run: columns of N customers, found by id."""
@@ -53,6 +56,8 @@ class Run:
     customers: Array  # str (N)
     columns: dict[str, Array]
     as_of: int = NEVER
+    found: dict[int, tuple[Array, Array]] = field(default_factory=dict, repr=False)
+    answers: dict[c.Condition, Array] = field(default_factory=dict, repr=False)
 
     @cached_property
     def index(self) -> Any:
@@ -62,8 +67,26 @@ class Run:
         return pd.Index(self.customers, dtype=object)
 
     def rows(self, customers: Array) -> Array:
-        """Return the position of each customer in the run, -1 where absent."""
-        return np.asarray(self.index.get_indexer(np.asarray(customers, dtype=object)))
+        """Return the position of each customer in the run, -1 where absent. The last few arrays that were asked for are remembered."""
+        before = self.found.get(id(customers))
+        if before is not None:
+            return before[1]
+        if len(self.found) >= _REMEMBERED:
+            self.found.clear()
+        rows = np.asarray(self.index.get_indexer(np.asarray(customers, dtype=object)))
+        self.found[id(customers)] = customers, rows  # the array is held, so that its id stays its own
+        return rows
+
+    def accepted(self, condition: c.Condition) -> Array:
+        """Return bool (N): who passes; counted once."""
+        if condition not in self.answers:
+            self.answers[condition] = accepted(condition, self)
+        return self.answers[condition]
+
+    @cached_property
+    def units(self) -> Array:
+        """The scores in whole 1/10^12, see `units`."""
+        return units(self.columns["probability"])
 
     @cached_property
     def ranks(self) -> tuple[Array, Array]:
@@ -176,9 +199,9 @@ class Facts:
     def _by_run(self, condition: c.Condition, customers: Array, moments: Array) -> Truth:
         true, unknown = np.zeros(len(customers), bool), np.ones(len(customers), bool)
         for run, at in self._groups(condition, moments):
-            rows = run.rows(customers[at])
+            rows = run.rows(customers if len(at) == len(customers) else customers[at])
             chosen = at[rows >= 0]
-            true[chosen], unknown[chosen] = accepted(condition, run)[rows[rows >= 0]], False
+            true[chosen], unknown[chosen] = run.accepted(condition)[rows[rows >= 0]], False
         return Truth(true, unknown)
 
     def _change(self, condition: c.Score, change: c.Change, customers: Array, moments: Array) -> Truth:
@@ -192,8 +215,8 @@ class Facts:
         """Return the score in force in whole 1/10^12 (see `units`), NaN where unknown."""
         found, since = np.full(len(customers), np.nan), np.full(len(customers), NEVER)
         for run, at in self._groups(condition, moments):
-            rows = run.rows(customers[at])
-            found[at[rows >= 0]] = units(run.columns["probability"])[rows[rows >= 0]]
+            rows = run.rows(customers if len(at) == len(customers) else customers[at])
+            found[at[rows >= 0]] = run.units[rows[rows >= 0]]
             since[at] = run.as_of
         for i in self.rescored.among(condition.model, customers):
             own = self.rescored.last(condition.model, customers[i], int(moments[i]), int(since[i]))
