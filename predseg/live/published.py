@@ -13,7 +13,7 @@ from predseg.forecast.traits import ALWAYS, instants_of
 from predseg.language import conditions as c
 from predseg.language.measures import Comparison, Value
 from predseg.segments.customer import trait_truth
-from predseg.segments.facts import PROBABILITY, Facts, Run, Tables, accepted, units, within
+from predseg.segments.facts import PROBABILITY, Facts, Run, Tables, units, within
 from predseg.segments.live_scores import NEVER, UNKNOWN, LiveScore
 from predseg.segments.population import NOBODY, Listed
 
@@ -53,7 +53,6 @@ class Published:
         self.facts = facts
         self.since: dict[str, int] = {str(who): int(t) for who, t in zip(listed.customers, listed.since, strict=True)}
         self._rows: dict[int, dict[str, int]] = {}
-        self._passed: dict[tuple[c.Condition, int], Any] = {}
         self._spells: dict[str, dict[str, list[tuple[int, int]]]] = {}
         self._traits: dict[str, dict[str, list[Timed]]] = {}
         self._instants: dict[c.Condition, list[int]] = {}
@@ -79,10 +78,7 @@ class Published:
         run, row = self._row(condition, customer_id, t)
         if run is None or row is None:
             return None
-        key = (condition, id(run))
-        if key not in self._passed:
-            self._passed[key] = accepted(condition, run)
-        return bool(self._passed[key][row])
+        return bool(run.accepted(condition)[row])
 
     def next_change(self, condition: c.Condition, customer_id: str, t: int) -> int | None:
         """Return the first known instant after t at which the condition can change for the customer."""

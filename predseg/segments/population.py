@@ -175,14 +175,16 @@ def members_and_changes(
     return members, {name: _joined(changes) for name, changes in changed.items()}
 
 
-def publish_rfv(files: Sequence[Path], segments: Iterable[Segment], as_of: int) -> dict[str, Run]:
-    """Score recency, frequency and value, 1 to 5, of everyone with such an event, for each `rfv` that the rules use."""
-    wanted = {run_key(p): p for s in segments for p in c.walk(s.match) if isinstance(p, c.Rfv)}
+def rfv_wanted(segments: Iterable[Segment]) -> dict[str, c.Rfv]:
+    """Return each `rfv` that the rules use by what its run is filed under."""
+    return {run_key(p): p for s in segments for p in c.walk(s.match) if isinstance(p, c.Rfv)}
+
+
+def publish_rfv(files: Sequence[Path], wanted: Mapping[str, c.Rfv], as_of: int) -> dict[str, Run]:
+    """Score recency, frequency and value, 1 to 5, of everyone with such an event, see `rfv_wanted`."""
     measures = {key: _rfv_measures(rfv) for key, rfv in wanted.items()}
     ids: dict[str, list[Array]] = {key: [] for key in wanted}
     columns: dict[str, list[Array]] = {key: [] for key in wanted}
-    if not wanted:
-        return {}
     flat = [m for three in measures.values() for m in three]
 
     def answer(block: Block) -> tuple[Block, dict[Measure, Values]]:

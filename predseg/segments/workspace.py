@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,12 +25,12 @@ from predseg.segments.designs import note_designs
 from predseg.segments.edits import apply
 from predseg.segments.facts import DIMENSIONS, Facts
 from predseg.segments.memberships import LOG, Ledger, from_table, to_table
-from predseg.segments.population import BEGINNING, NOBODY, Listed, members_at, publish_rfv
+from predseg.segments.population import BEGINNING, NOBODY, Listed, members_at, publish_rfv, rfv_wanted
 from predseg.segments.preview import Preview, preview
 from predseg.segments.replay import Replay, replay
 from predseg.segments.review import SMALL, Members, Proposal, Review, review
 from predseg.segments.runs import Run, run_segments
-from predseg.store import steady
+from predseg.store import partition_name, steady
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
     from predseg.store import Store
 
 LIVE_TRAITS = "live_traits"
+_MARK = b"scored"
+"""Under this key a partition of rfv scores remembers what was scored: the files of the events and the rules' questions."""
 MEMBERSHIPS, RUNS, RFV, CUSTOMERS = "memberships", "segment_runs", "rfv", "customers"
 _NO_PROPERTY = {*CORE, *IDENTITY, "event_id"}
 
@@ -152,18 +156,24 @@ class Workspace:
         return {name: set(customers.tolist()) for name, customers in found.items()}
 
     def publish_rfv(self, as_of: int) -> None:
-        """Score recency, frequency and value for the rules that ask for them."""
+        """Score recency, frequency and value for the rules that ask for them, unless the same was done for the same events before."""
         import pyarrow as pa
+        import pyarrow.parquet as pq
 
-        runs = publish_rfv(self.files, self.segments.values(), as_of)
+        wanted = rfv_wanted(self.segments.values())
+        events = [(stat.st_size, stat.st_mtime_ns) for stat in map(Path.stat, self.files)]
+        mark = hashlib.sha256(json.dumps([events, sorted(wanted)]).encode()).digest()
+        before = self.store.files(f"{RFV}/{partition_name(as_of)}")
+        if not wanted or (before and (pq.read_schema(before[0]).metadata or {}).get(_MARK) == mark):
+            return
         tables = [
             pa.table(
                 {"customer_id": pa.array(run.customers, pa.string()), "rfv": [key] * len(run.customers), **{n: run.columns[n] for n in DIMENSIONS}}
             )
-            for key, run in runs.items()
+            for key, run in publish_rfv(self.files, wanted, as_of).items()
         ]
         if tables:
-            self.store.write(RFV, pa.concat_tables(tables), as_of)
+            self.store.write(RFV, pa.concat_tables(tables).replace_schema_metadata({_MARK: mark}), as_of)
 
     @steady
     def preview(self, name: str, as_of: int, *, exact: bool = False) -> Preview:
