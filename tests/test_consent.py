@@ -134,3 +134,24 @@ def test_people_from_a_text_file(shop: Path, capsys: pytest.CaptureFixture[str])
     assert main(["optout", "add"]) == 2 and main(["optout", "add", "--from", "nowhere.txt"]) == 2
     assert answer("optout add c0005 --dry-run", capsys)[1]["changed"] == 1
     assert answer("optout list c0005", capsys)[1]["customers"][0]["opted_out"] == []  # type: ignore[index]
+
+
+def test_who_said_no_is_known_under_a_pseudonym_and_another_key_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = small.write(tmp_path, small.rows()[:200], small.CONFIG + "pseudonymize: env:NAMES\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NAMES", "a first key of the shop")
+    assert main(["check"]) == 0 and main(["optout", "add", "c0001"]) == 0
+    assert b"c0001" not in (tmp_path / "store" / "live.db").read_bytes()
+    for key in ("a second key of the shop", "env"):
+        if key == "env":
+            file.write_text(small.CONFIG)
+        monkeypatch.setenv("NAMES", key)
+        capsys.readouterr()
+        assert main(["check"]) == 4 and "E451" in capsys.readouterr().err
+        assert main(["optout", "list", "c0001"]) == 4 and main(["doctor"]) == 1
+    file.write_text(small.CONFIG + "pseudonymize: env:NAMES\n")
+    monkeypatch.setenv("NAMES", "a first key of the shop")
+    assert Project.load(file).people.customer("c0001") in Project.load(file).opted_out(None)
+    assert main(["doctor"]) == 0

@@ -118,5 +118,5 @@ class People:
     def audited(self) -> audit.Checked:
         """Say whether the audit log is as it was written."""
         used = self.keys(dry_run=True)
-        with privacy.opened(self.config.store, used, None, dry_run=True) as connection:
+        with privacy.opened(self.config.store, used, None, names=self.names(), dry_run=True) as connection:
             return audit.check(self.config.store, connection, used)

@@ -67,11 +67,12 @@ def prepare(connection: sqlite3.Connection, keys: Sequence[bytes], names: Sequen
         names: What pseudonyms are made with, when the project wants pseudonyms.
 
     Raises:
-        DataError: E450 when the list was made with other keys.
+        DataError: E450 when the list was made with other keys, E451 when with other pseudonyms.
     """
     connection.create_function("person", 1, lambda customer_id: person(pseudonym(customer_id, names), keys), deterministic=True)
     connection.executescript(_TABLES)
     _use_keys(connection, keys)
+    _use_names(connection, names)
 
 
 @contextmanager
@@ -97,7 +98,7 @@ def opened(
         dry_run: Write nothing: the list is brought up to date in memory.
 
     Raises:
-        DataError: E440 when the file of opt-outs is missing, E450 when the list was made with other keys.
+        DataError: E440 when the file of opt-outs is missing, E450, E451 when the list was made with other keys or pseudonyms.
     """
     file = folder / DATABASE
     with disk_errors(file):
@@ -152,6 +153,21 @@ def _use_keys(connection: sqlite3.Connection, keys: Sequence[bytes]) -> None:
             connection.execute("update optouts set person = again(person)")
             connection.execute("update forgotten set person = again(person)")
         note(connection, "key", checks[-1])
+
+
+def _use_names(connection: sqlite3.Connection, names: Sequence[bytes]) -> None:
+    """Refuse other pseudonyms than those of the store: nobody on the list would be recognised, and the tables would hold two names of everybody."""
+    mark = pseudonym("predseg", names)
+    known = noted(connection, "names")
+    if known is None:
+        note(connection, "names", mark)
+    elif known != mark:
+        raise DataError(
+            "E451",
+            DATABASE,
+            "the store was made with another `pseudonymize`, so nobody in its lists would be recognised",
+            "set the old key again; for a new key name a new folder with `store:`, and the sources are read into it",
+        )
 
 
 def noted(connection: sqlite3.Connection, name: str) -> str | None:

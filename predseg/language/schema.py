@@ -367,7 +367,7 @@ def project_schema() -> Schema:
         "outcomes": outcomes_schema(),
         "monitor": limits_schema(),
         "serve": serving_schema(),
-        "pseudonymize": _secrets("Ids become hashes with this key at ingest, everywhere: `env:NAME`; a new key is added after the old one."),
+        "pseudonymize": _secrets("Ids become hashes with this key at ingest, everywhere: `env:NAME`. It stays for the life of the store."),
         "engine": {"const": "duckdb", "description": "What moves the data."},
     }
     whole = _object(keys, "A project.", ["project"])

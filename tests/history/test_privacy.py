@@ -159,6 +159,25 @@ def test_another_key_is_refused_before_anybody_is_written_to(tmp_path: Path, oth
     connection.close()
 
 
+@pytest.mark.parametrize("others", [(), (KEYS[0], b"second key 23456"), (b"another key 1234",)], ids=["none", "one more", "another"])
+def test_other_pseudonyms_are_refused_before_anybody_is_written_to(tmp_path: Path, others: tuple[bytes, ...]) -> None:
+    connection = sqlite3.connect(tmp_path / "live.db")
+    privacy.prepare(connection, KEYS, KEYS)
+    privacy.say(connection, ["c1"], ["*"], 1, out=True, origin="command")
+    with pytest.raises(DataError, match="E451"):
+        privacy.prepare(connection, KEYS, others)
+    privacy.prepare(connection, KEYS, KEYS)
+    assert privacy.opted_out(connection, "c1", None) and not privacy.opted_out(connection, "c2", None)
+    connection.close()
+
+
+def test_a_store_of_before_takes_the_pseudonyms_it_is_opened_with(listed: sqlite3.Connection) -> None:
+    privacy.note(listed, "names", None)
+    privacy.prepare(listed, KEYS, KEYS)
+    with pytest.raises(DataError, match="E451"):
+        privacy.prepare(listed, KEYS)
+
+
 def test_the_key_of_the_store_is_made_once_and_for_its_owner_only(tmp_path: Path) -> None:
     first = keys.keys_of(tmp_path, [])
     assert keys.keys_of(tmp_path, []) == first and len(first[0]) == 64
