@@ -16,7 +16,7 @@ from predseg.cli.frame import app
 
 ROOT = Path(__file__).parents[1]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
-PAGES = [ROOT / "README.md", *DOCS]
+PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *DOCS]
 MODULES = sorted(".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for p in (ROOT / "predseg").rglob("*.py"))
 COMMANDS = [str(command.name) for command in app.registered_commands]
 
