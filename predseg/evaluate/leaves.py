@@ -15,7 +15,7 @@ from typing import Any
 from predseg.evaluate.reference import Answer, compare
 from predseg.evaluate.timeline import measure_offsets
 from predseg.language.conditions import Did
-from predseg.language.measures import SCALE, Events, Filter, Measure, Step, Value, Window, kind_of
+from predseg.language.measures import SCALE, Events, Measure, Step, Value, Window, kind_of
 
 NEVER = 2**63 - 1
 FEW = 5_000
@@ -120,19 +120,35 @@ class Person:
 
     __slots__ = ("counts", "due", "first", "id", "kept", "known", "log", "members", "scheduled", "truth")
 
-    def __init__(self, customer_id: str, streams: int, leaves: int, rules: int) -> None:
+    def __init__(self, customer_id: str, streams: int, truth: bytes, members: list[int | None], counts: list[int]) -> None:
         self.id = customer_id
         self.kept: list[Kept | None] = [None] * streams
-        self.truth = bytearray(leaves)
-        self.due = [NEVER] * leaves
-        self.members: list[int | None] = [None] * rules
-        self.counts = [0] * rules
+        self.truth = bytearray(truth)
+        self.due = [NEVER] * len(truth)
+        self.members, self.counts, self.log = members, counts, _NOTHING_SAID  # shared by all until the first change
         self.first = NEVER
         self.scheduled = NEVER
         self.known = False
-        self.log: list[Said] = []
+
+    def enter(self, rule: int, since: int) -> None:
+        """Be a member of a rule's segment from before anything is said."""
+        self._part()
+        self.members[rule], self.counts[rule] = since, 1
+
+    def change(self, rule: int, t: int, member: bool) -> int:
+        """Enter or leave a rule's segment at t, and return how many changes of it there are now."""
+        self._part()
+        self.members[rule] = t if member else None
+        n = self.counts[rule] = self.counts[rule] + 1
+        self.log.append((t, rule, member, n))
+        return n
+
+    def _part(self) -> None:
+        if self.log is _NOTHING_SAID:
+            self.members, self.counts, self.log = self.members.copy(), self.counts.copy(), []
 
 
+_NOTHING_SAID: list[Said] = []
 Leaf = Callable[[Person, int], tuple[int, int]]
 """(customer, t) → truth, and the first instant after t at which the clock alone can change it: a lower bound."""
 
@@ -147,28 +163,18 @@ class Stream:
     span: int | None = 0
     folds: bool = False
 
-    def __post_init__(self) -> None:
-        self._accepted: list[tuple[Filter, dict[Any, bool]]] = [(wanted, {}) for wanted in self.events.where]
-
     def column(self, how: str, name: str) -> int:
         """Return the place of a column, adding it when nobody asked before."""
         if (how, name) not in self.columns:
             self.columns.append((how, name))
         return self.columns.index((how, name))
 
-    def hit(self, time: int, properties: Mapping[str, Value]) -> tuple[Any, ...] | None:
-        """Return the values that are kept of an event with a name that is meant; None when a filter or ``since`` leaves it away."""
-        if self.since is not None and time < self.since:
-            return None
-        for wanted, known in self._accepted:
-            value = properties.get(wanted.property)
-            key = value.__class__, value
-            if key not in known:
-                if len(known) >= FEW:
-                    known.clear()
-                known[key] = wanted.accepts(value)
-            if not known[key]:
-                return None
+    def accepts(self, properties: Mapping[str, Value]) -> bool:
+        """Whether an event with a name that is meant passes the filters."""
+        return all(wanted.accepts(properties.get(wanted.property)) for wanted in self.events.where)
+
+    def values(self, properties: Mapping[str, Value]) -> tuple[Any, ...]:
+        """Return what is kept of an event."""
         return tuple([_keep(how, properties.get(name)) for how, name in self.columns]) if self.columns else ()
 
 
@@ -431,6 +437,25 @@ def _step(step: Step, before: Stream, streams: Streams) -> Holds:
     return holds
 
 
-def route(streams: list[Stream], name: str) -> tuple[tuple[int, Stream], ...]:
-    """Return the streams that an event of this name may belong to."""
-    return tuple((i, s) for i, s in enumerate(streams) if not s.events.names or name in s.events.names)
+class Route:
+    """The streams that events of one name may belong to. Which do is remembered by the values that the filters look at."""
+
+    def __init__(self, streams: list[Stream], name: str) -> None:
+        self.streams = [(i, s) for i, s in enumerate(streams) if not s.events.names or name in s.events.names]
+        self.asked = sorted({wanted.property for _, s in self.streams for wanted in s.events.where})
+        self.known: dict[Any, tuple[list[tuple[int, Stream]], tuple[Hit, ...] | None]] = {}
+
+    def hits(self, time: int, properties: Mapping[str, Value]) -> tuple[Hit, ...]:
+        """Return the streams that such an event belongs to, with the values kept there."""
+        key = tuple([(value.__class__, value) for value in map(properties.get, self.asked)])
+        found = self.known.get(key)
+        if found is None:
+            if len(self.known) >= FEW:
+                self.known.clear()
+            passing = [(i, s) for i, s in self.streams if s.accepts(properties)]
+            plain = all(s.since is None and not s.columns for _, s in passing)
+            found = self.known[key] = passing, tuple([(i, ()) for i, _ in passing]) if plain else None
+        passing, always = found
+        if always is not None:
+            return always
+        return tuple([(i, s.values(properties)) for i, s in passing if s.since is None or time >= s.since])

@@ -11,12 +11,13 @@ what was decided has its customer evaluated anew from what is kept; the differen
 
 from __future__ import annotations
 
-from bisect import bisect_right, insort
+from bisect import insort
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 
+from predseg.evaluate.forgetting import prune
 from predseg.evaluate.leaves import NEVER, TRUE, UNKNOWN, Folded, Kept, Person, Said
 from predseg.evaluate.program import Change, Facts, Program, Row
 from predseg.language.measures import Value
@@ -167,7 +168,12 @@ class Engine:
             first = at
             while at < n and waiting[at].visible == instant:
                 at += 1
-            self._decide(instant, waiting[first:at])
+            if at == first + 1 and not (timers and timers[0][0] == instant) and not waiting[first].link:  # nearly always
+                person, leaves = self._arrive(waiting[first])
+                if leaves is not None:
+                    self._evaluate(person, instant, leaves)
+            else:
+                self._decide(instant, waiting[first:at])
         if at:
             del waiting[:at]
         self.clock = max(self.clock, t)
@@ -182,24 +188,39 @@ class Engine:
     # one instant
 
     def _decide(self, t: int, rows: list[Row]) -> None:
-        dirty: dict[str, set[int] | None] = {}
-        links = [row for row in rows if row.anonymous_id is not None and row.customer_id is not None]
-        for row in sorted(links, key=lambda row: str(row.customer_id)) if links else ():
+        """All that happens at one instant, whoever it is about; without rows, that the clock reaches it."""
+        if not rows:
+            for person in self._due(t):
+                self._evaluate(person, t, ())
+            return
+        dirty: dict[str, Collection[int] | None] = {}
+        links = [row for row in rows if row.link]
+        for row in sorted(links, key=lambda row: str(row.customer_id)):
             self._link(row, t, dirty)
         for row in rows:
-            self._arrive(row, t, dirty)
-        timers = self._timers
-        while timers and timers[0][0] <= t:
-            due, customer_id = heappop(timers)
-            person = self.person(customer_id)
-            if person.scheduled == due:
-                person.scheduled = NEVER
-                dirty.setdefault(customer_id, set())
-        for customer_id in sorted(dirty) if len(dirty) > 1 else dirty:
+            person, leaves = self._arrive(row)
+            before = dirty.get(person.id, ())
+            if leaves is not None:
+                dirty[person.id] = None if before is None else {*before, *leaves}
+        for person in self._due(t):
+            dirty.setdefault(person.id, ())
+        for customer_id in sorted(dirty):
             self._evaluate(self.people[customer_id], t, dirty[customer_id])
 
-    def _arrive(self, row: Row, t: int, dirty: dict[str, set[int] | None]) -> None:
-        own = row.customer_id
+    def _due(self, t: int) -> list[Person]:
+        """Return whose timers stand at t, in order of their ids; their timers are gone then."""
+        timers, found = self._timers, []
+        while timers and timers[0][0] <= t:
+            due, customer_id = heappop(timers)
+            person = self.people.get(customer_id) or self.person(customer_id)
+            if person.scheduled == due:
+                person.scheduled = NEVER
+                found.append(person)
+        return found
+
+    def _arrive(self, row: Row) -> tuple[Person, Collection[int] | None]:
+        """Put an event where it belongs; return whose it is, and which leaves it concerns: None when it is none of the rules' business."""
+        time, hits, own = row.time, row.hits, row.customer_id
         if own is None:
             anonymous = str(row.anonymous_id)
             own = self.owners[anonymous][1] if anonymous in self.owners else anonymous
@@ -209,43 +230,56 @@ class Engine:
             self._fetch(*ids)
             self.touched.update(ids)
         self._remember(row)
-        if row.hits or not person.known:
-            leaves = dirty.setdefault(own, set())
-            for stream, values in row.hits:
-                kept = person.kept[stream]
-                if kept is None:
-                    kept = person.kept[stream] = Kept(len(values))
-                kept.insert(row.time, values)
-                if leaves is not None:
-                    leaves.update(self.program.leaves_of[stream])
+        if not hits:
+            return person, None if person.known else ()
+        for stream, values in hits:
+            kept = person.kept[stream]
+            if kept is None:
+                kept = person.kept[stream] = Kept(len(values))
+            kept.insert(time, values)
+        leaves_of = self.program.leaves_of
+        return person, leaves_of[hits[0][0]] if len(hits) == 1 else {leaf for stream, _ in hits for leaf in leaves_of[stream]}
 
-    def _evaluate(self, person: Person, t: int, dirty: set[int] | None) -> None:
+    def _evaluate(self, person: Person, t: int, dirty: Collection[int] | None) -> None:
         """Answer again what may have changed, and say what did; None is everything."""
         if self.recall is not None:
             self.touched.add(person.id)
         program, truth, due = self.program, person.truth, person.due
-        rules: set[int] = set()
-        if everything := dirty is None or not person.known:
-            person.known = self._known(person, t)
-            truth[:] = program.blank
-        elif dirty is not None and person.first <= t:
-            dirty.update([i for i, d in enumerate(due) if d <= t])
-        events = program.about_events
-        for leaf in range(len(truth)) if everything or dirty is None else dirty:
-            if leaf in events:
-                now, due[leaf] = events[leaf](person, t)
+        rules: Collection[int] = ()
+        if dirty is None or not person.known:
+            rules, dirty = self._everything, self._anew(person, t, dirty)
+        elif person.first <= t:
+            dirty = {*dirty, *[i for i, d in enumerate(due) if d <= t]}
+        for leaf in dirty:
+            answer = program.answers[leaf]
+            if answer is not None:
+                now, due[leaf] = answer(person, t)
             else:
                 now = self._fact(person, leaf, t)
             if now != truth[leaf]:
                 truth[leaf] = now
-                rules.update(program.rules_of[leaf])
-        if everything or rules:
-            self._compare(person, t, self._everything if everything else sorted(rules))
-        person.first = min(due) if due else NEVER
-        if person.first < person.scheduled:
-            if person.first <= t:
+                rules = program.rules_of[leaf] if not rules else sorted({*rules, *program.rules_of[leaf]})
+        if rules:
+            self._compare(person, t, rules)
+        person.first = first = min(due) if due else NEVER
+        if first < person.scheduled:
+            if first <= t:
                 raise RuntimeError(f"the clock stands still at {t}: a condition of {self.program.conditions} is due again")
-            self._wake(person, person.first)
+            person.scheduled = first
+            heappush(self._timers, (first, person.id))
+
+    def _anew(self, person: Person, t: int, dirty: Collection[int] | None) -> Collection[int]:
+        """Forget what was answered, and return what to ask: of who was not known, only what is kept is about, as all else stands at the start."""
+        program = self.program
+        person.known = self._known(person, t)
+        person.truth[:] = program.blank
+        if dirty is None or person.first != NEVER:
+            return range(len(person.truth))
+        asked = {*dirty, *program.fact_leaves}
+        for stream, kept in enumerate(person.kept):
+            if kept is not None:
+                asked.update(program.leaves_of[stream])
+        return asked
 
     def _fact(self, person: Person, leaf: int, t: int) -> int:
         condition = self.program.conditions[leaf]
@@ -254,14 +288,13 @@ class Engine:
         return UNKNOWN if found is None else int(found)
 
     def _compare(self, person: Person, t: int, rules: Iterable[int]) -> None:
+        decide, known = self.program.decide, person.known
         for i in rules:
-            member = person.known and self.program.decide[i](person.truth, person.members) == TRUE
+            member = known and decide[i](person.truth, person.members) == TRUE
             if member != (person.members[i] is not None):
                 rule = self.program.rules[i]
-                person.members[i] = t if member else None
-                person.counts[i] += 1
-                person.log.append((t, i, member, person.counts[i]))
-                self._changes.append(Change("entered" if member else "left", rule.name, person.id, t, rule.definition, False, person.counts[i]))
+                n = person.change(i, t, member)
+                self._changes.append(Change("entered" if member else "left", rule.name, person.id, t, rule.definition, False, n))
 
     # who
 
@@ -271,9 +304,7 @@ class Engine:
         if person is None and self.recall is not None and self.recall(self, customer_id):
             person = self.people[customer_id]
         if person is None:
-            program = self.program
-            person = self.people[customer_id] = Person(customer_id, len(program.streams), len(program.conditions), len(program.rules))
-            person.truth[:] = program.blank
+            person = self.people[customer_id] = self.program.person(customer_id)
         return person
 
     def _fetch(self, *ids: str | None) -> None:
@@ -287,8 +318,9 @@ class Engine:
         self._rebuild(person)
         person.known = self._known(person, self.clock)
         for leaf in range(len(person.truth)):
-            if leaf in self.program.about_events:
-                person.truth[leaf], person.due[leaf] = self.program.about_events[leaf](person, self.clock)
+            answer = self.program.answers[leaf]
+            if answer is not None:
+                person.truth[leaf], person.due[leaf] = answer(person, self.clock)
             else:
                 person.truth[leaf] = self._fact(person, leaf, self.clock)
         person.first = min(person.due, default=NEVER)
@@ -308,9 +340,9 @@ class Engine:
             heappush(self._timers, (at, person.id))
 
     def _origin(self, row: Row) -> Origin:
-        if row.customer_id is not None:
-            return self.own.get(row.customer_id) or self.own.setdefault(row.customer_id, Origin())
-        return self.anonymous.get(str(row.anonymous_id)) or self.anonymous.setdefault(str(row.anonymous_id), Origin())
+        own = row.customer_id
+        origins, one = (self.anonymous, str(row.anonymous_id)) if own is None else (self.own, own)
+        return origins.get(one) or origins.setdefault(one, Origin())
 
     def _remember(self, row: Row) -> None:
         origin = self._origin(row)
@@ -326,7 +358,7 @@ class Engine:
             origin = origins.setdefault(one, Origin())
             origin.links |= {other}
 
-    def _link(self, row: Row, t: int, dirty: dict[str, set[int] | None]) -> None:
+    def _link(self, row: Row, t: int, dirty: dict[str, Collection[int] | None]) -> None:
         """Join an anonymous visitor to a customer: it leaves everything, the customer is evaluated on the united history."""
         owner, anonymous = str(row.customer_id), str(row.anonymous_id)
         self._fetch(owner, anonymous)
@@ -438,7 +470,7 @@ class Engine:
         for at, rule, member, _ in told:
             counts[rule] += 1
             after.append((at, rule, member, counts[rule]))
-        new.log, new.counts = [*before, *after], counts
+        new.log, new.counts, new.members = [*before, *after], counts, list(new.members)
         for i, now in enumerate(new.members):
             if now is not None and now < since:
                 entered = [x[0] for x in before if x[1] == i and x[2]]
@@ -454,46 +486,10 @@ class Engine:
         rule = self.program.rules[i]
         return Change("entered" if member else "left", rule.name, customer_id, at, rule.definition, True, n)
 
-    # forgetting
-
     def prune(self) -> None:
         """Forget what no rule can see any more and no correction can need; what windows without a beginning see is summed up."""
-        for person in self.people.values():
-            for number, kept in enumerate(person.kept):
-                if kept is not None:
-                    self._prune_stream(person, number, kept)
-            person.log = [x for x in person.log if x[0] >= self.clock - self.lateness]
-        horizon = self.clock - self.lateness
-        for origins in (self.own, self.anonymous):
-            for origin in origins.values():
-                if origin.rows and origin.rows[0].visible < horizon:
-                    self._prune_origin(origin, horizon)
+        prune(self)
 
     def evict(self) -> None:
         """Let go of all customers: they are kept elsewhere and fetched again when they are needed."""
         self.people, self.own, self.anonymous = {}, {}, {}
-
-    def _prune_stream(self, person: Person, number: int, kept: Kept) -> None:
-        stream = self.program.streams[number]
-        if stream.span is None or (not kept.times or kept.times[0] > self.clock - stream.span):
-            return
-        until = self.clock - stream.span
-        if stream.folds:
-            kept.folded = kept.folded or Folded()
-            for i in range(bisect_right(kept.times, until)):
-                kept.folded.add(stream.columns, tuple([column[i] for column in kept.columns]))
-        kept.drop(until)
-        if not kept.times and kept.folded is None:
-            person.kept[number] = None
-
-    def _prune_origin(self, origin: Origin, horizon: int) -> None:
-        streams, rows = self.program.streams, []
-        for row in origin.rows:
-            seen = row.link or any((span := streams[s].span) is None or row.time > horizon - span for s, _ in row.hits)
-            if row.visible >= horizon or seen:
-                rows.append(row)
-                continue
-            for s, values in row.hits:
-                if streams[s].folds:
-                    origin.folded.setdefault(s, Folded()).add(streams[s].columns, values)
-        origin.rows = rows

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-from predseg.evaluate.leaves import FALSE, TRUE, UNKNOWN, Hit, Person, Stream, Streams, compile_did, route
+from predseg.evaluate.leaves import FALSE, TRUE, UNKNOWN, Hit, Person, Route, Stream, Streams, compile_did
 from predseg.evaluate.reference import Truth
 from predseg.language import conditions as c
 from predseg.language.measures import Value
@@ -83,23 +83,29 @@ class Program:
         streams = Streams()
         self.decide = [self._compile(rule.match) for rule in rules]
         self.conditions = tuple(self._leaves)
-        self.about_events = {i: compile_did(leaf, streams) for leaf, i in self._leaves.items() if isinstance(leaf, c.Did)}
+        self.answers = [compile_did(leaf, streams) if isinstance(leaf, c.Did) else None for leaf in self.conditions]
+        self.fact_leaves = tuple(i for leaf, i in self._leaves.items() if not isinstance(leaf, c.Did))
         self.facts = tuple((i, leaf) for leaf, i in self._leaves.items() if not isinstance(leaf, c.Did))
         self.streams: list[Stream] = streams.all
         self.rules_of = self._rules_of()
-        self._routes: dict[str, tuple[tuple[int, Stream], ...]] = {}
+        self._routes: dict[str, Route] = {}
         self.leaves_of = [
             tuple(i for leaf, i in self._leaves.items() if isinstance(leaf, c.Did) and n in self._reads(leaf, streams))
             for n in range(len(self.streams))
         ]
-        empty = Person("", len(self.streams), len(self.conditions), len(rules))
-        self.blank = bytes(self.about_events[i](empty, 0)[0] if i in self.about_events else UNKNOWN for i in range(len(self.conditions)))
+        self._nowhere: list[int | None] = [None] * len(rules)
+        self._zeros = [0] * len(rules)
+        empty = Person("", len(self.streams), bytes(len(self.conditions)), self._nowhere, self._zeros)
+        self.blank = bytes(answer(empty, 0)[0] if answer is not None else UNKNOWN for answer in self.answers)
+
+    def person(self, customer_id: str) -> Person:
+        """Return a customer of whom nothing is known."""
+        return Person(customer_id, len(self.streams), self.blank, self._nowhere, self._zeros)
 
     def hits(self, name: str, time: int, properties: Mapping[str, Value]) -> tuple[Hit, ...]:
         """Return the streams that an event belongs to, with the values kept there."""
-        if name not in self._routes:
-            self._routes[name] = route(self.streams, name)
-        return tuple([(i, values) for i, s in self._routes[name] if (values := s.hit(time, properties)) is not None])
+        route = self._routes.get(name) or self._routes.setdefault(name, Route(self.streams, name))
+        return route.hits(time, properties)
 
     @staticmethod
     def _reads(leaf: c.Did, streams: Streams) -> set[int]:

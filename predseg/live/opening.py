@@ -176,8 +176,7 @@ def join(engine: Engine, since: Mapping[str, Mapping[str, int]]) -> None:
         engine.settle(person)
         for i, rule in enumerate(engine.program.rules):
             if person.known and engine.program.decide[i](person.truth, person.members) == TRUE:
-                person.members[i] = since.get(rule.name, {}).get(customer_id, clock)
-                person.counts[i] = 1
+                person.enter(i, since.get(rule.name, {}).get(customer_id, clock))
     engine.schedule((min(p.due), p.id) for p in engine.people.values() if p.due)
     for customer_id, start in listed.items():
         if start > clock:

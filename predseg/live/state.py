@@ -26,7 +26,7 @@ from typing import Any
 
 import orjson
 
-from predseg.evaluate.leaves import NEVER, Folded, Person
+from predseg.evaluate.leaves import NEVER, Folded
 from predseg.evaluate.live import Engine, Origin
 from predseg.evaluate.program import Change, Row
 from predseg.language.measures import Value
@@ -301,11 +301,10 @@ def _origin(origin: Origin | None) -> Any:
 
 def _load(engine: Engine, customer_id: str, state: Any) -> None:
     members, counts, log, own, anonymous = state
-    program = engine.program
     for origins, kept in ((engine.own, own), (engine.anonymous, anonymous)):
         if kept is not None:
             origins[customer_id] = _to_origin(kept)
-    person = Person(customer_id, len(program.streams), len(program.conditions), len(program.rules))
+    person = engine.program.person(customer_id)
     person.members, person.counts, person.log = members, counts, [(at, i, member, n) for at, i, member, n in log]
     engine.people[customer_id] = person
     engine.settle(person)

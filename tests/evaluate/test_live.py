@@ -76,7 +76,7 @@ def found_by(executor: Executor, most: int = 200) -> str | None:
                     return f"seed {world.seed}: {what}"
             except Exception as error:
                 return f"seed {world.seed}: {type(error).__name__}: {error}"
-    return None
+    return None if summed_up(executor) == SUMMED_UP else "summed up"
 
 
 def disordered(world: World, module: Any, compiler: Any) -> Any:
@@ -114,6 +114,25 @@ def test_nobody_wakes_for_what_cannot_change() -> None:
 def test_what_comes_too_late_to_be_corrected_is_known() -> None:
     engine = live.Engine(program.Program([program.Rule("looked", rule("{did: A}"))]), NoFacts(), clock=100 * DAY)
     assert engine.too_late(69 * DAY) and not engine.too_late(70 * DAY)
+
+
+SUMMED_UP = [("bought", "entered", 0), ("looked", "entered", 100 * DAY - 1), ("bought", "members", 1), ("looked", "members", 1)]
+
+
+def summed_up(executor: Executor) -> list[tuple[str, str, int]]:
+    """A at 0, long ago and summed up; a B that comes late has the customer evaluated anew."""
+    rules = [executor.program.Rule("bought", rule("{did: A}")), executor.program.Rule("looked", rule("{did: B}"))]
+    engine = executor.live.Engine(executor.program.Program(rules), NoFacts())
+    engine.add("ann", None, 0, 0, "A", {})
+    said = engine.advance(100 * DAY)
+    engine.prune()
+    said += engine.add("ann", None, 100 * DAY - 1, 100 * DAY - 1, "B", {})
+    found = [(change.segment, change.change, change.at) for change in (*said, *engine.advance(200 * DAY))]
+    return found + [(segment, "members", len(engine.members(segment))) for segment in ("bought", "looked")]
+
+
+def test_what_is_summed_up_still_counts_after_a_correction() -> None:
+    assert summed_up(Executor(live, program)) == SUMMED_UP
 
 
 class NoFacts:
