@@ -124,8 +124,8 @@ def answer(capsys: pytest.CaptureFixture[str], command: str, code: int = 0) -> d
 def test_an_event_shows_what_the_condition_reads_and_long_lists_are_cut() -> None:
     from decimal import Decimal
 
-    from predseg.cli.explanations import say_event
     from predseg.evaluate.reference import Event
+    from predseg.segments.telling import say_event
 
     many = Event(0, "Order", {"value": Decimal("12.50"), "a": "x", "b": "y", "c": True, "sku": tuple("pqrst"), "d": None})
     assert say_event(many) == "1970-01-01T00:00Z  Order  {value: 12.5}"

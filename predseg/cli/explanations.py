@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from predseg.language.english import say_list, say_value
+from predseg.language.english import say_list
 from predseg.language.measures import Value
 from predseg.language.time import say_instant
+from predseg.segments.telling import MARKS, asked, next_change, refresh_notes, say_event
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from predseg.evaluate.reference import Event, Truth
-    from predseg.language.conditions import Condition
     from predseg.segments.cases import Failure, Result, Suite
     from predseg.segments.explain import Ahead, Reason
     from predseg.segments.lookup import Explanation
     from predseg.segments.mutations import Outcome
     from predseg.segments.verify import Verification
 
-MARKS = {True: "✔", False: "✘", None: "?"}
-_PROPERTIES, _ELEMENTS = 4, 3
 _COLOURS = {"✔": "green", "✓": "green", "✘": "red", "✗": "red", "?": "yellow"}
 
 
@@ -53,7 +51,7 @@ def tree(reason: Reason, indent: int = 0) -> Iterator[str]:
         return
     yield f"{space}{MARKS[reason.truth]} {reason.number} {reason.says}{f': {reason.found}' if reason.found else ''}"
     space += "    "
-    yield from (f"{space}{say_event(event, _asked(reason.condition))}" for event in reason.events)
+    yield from (f"{space}{say_event(event, asked(reason.condition))}" for event in reason.events)
     if reason.more:
         yield f"{space}and {reason.more:,} more event{'' if reason.more == 1 else 's'}"
     yield from (f"{space}{detail}" for detail in reason.details)
@@ -63,30 +61,6 @@ def tree(reason: Reason, indent: int = 0) -> Iterator[str]:
         yield f"{space}by the clock alone it {'holds' if reason.ahead.holds else 'ends'} at {say_instant(reason.ahead.at)}"
     for part in reason.parts:
         yield from tree(part, indent + 2)
-
-
-def say_event(event: Event, asked: Collection[str] = ()) -> str:
-    """Return an event as a test file writes it; with ``asked`` only these properties, and the value."""
-    named = {name: value for name, value in event.properties.items() if value is not None}
-    shown = {name: value for name, value in named.items() if name in asked or name == "value"} if asked or len(named) > _PROPERTIES else named
-    properties = ", ".join(f"{name}: {_say(value)}" for name, value in shown.items())
-    late = f"  (known from {say_instant(event.visible)})" if event.visible > event.time else ""
-    return f"{say_instant(event.time)}  {event.name}{f'  {{{properties}}}' if properties else ''}{late}"
-
-
-def _say(value: Value) -> str:
-    from decimal import Decimal
-
-    if isinstance(value, tuple):
-        more = len(value) - _ELEMENTS
-        return f"[{', '.join(map(_say, value[:_ELEMENTS]))}{f', and {more:,} more' if more > 0 else ''}]"
-    return format(value.normalize(), "f") if isinstance(value, Decimal) else say_value(value)
-
-
-def _asked(condition: Condition) -> Collection[str]:
-    from predseg.language.conditions import Did
-
-    return condition.measure.properties() if isinstance(condition, Did) else ()
 
 
 def plain_reason(reason: Reason) -> dict[str, Any]:
@@ -132,35 +106,14 @@ def explanation(found: Explanation) -> Iterator[str]:
     word = "is" if found.member else "is not"
     since = f" since {say_instant(found.entered_at)}" if found.entered_at is not None else ""
     yield f"{found.customer_id} {word} in {segment.name}{since}, seen at {say_instant(found.as_of)}"
-    yield from _refresh(found)
+    yield from refresh_notes(found)
     yield ""
     yield from tree(found.reason)
     yield ""
-    yield _next(found)
+    yield next_change(found)
     if found.before:
         shown = [f"{say_instant(e)} to {say_instant(x)}" for e, x in found.before[-3:]]
         yield f"was in it before: {say_list(shown)}" + (f", and {len(found.before) - 3:,} times more" if len(found.before) > 3 else "")
-
-
-def _refresh(found: Explanation) -> Iterator[str]:
-    """Say where a daily segment and its rule differ, or that it never ran."""
-    if found.segment.live:
-        return
-    if found.last_run is None:
-        yield "no run of this rule is recorded yet, so this is what a run at this moment would decide"
-    elif found.member != found.holds:
-        now = "holds" if found.holds else "no longer holds"
-        yield f"that is by its run of {say_instant(found.last_run)}; by now its rule {now}, so the next run changes it"
-
-
-def _next(found: Explanation) -> str:
-    ahead, daily, who = found.ahead, not found.segment.live, found.customer_id
-    if ahead.at is not None:
-        verb = "enters" if ahead.holds else "leaves"
-        return f"by the clock alone {who} {verb} {'with the first run from' if daily else 'at'} {say_instant(ahead.at)}{' on' if daily else ''}"
-    if ahead.looked_until is not None:
-        return f"by the clock alone nothing changes until {say_instant(ahead.looked_until)}; later was not looked at"
-    return f"by the clock alone {who} never {'leaves' if found.holds else 'enters'}"
 
 
 def plain_explanation(found: Explanation) -> dict[str, Any]:
