@@ -339,6 +339,7 @@ class Project:
         from predseg.activation.live import sending
         from predseg.live.deployment import Deployment
         from predseg.live.running import run
+        from predseg.page.site import page
 
         serving = self.config.serve
         serving = replace(serving, host=host or serving.host, port=serving.port if port is None else port)
@@ -349,7 +350,12 @@ class Project:
             ring(alarm.name, alarm.since, alarm.said)
 
         with sending(workspace, self.people, clock, note) as outbox:
-            return run(Deployment(self.config, workspace, self.people, clock, outbox, in_flight), serving, os.environ, ready, heard)
+            deployment = Deployment(self.config, workspace, self.people, clock, outbox, in_flight)
+            return run(deployment, serving, os.environ, ready, heard, page(workspace, self._now))
+
+    def _now(self) -> tuple[Workspace, int]:
+        """Return the segments over the events as they are now, and the last moment of the data."""
+        return self.segments(), self.moment()
 
     # actions
 

@@ -29,6 +29,7 @@ LAYERS = {
     "live": 6,
     "activation": 6,
     "outcomes": 6,
+    "page": 6.5,
     "moment": 3,
     "project": 7,
     "cli": 8,

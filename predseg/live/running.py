@@ -13,7 +13,7 @@ from predseg.live.alarms import Alarm
 from predseg.live.deployment import Deployment
 from predseg.live.desk import OUTCOMES
 from predseg.live.keys import NAMES, keys_of
-from predseg.live.server import Task, listen, server
+from predseg.live.server import Mount, Task, listen, server
 
 BACKLOG = 2_048
 SWITCH = 0.0005
@@ -26,6 +26,7 @@ def run(
     environment: Mapping[str, str],
     ready: Callable[[str, dict[str, str]], None],
     told: Callable[[Alarm], None],
+    mount: Mount | None = None,
 ) -> dict[str, int]:
     """Serve until stopped and return what became of the messages that came.
 
@@ -48,7 +49,7 @@ def run(
         host, port = listening.getsockname()[:2]
         shown = dict(zip(NAMES, (keys.write, keys.read), strict=True))
         ready(f"http://{f'[{host}]' if ':' in host else host}:{port}", {name: shown[name] for name in keys.made})
-        server(desk, tasks).run(sockets=[listening])
+        server(desk, tasks, mount).run(sockets=[listening])
     finally:
         listening.close()
     return {"received": desk.counts.received, **{name: desk.counts.outcomes[name] for name in OUTCOMES.values()}}

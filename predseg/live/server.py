@@ -23,6 +23,8 @@ STOP_SECONDS = 10
 CHECK_SECONDS = 1.0
 Task = Callable[[], Coroutine[Any, Any, None]]
 """Something that goes on beside the server, until it is cancelled."""
+Mount = Callable[[FastAPI, Desk], None]
+"""Adds addresses to the application of a desk."""
 
 
 class Protocol(HttpToolsProtocol):
@@ -115,9 +117,11 @@ def listen(host: str, port: int) -> socket.socket:
     return found
 
 
-def server(desk: Desk, tasks: Sequence[Task] = ()) -> Server:
-    """Return a server for a desk; ``tasks`` go on beside it."""
+def server(desk: Desk, tasks: Sequence[Task] = (), mount: Mount | None = None) -> Server:
+    """Return a server for a desk; ``tasks`` go on beside it, and ``mount`` adds more addresses."""
     app = application(desk)
+    if mount is not None:
+        mount(app, desk)
     app.router.lifespan_context = _lifespan(desk, tasks)
     config = uvicorn.Config(
         Front(app),

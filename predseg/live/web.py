@@ -22,6 +22,7 @@ from starlette.types import Receive, Scope, Send
 
 from predseg import __version__
 from predseg.errors import PredsegError, nearest
+from predseg.evaluate.program import Change
 from predseg.language.time import SECOND, say_instant
 from predseg.live import bodies, keys, spec
 from predseg.live.collector import KINDS, Rejected, Row, collect
@@ -143,7 +144,7 @@ async def _take(desk: Desk, request: Request, kind: str, received: int) -> Respo
         raise bodies.RefusedBody(401, "the write key is wrong")
     if desk.writer.state.down is not None:
         raise Busy(503, "the store cannot be used at the moment", 2)
-    packed = await _body(desk, request)
+    packed = await read_body(desk, request)
     try:
         body = bodies.unpacked(packed, request.headers.get("content-encoding"))
         value = bodies.read(body)
@@ -162,8 +163,13 @@ async def _take(desk: Desk, request: Request, kind: str, received: int) -> Respo
     return answer(await _decide(desk, rows, len(body), received))
 
 
-async def _body(desk: Desk, request: Request) -> bytes:
-    """Read a body within its bounds of length, of time, and of what all bodies together may take."""
+async def read_body(desk: Desk, request: Request) -> bytes:
+    """Read a body within its bounds of length, of time, and of what all bodies together may take.
+
+    Raises:
+        RefusedBody: 413 when it is too long, 408 when it takes too long.
+        Busy: 503 when too much is being received.
+    """
     announced = request.headers.get("content-length", "")
     if announced.isdigit() and int(announced) > bodies.BATCH_BYTES:
         raise bodies.RefusedBody(413, f"the body is longer than {bodies.BATCH_BYTES:,} bytes")
@@ -245,16 +251,7 @@ def _reading(app: FastAPI, desk: Desk) -> None:
         return answer({"segments": [_listed(desk, name, now) for name in desk.served.segments]})
 
     async def changes(request: Request, segment: str | None = None) -> Response:
-        if (no := denied(request)) is not None:
-            return no
-        if segment is not None and segment not in desk.served.segments:
-            return refusal(404, "not_found", f"no such segment; {nearest(segment, tuple(desk.served.segments))}")
-        last = request.headers.get("last-event-id", "").strip()
-        if last and not (last.isascii() and last.isdigit() and len(last) < 19):
-            return refusal(400, "refused", "Last-Event-ID is the id of a change")
-        if len(desk.subscribers) >= STREAMS:
-            return refusal(503, "busy", f"{STREAMS} readers follow the changes already", 5)
-        return StreamingResponse(_stream(desk, int(last) if last else None, segment), headers=NO_STORE, media_type="text/event-stream")
+        return denied(request) or follow(desk, request, segment)
 
     async def health(request: Request) -> Response:
         return answer(_health(desk, denied(request) is None), 200 if desk.writer.state.down is None else 503)
@@ -271,6 +268,19 @@ def _reading(app: FastAPI, desk: Desk) -> None:
         ("/metrics", metrics),
     ):
         app.add_api_route(path, function, methods=["GET"], **spec.reading(function.__name__))
+
+
+def follow(desk: Desk, request: Request, segment: str | None, said: Callable[[int, Change], str] | None = None, after: str = "") -> Response:
+    """Answer with changes as they happen, of one segment or of all, those after a number first; ``said`` says one as an event of the stream."""
+    if segment is not None and segment not in desk.served.segments:
+        return refusal(404, "not_found", f"no such segment; {nearest(segment, tuple(desk.served.segments))}")
+    last = request.headers.get("last-event-id", after).strip()
+    if last and not (last.isascii() and last.isdigit() and len(last) < 19):
+        return refusal(400, "refused", "Last-Event-ID is the id of a change")
+    if len(desk.subscribers) >= STREAMS:
+        return refusal(503, "busy", f"{STREAMS} readers follow the changes already", 5)
+    stream = _stream(desk, int(last) if last else None, segment, said or _event)
+    return StreamingResponse(stream, headers=NO_STORE, media_type="text/event-stream")
 
 
 def _listed(desk: Desk, name: str, now: int) -> dict[str, Any]:
@@ -313,7 +323,7 @@ def _health(desk: Desk, trusted: bool) -> dict[str, Any]:
     }
 
 
-async def _stream(desk: Desk, after: int | None, segment: str | None) -> AsyncIterator[str]:
+async def _stream(desk: Desk, after: int | None, segment: str | None, said: Callable[[int, Change], str]) -> AsyncIterator[str]:
     """Yield changes as server-sent events: those after a number, then those that come, until the reader falls behind."""
     subscriber = Subscriber()
     desk.subscribers.add(subscriber)
@@ -324,7 +334,7 @@ async def _stream(desk: Desk, after: int | None, segment: str | None) -> AsyncIt
             for number, change in await run_in_threadpool(_missed, desk, after):
                 last = number
                 if segment in (None, change.segment):
-                    yield _event(number, change)
+                    yield said(number, change)
         while True:
             try:
                 found = await asyncio.wait_for(subscriber.queue.get(), PING)
@@ -335,7 +345,7 @@ async def _stream(desk: Desk, after: int | None, segment: str | None) -> AsyncIt
                 return
             number, change = found
             if number > last and segment in (None, change.segment):
-                yield _event(number, change)
+                yield said(number, change)
     finally:
         desk.subscribers.discard(subscriber)
 
@@ -352,5 +362,5 @@ def _missed(desk: Desk, after: int) -> list[Any]:
     return older + found
 
 
-def _event(number: int, change: Any) -> str:
+def _event(number: int, change: Change) -> str:
     return f"id: {number}\nevent: {change.change}\ndata: {json.dumps(wire(number, change), ensure_ascii=False)}\n\n"

@@ -58,6 +58,19 @@ def without_document(text: str, node: Node) -> Edit:
     return Edit(node.file, first - 1 if first > 1 else 1, len(lines))
 
 
+def document(text: str, node: Node) -> tuple[int, int]:
+    """Return the first and last line (from 1, both included) of a document in its file, without separators and empty lines around it."""
+    lines = text.splitlines()
+    separators = [i + 1 for i, line in enumerate(lines) if line.startswith("---")]
+    first = max((s + 1 for s in separators if s < node.line), default=1)
+    last = min((s - 1 for s in separators if s >= node.line), default=len(lines))
+    while first < last and not lines[first - 1].strip():
+        first += 1
+    while last > first and not lines[last - 1].strip():
+        last -= 1
+    return first, last
+
+
 def with_match(text: str, node: Node, match: Any) -> Edit:
     """Return the edit that gives a document another rule."""
     lines = text.splitlines()

@@ -17,7 +17,7 @@ from predseg.language.serving import Alerts, Serving
 from predseg.live.desk import Desk
 from predseg.live.keys import Keys
 from predseg.live.served import Served
-from predseg.live.server import Server, listen, server
+from predseg.live.server import Mount, Server, listen, server
 from predseg.live.service import Limits, Writer
 from predseg.segments.definitions import Segment
 from tests.live.fakes import INSIDE, Core, Store
@@ -69,11 +69,11 @@ class Running:
 
 
 @contextmanager
-def running(store: Store | None = None, **more: Any) -> Iterator[Running]:
+def running(store: Store | None = None, *, mount: Mount | None = None, desk: Desk | None = None, **more: Any) -> Iterator[Running]:
     store = Store() if store is None else store
-    desk = made(store, **more)
+    desk = desk or made(store, **more)
     listening = listen("127.0.0.1", 0)
-    http = server(desk)
+    http = server(desk, mount=mount)
     thread = threading.Thread(target=http.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
     begin = time.monotonic()

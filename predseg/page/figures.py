@@ -1,0 +1,138 @@
+"""What the page says of segments: sizes, who entered and left, how fresh that is. Groups of one to nine people are hidden."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from predseg.language.time import HOUR, say_instant
+from predseg.live.desk import Desk
+from predseg.live.served import HOURS
+from predseg.outcomes.report.page import count
+from predseg.page.pictures import Bar, Moved, bars
+from predseg.segments.definitions import Segment
+from predseg.segments.memberships import LOG
+from predseg.segments.workspace import RUNS, Workspace
+
+SHOWN = 24
+"""Runs of a daily segment that are shown."""
+
+Runs = Mapping[str, Sequence["Run"]]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One recorded run of a daily segment."""
+
+    as_of: int
+    members: int
+    entered: int
+    left: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """One segment as the list shows it; figures are texts."""
+
+    name: str
+    sentence: str
+    about: str
+    live: bool
+    size: str
+    entered: str
+    left: str
+    over: str
+    as_of: str
+    stale: bool
+    error: str
+
+
+@dataclass(frozen=True)
+class Movement:
+    """Who entered and left, in steps of time: the bars, and the rows of the table behind them."""
+
+    says: str
+    bars: list[Bar]
+    rows: list[tuple[str, str, str, str]]
+    sized: bool
+
+
+def short(instant: int | None) -> str:
+    """Return an instant to the minute, for people.
+
+    >>> short(0), short(None)
+    ('1970-01-01 00:00', 'never')
+    """
+    return "never" if instant is None else to_minute(say_instant(instant))
+
+
+def to_minute(instant: str) -> str:
+    """Return an instant of ISO 8601 to the minute, for people."""
+    return instant[:16].replace("T", " ")
+
+
+def runs_of(workspace: Workspace, segments: Iterable[Segment]) -> Runs:
+    """Return the last recorded runs of daily segments as they are defined now, the earliest first."""
+    if not workspace.store.exists(RUNS):
+        return {}
+    log = workspace.store.read(RUNS).to_pandas()[list(LOG)].sort_values("as_of")
+    log["as_of"] = log["as_of"].astype("datetime64[us, UTC]").astype("int64")
+    found = {}
+    for segment in segments:
+        mine = log[(log["segment"] == segment.name) & (log["definition"] == segment.definition)].tail(SHOWN)
+        found[segment.name] = [Run(*map(int, row)) for row in mine[["as_of", "members", "entered", "left"]].itertuples(index=False)]
+    return found
+
+
+def listed(desk: Desk, name: str, runs: Runs) -> Row:
+    """Return one segment."""
+    now, segment = desk.clock(), desk.served.segments[name]
+    found = desk.served.segment(name, now)
+    moved = _moved(found["hours"], segment, runs)
+    over = f"since {short(desk.started)}" if desk.started > now - HOURS * HOUR else "in 24 hours"
+    if not segment.live:
+        over = "at its last run"
+        moved = moved[-1:]
+    as_of, stale = desk.served.age(name, now)
+    return Row(
+        name,
+        sentence(segment),
+        segment.about,
+        segment.live,
+        "withheld" if found["size"] is None else count(found["size"]),
+        count(sum(m.entered for m in moved)),
+        count(sum(m.left for m in moved)),
+        over,
+        short(as_of),
+        stale,
+        desk.served.errors.get(name, {}).get("error", ""),
+    )
+
+
+def sentence(segment: Segment) -> str:
+    """Return the sentence of a segment without its name before it."""
+    said = segment.sentence().removeprefix(f"{segment.name}: ")
+    return said[:1].upper() + said[1:]
+
+
+def movement(desk: Desk, name: str, runs: Runs) -> Movement:
+    """Return who entered and left: by the hour of a live segment, by the run of a daily one."""
+    now, segment = desk.clock(), desk.served.segments[name]
+    moved = _moved(desk.served.segment(name, now)["hours"], segment, runs)
+    entered, left = count(sum(m.entered for m in moved)), count(sum(m.left for m in moved))
+    if segment.live:
+        began = desk.started > now - HOURS * HOUR
+        span = f"since the server started at {short(desk.started)} UTC" if began else "in the last 24 hours"
+        rows = [(m.when, count(m.entered), count(m.left), "") for m in reversed(moved) if m.entered or m.left]
+    else:
+        mine = list(runs.get(name, ()))
+        span = f"in the last {len(mine)} runs" if len(mine) != 1 else "at the only run"
+        rows = [(short(r.as_of), count(r.entered), count(r.left), count(r.members)) for r in reversed(mine)]
+    says = f"{entered} entered and {left} left {span}." if entered != "0" or left != "0" else f"Nobody entered or left {span}."
+    return Movement(says, bars(moved), rows, not segment.live)
+
+
+def _moved(hours: Sequence[Mapping[str, object]], segment: Segment, runs: Runs) -> list[Moved]:
+    if segment.live:
+        return [Moved(to_minute(str(h["hour"])), int(str(h["entered"])), int(str(h["left"]))) for h in hours]
+    return [Moved(short(r.as_of), r.entered, r.left) for r in runs.get(segment.name, ())]
