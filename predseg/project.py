@@ -317,6 +317,7 @@ class Project:
         host: str | None = None,
         port: int | None = None,
         *,
+        edits: bool = False,
         ready: Callable[[str, dict[str, str]], None] = lambda url, made: None,
         told: Callable[[Alarm], None] = lambda alarm: None,
         note: Callable[[str], None] = lambda text: None,
@@ -326,6 +327,7 @@ class Project:
         Args:
             host: Where to listen; by default what the project file says.
             port: The same; 0 takes a free one.
+            edits: Whether the page may save rules.
             ready: Told the address, and the keys that were made just now, when events can come.
             told: Told when an alarm begins or ends.
             note: Told why messages are not sent, when they are not.
@@ -351,7 +353,7 @@ class Project:
 
         with sending(workspace, self.people, clock, note) as outbox:
             deployment = Deployment(self.config, workspace, self.people, clock, outbox, in_flight)
-            return run(deployment, serving, os.environ, ready, heard, page(workspace, self._now))
+            return run(deployment, serving, os.environ, ready, heard, page(workspace, self._now, edits))
 
     def _now(self) -> tuple[Workspace, int]:
         """Return the segments over the events as they are now, and the last moment of the data."""

@@ -96,7 +96,7 @@ def listed(desk: Desk, name: str, runs: Runs) -> Row:
     as_of, stale = desk.served.age(name, now)
     return Row(
         name,
-        sentence(segment),
+        without_name(name, segment.sentence()),
         segment.about,
         segment.live,
         "withheld" if found["size"] is None else count(found["size"]),
@@ -109,9 +109,13 @@ def listed(desk: Desk, name: str, runs: Runs) -> Row:
     )
 
 
-def sentence(segment: Segment) -> str:
-    """Return the sentence of a segment without its name before it."""
-    said = segment.sentence().removeprefix(f"{segment.name}: ")
+def without_name(name: str, sentence: str) -> str:
+    """Return the sentence of a segment without its name before it.
+
+    >>> without_name("buyers", "buyers: customers who did Order Completed.")
+    'Customers who did Order Completed.'
+    """
+    said = sentence.removeprefix(f"{name}: ")
     return said[:1].upper() + said[1:]
 
 

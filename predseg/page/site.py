@@ -22,7 +22,7 @@ from predseg.live.bodies import RefusedBody
 from predseg.live.desk import Desk
 from predseg.live.service import Busy
 from predseg.live.web import follow, read_body
-from predseg.page import figures, people
+from predseg.page import figures, people, rules
 from predseg.page.bench import Bench
 from predseg.page.door import HEADERS, HOME, admit, admitted, dismiss, own
 from predseg.segments.edits import document
@@ -50,12 +50,14 @@ class Site:
         project: The name of the project.
         texts: The rule files as they were when the server started.
         bench: Does the long work.
+        edits: Whether edited rules are saved to their files.
     """
 
     desk: Desk
     project: str
     texts: Mapping[str, str]
     bench: Bench
+    edits: bool = False
     cache: dict[str, Any] = field(default_factory=dict)
 
     # how it is answered
@@ -166,7 +168,7 @@ class Site:
             "moved": figures.movement(self.desk, name, runs),
             "rule": self.rule(name),
         }
-        return self.html("segment.html", title=name, here="segments", name=name, segment=found, note=note, **context)
+        return self.html("segment.html", title=name, here="segments", tab="", name=name, segment=found, note=note, **context)
 
     async def changes(self, request: Request) -> Response:
         """Follow who enters and leaves, without their names."""
@@ -197,6 +199,30 @@ class Site:
         except (Busy, OSError, PredsegError) as error:
             return self.cache.get("runs", {}), f"The runs of daily segments could not be read again: {error}"
         return self.cache["runs"], ""
+
+    # rules
+
+    async def funnel(self, request: Request) -> Response:
+        """Show what each condition of a rule removes, and what it shares with others."""
+        name = self.named(request)
+        found = await self.bench(lambda workspace, as_of: rules.funnel(workspace.preview(name, as_of), tuple(workspace.warnings(as_of, [name]))))
+        return self.html("segment_funnel.html", title=f"{name}: funnel", here="segments", tab="funnel", name=name, funnel=found)
+
+    async def edit(self, request: Request) -> Response:
+        """Show the rule of a segment, to be edited; with a form, what it would reach, or save it."""
+        name, form = request.path_params["name"], await self.form(request) if request.method == "POST" else {}
+        text, base = form.get("text", ""), form.get("base", "")
+        if form.get("do") == "save" and self.edits:
+            done = await self.bench(lambda workspace, as_of: rules.saved(workspace, name, text, base))
+            if isinstance(done, str):
+                self.bench.forget()
+                return RedirectResponse(f"{HOME}/segments/{quote(done)}/edit?saved=1", 303, HEADERS)
+        elif form:
+            done = await self.bench(lambda workspace, as_of: rules.tried(workspace, as_of, name, text, base))
+        else:
+            done = await self.bench(lambda workspace, as_of: rules.tried(workspace, as_of, name))
+        context: dict[str, Any] = {"base": base or done.draft.base, "edits": self.edits, "saved": "saved" in request.query_params}
+        return self.html("segment_edit.html", title=f"{name}: edit", here="segments", tab="edit", name=name, trial=done, **context)
 
     # customers
 
@@ -241,6 +267,8 @@ def mount(app: FastAPI, site: Site) -> None:
         ("", ["GET"], site.segments),
         ("/segments/{name}", ["GET"], site.segment),
         ("/segments/{name}/changes", ["GET"], site.changes),
+        ("/segments/{name}/funnel", ["GET"], site.funnel),
+        ("/segments/{name}/edit", ["GET", "POST"], site.edit),
         ("/customers", ["GET"], site.customer),
         ("/sign-out", ["POST"], site.sign_out),
     ):
@@ -251,16 +279,17 @@ def mount(app: FastAPI, site: Site) -> None:
     app.add_route("/", lambda request: RedirectResponse(HOME, 307), ["GET"], include_in_schema=False)
 
 
-def page(workspace: Workspace, reopen: Callable[[], tuple[Workspace, int]]) -> Callable[[FastAPI, Desk], None]:
+def page(workspace: Workspace, reopen: Callable[[], tuple[Workspace, int]], edits: bool = False) -> Callable[[FastAPI, Desk], None]:
     """Return what adds the page of a project to a server.
 
     Args:
         workspace: The segments that are served.
         reopen: Brings the tables up to date; returns the segments as their files say now, and the last moment of the data.
+        edits: Whether edited rules may be saved.
     """
     texts = workspace.texts()
 
     def add(app: FastAPI, desk: Desk) -> None:
-        mount(app, Site(desk, workspace.config.project, texts, Bench(reopen, desk.clock)))
+        mount(app, Site(desk, workspace.config.project, texts, Bench(reopen, desk.clock), edits))
 
     return add

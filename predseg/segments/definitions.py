@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from decimal import Decimal
 from pathlib import Path
@@ -82,13 +82,13 @@ class Vocabulary:
     purposes: tuple[str, ...] = ()
 
 
-def load_segments(config: Config, vocabulary: Vocabulary | None = None) -> dict[str, Segment]:
-    """Read all segment files of a project, in dependency order.
+def load_segments(config: Config, vocabulary: Vocabulary | None = None, instead: Mapping[str, str] | None = None) -> dict[str, Segment]:
+    """Read all segment files of a project, in dependency order; ``instead`` of what stands in some files these texts are read.
 
     Raises:
         ConfigError: with the place, for anything that is not understood, a name that stands twice, or a cycle.
     """
-    return arrange(_nodes(config), vocabulary or Vocabulary(frozenset(config.models)), config.timezone or "UTC")
+    return arrange(_nodes(config, instead or {}), vocabulary or Vocabulary(frozenset(config.models)), config.timezone or "UTC")
 
 
 def no_segments(config: Config) -> ConfigError:
@@ -96,7 +96,7 @@ def no_segments(config: Config) -> ConfigError:
     return ConfigError("E345", config.file.name, "the project has no segments", "name their files with `segments: segments/*.yaml`")
 
 
-def _nodes(config: Config) -> Iterator[Node]:
+def _nodes(config: Config, instead: Mapping[str, str]) -> Iterator[Node]:
     for pattern in config.segments:
         found = sorted(config.root.glob(pattern)) if not Path(pattern).is_absolute() else [Path(pattern)]
         if not found and not set("*?[") & set(pattern):
@@ -106,8 +106,8 @@ def _nodes(config: Config) -> Iterator[Node]:
                 text = path.read_text("utf-8")
             except UnicodeDecodeError as error:
                 raise ConfigError("E306", str(path), f"not UTF-8 at byte {error.start}", "save the file as UTF-8") from None
-            name = path.relative_to(config.root) if path.is_relative_to(config.root) else path
-            yield from read_documents(text, str(name))
+            name = str(path.relative_to(config.root) if path.is_relative_to(config.root) else path)
+            yield from read_documents(instead.get(name, text), name)
 
 
 def arrange(nodes: Iterable[Node], vocabulary: Vocabulary, timezone: str = "UTC") -> dict[str, Segment]:

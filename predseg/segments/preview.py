@@ -92,7 +92,7 @@ def preview(
     opted_out: OptedOut = NOT_ASKED,
     before: Array | None = None,
     rows: int = 0,
-    exact: bool = False,
+    sample: int | None = SAMPLED_ROWS,
 ) -> Preview:
     """Count what each condition of a rule removes and what remains.
 
@@ -105,17 +105,17 @@ def preview(
         listed: Customers known without an event.
         opted_out: Who must not be written to.
         before: The members at the last recorded run, None when there was none.
-        rows: How many events there are; beyond `SAMPLED_ROWS` a sample is taken.
-        exact: Never sample.
+        rows: How many events there are.
+        sample: With more of them, customers with about so many are looked at; None looks at all.
     """
-    share = 1.0 if exact or rows <= SAMPLED_ROWS else SAMPLED_ROWS / rows
+    share = 1.0 if sample is None or rows <= sample else sample / rows
     counts = _Counts(segments, name, opted_out)
     properties = properties_of(segments.values())
     sampled = ((block, listed.known_since(block.customers)) for block in sampled_blocks(files, properties, share))
     parts = sampled if share < 1 else population(files, properties, as_of, listed)
     for decider, present in deciders(parts, segments, as_of, facts):
         counts.add(decider, present)
-    return counts.result(as_of, before, share)
+    return counts.result(as_of, before, counts.rows / rows if share < 1 and counts.rows else 1.0)
 
 
 def sampled_blocks(files: Sequence[Path], properties: set[str], share: float) -> Iterator[Block]:
@@ -151,6 +151,7 @@ class _Counts:
     name: str
     opted_out: OptedOut
     known: int = 0
+    rows: int = 0
     members: list[Array] = field(default_factory=list)
     others: dict[str, int] = field(default_factory=dict)
     both: dict[str, int] = field(default_factory=dict)
@@ -171,6 +172,7 @@ class _Counts:
     def add(self, decider: Decider, present: Array) -> None:
         mine = decider.members[self.name]
         self.known += int(present.sum())
+        self.rows += int(decider.block.offsets[-1])
         self.members.append(decider.block.customers[mine])
         self.per_block.append((int(mine.sum()), int(present.sum())))
         for name, inside in decider.members.items():

@@ -26,7 +26,7 @@ from predseg.segments.edits import apply
 from predseg.segments.facts import DIMENSIONS, Facts
 from predseg.segments.memberships import LOG, Ledger, from_table, to_table
 from predseg.segments.population import BEGINNING, NOBODY, Listed, members_at, publish_rfv, rfv_wanted
-from predseg.segments.preview import Preview, preview
+from predseg.segments.preview import SAMPLED_ROWS, Preview, preview
 from predseg.segments.replay import Replay, replay
 from predseg.segments.review import SMALL, Members, Proposal, Review, review
 from predseg.segments.runs import Run, run_segments
@@ -178,9 +178,19 @@ class Workspace:
     @steady
     def preview(self, name: str, as_of: int, *, exact: bool = False) -> Preview:
         """Count what each condition of a rule removes."""
-        segment, ledger = self.segment(name), self.ledger()
-        last = ledger.last_run(name)
+        self.segment(name)
         self.publish_rfv(as_of)
+        return self._preview(name, as_of, None if exact else SAMPLED_ROWS)
+
+    @steady
+    def tried(self, name: str, segments: dict[str, Segment], as_of: int, sample: int) -> Preview:
+        """Count what a rule would reach if the segments were these, on about ``sample`` events; what is published for the project's own stays."""
+        replace(self, segments={**self.segments, "": segments[name]}).publish_rfv(as_of)
+        return replace(self, segments=segments)._preview(name, as_of, sample)
+
+    def _preview(self, name: str, as_of: int, sample: int | None) -> Preview:
+        ledger = self.ledger()
+        last = ledger.last_run(name)
         return preview(
             self.files,
             self.segments,
@@ -188,10 +198,10 @@ class Workspace:
             as_of,
             self.facts(ledger),
             listed=self.listed(),
-            opted_out=self.opted_out(segment.purpose),
+            opted_out=self.opted_out(self.segments[name].purpose),
             before=None if last is None else ledger.spells(name).at(last),
             rows=self._rows(),
-            exact=exact,
+            sample=sample,
         )
 
     def _last(self) -> int:

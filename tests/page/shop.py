@@ -58,11 +58,11 @@ def lay(folder: Path) -> Project:
 
 
 @contextmanager
-def shop(folder: Path) -> Iterator[Running]:
+def shop(folder: Path, *, edits: bool = False) -> Iterator[Running]:
     """The shop, open: one daily run was made."""
     project = lay(folder)
     workspace = project.segments()
     workspace.run(project.moment())
     desk = Deployment(project.config, workspace, project.people, clock).desk(Serving(), Keys(WRITE, READ))
-    with running(desk=desk, mount=page(workspace, lambda: (project.segments(), project.moment()))) as found:
+    with running(desk=desk, mount=page(workspace, lambda: (project.segments(), project.moment()), edits)) as found:
         yield found

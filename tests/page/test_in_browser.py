@@ -39,7 +39,15 @@ def test_every_view_is_whole_at_its_width_and_quiet(up: Running, browser: Any, w
     with opened(browser, f"{up.url}/page", width, scheme=scheme) as (page, seen):
         assert "/sign-in" in page.url
         signed_in(page)
-        for path in ("", "/segments/shopper", "/segments/buyer", "/customers", "/customers?id=c01&segment=buyer"):
+        for path in (
+            "",
+            "/segments/shopper",
+            "/segments/buyer",
+            "/segments/buyer/funnel",
+            "/segments/buyer/edit",
+            "/customers",
+            "/customers?id=c01&segment=buyer",
+        ):
             page.goto(f"{up.url}/page{path}")
             assert page.evaluate("document.documentElement.scrollWidth") <= width, path
             assert page.locator("h1").count() == 1 and page.locator("main").count() == 1
@@ -82,4 +90,22 @@ def test_changes_appear_as_they_happen(up: Running, browser: Any) -> None:
         page.wait_for_selector("#live li.entered")
         assert "1 entered, 0 left" in page.inner_text("#live-state") and "ann" not in page.inner_text("main")
         page.goto(f"{up.url}/page/sign-in")
+        clean(seen, up)
+
+
+def test_counts_follow_what_is_typed(up: Running, browser: Any) -> None:
+    with opened(browser, f"{up.url}/page/segments/buyer/edit") as (page, seen):
+        signed_in(page)
+        page.wait_for_selector("#result .ink")
+        page.locator("textarea").press("Control+End")
+        page.keyboard.type("x")
+        page.wait_for_selector("#result pre.refused")
+        assert "error[E" in page.inner_text("#result") and page.inner_text("#state") == "It is not accepted."
+        assert page.locator("textarea[aria-invalid]").count() == 1 and page.evaluate("document.activeElement.id") == "text"
+        page.keyboard.press("Backspace")
+        page.wait_for_selector("#result .share")
+        assert page.inner_text("#state") == "35 members." and "Nothing is changed yet." in page.inner_text("#result")
+        page.locator("textarea").fill("segment: anybody\nabout: '<img src=https://evil.example/x onerror=alert(1)>'\nmatch: {did: Order Completed}")
+        page.wait_for_selector("#result .diff .plus")
+        assert page.inner_text("#state") == "40 members." and page.locator("#result img").count() == 0
         clean(seen, up)
