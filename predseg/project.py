@@ -479,9 +479,10 @@ class Project:
         from tempfile import TemporaryDirectory
 
         from predseg.history.events import ingest
+        from predseg.history.quarantine import with_replayed
         from predseg.live.handover import hand_over
 
-        config = hand_over(self.config, dry_run=dry_run)
+        config = with_replayed(hand_over(self.config, dry_run=dry_run))
         if dry_run:
             with TemporaryDirectory(prefix="predseg-") as folder:
                 aside = Store(folder)

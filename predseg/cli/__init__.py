@@ -1,6 +1,21 @@
 """The command line: a thin skin. A command builds a `predseg.Project`, calls one method, and shows what came back."""
 
-from predseg.cli import actions, commands, engagement, experiments, latent, live, monitoring, people, report, rules, segments, serving, tuning
+from predseg.cli import (
+    actions,
+    commands,
+    engagement,
+    experiments,
+    latent,
+    live,
+    monitoring,
+    people,
+    quarantine,
+    report,
+    rules,
+    segments,
+    serving,
+    tuning,
+)
 from predseg.cli.frame import main
 
 __all__ = [
@@ -13,6 +28,7 @@ __all__ = [
     "main",
     "monitoring",
     "people",
+    "quarantine",
     "report",
     "rules",
     "segments",

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 EVENTS = "events"
-OUR_LISTS = ("optouts", "forgotten", "privacy")
+OUR_LISTS = ("optouts", "forgotten", "dropped", "privacy")
 """Tables of the database that hold hashes only: a no outlasts the person's data."""
 
 

@@ -4,7 +4,7 @@
     store/tables/quarantine/part-00000.parquet    the bad rows of the present sources: source, raw, reason, field, received_at
     store/ingest.json                             the report, and what the sources looked like
 
-For every source received = accepted + duplicates + quarantined + suppressed (rows of forgotten persons). A load adds to the table and changes nothing when the
+For every source received = accepted + duplicates + quarantined + suppressed (rows of forgotten persons, bad rows dropped by hand). A load adds to the table and changes nothing when the
 same rows come again. When no file changed nothing is read; when a declaration changed the table is built anew.
 """
 
@@ -153,7 +153,7 @@ class _Load:
                 readings.append((engine, sources.read_events(engine, source, found[name], source.timezone or config.timezone)))
             properties = plan([was, *(reading.kinds for _, reading in readings)], config.numeric_properties())
             stages = [
-                Stage(engine, reading, properties, _fields(properties), self.folder / f"load-{number}.parquet", quarantine, self.persons)
+                Stage(engine, reading, properties, staged_fields(properties), self.folder / f"load-{number}.parquet", quarantine, self.persons)
                 for number, (engine, reading) in enumerate(readings)
             ]
             for stage in stages:
@@ -163,7 +163,8 @@ class _Load:
         return stages, was
 
 
-def _fields(properties: list[Property]) -> pa.Schema:
+def staged_fields(properties: list[Property]) -> pa.Schema:
+    """Return the columns of rows on their way into the table."""
     fields = [(name, pa.string()) for name in ("customer_id", "anonymous_id", "event")]
     fields += [("event_time", values.INSTANT), ("received_at", values.INSTANT), ("value", values.EXACT), ("event_id", pa.string())]
     return pa.schema(fields + [(p.column, p.type) for p in properties])

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from predseg.disks import disk_errors, replaced
 from predseg.formats import write_file
+from predseg.history.persons import names
 from predseg.locks import exclusive
 from predseg.store import PATIENCE, Store
 
@@ -74,12 +75,14 @@ def _read(path: Path) -> list[dict[str, Any]]:
         rows = _ROWS[path.suffix](path)
     except (KeyError, OSError, UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"cannot be read: {error}") from None
-    if rows and "customer_id" not in rows[0]:
+    if rows and not {"customer_id", "raw"} & rows[0].keys():
         raise ValueError("has no column customer_id")
     return rows
 
 
 def _is_about(row: dict[str, Any], ids: Sequence[str]) -> bool:
+    if "customer_id" not in row:
+        return names(str(row["raw"]), ids)
     said = str(row.get("customer_id"))
     return said in ids or (said[:1] == "'" and said[1:] in ids)  # made inert for spreadsheets
 
@@ -109,7 +112,10 @@ def _parquet_without(path: Path, aside: Path, ids: Sequence[str]) -> None:
     import pyarrow.parquet as pq
 
     table = pq.ParquetFile(path).read()
-    gone = pc.is_in(table["customer_id"].cast(pa.string()), pa.array(ids, pa.string()))
+    if "customer_id" in table.column_names:
+        gone = pc.is_in(table["customer_id"].cast(pa.string()), pa.array(ids, pa.string()))
+    else:
+        gone = pa.array([_is_about(row, ids) for row in table.to_pylist()], pa.bool_())
     pq.write_table(table.filter(pc.invert(gone)), aside, compression="zstd", row_group_size=131_072)
 
 

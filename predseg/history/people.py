@@ -64,12 +64,12 @@ class People:
             return privacy.all_opted_out(connection, used, *purposes)
 
     def persons(self, *, dry_run: bool = False) -> Persons:
-        """Return under which names persons come into the tables, and who was forgotten and does not."""
+        """Return under which names persons come into the tables, who was forgotten and does not, and which bad rows were dropped."""
         if not (self.config.store / privacy.DATABASE).is_file():
             return Persons(keys=self.names())
         used = self.keys(dry_run=dry_run)
         with privacy.opened(self.config.store, used, None, names=self.names(), dry_run=dry_run) as connection:
-            return Persons(privacy.all_forgotten(connection, used), self.names())
+            return Persons(privacy.all_forgotten(connection, used), self.names(), privacy.all_dropped(connection, used))
 
     def forget(self, customers: Sequence[str], *, now: int, dry_run: bool = False) -> Erased:
         """Take everything about some customers out of the store and of exported files, and keep them from coming in again.

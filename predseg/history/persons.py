@@ -31,10 +31,12 @@ class Persons:
     Attributes:
         forgotten: Whose rows are left away.
         keys: What pseudonyms are made with; without any, ids stay as they are.
+        dropped: Bad rows that are left away, see `bad_row`.
     """
 
     forgotten: OptedOut = NOBODY
     keys: tuple[bytes, ...] = ()
+    dropped: OptedOut = NOBODY
 
     @property
     def mark(self) -> str:
@@ -97,8 +99,17 @@ class Persons:
             return f"({len(raw.encode('utf-8', 'replace')):,} bytes, not kept: ids are pseudonyms here)"
         return None if len(self.forgotten) and any(word in self.forgotten for word in words(raw)) else raw
 
+    def wanted(self, source: str, raw: pa.Array) -> pa.Array:
+        """Return which bad rows of a source were not dropped."""
+        return pa.array([not len(self.dropped) or bad_row(source, text) not in self.dropped for text in raw.to_pylist()], pa.bool_())
+
 
 EVERYBODY = Persons()
+
+
+def bad_row(source: str, raw: str) -> str:
+    """Return what names a row of the quarantine: equal rows of one source are one."""
+    return f"{source}\n{raw}"
 
 
 def mapped(ids: pa.Array | pa.ChunkedArray, change: Callable[[str], object], kind: pa.DataType | None = None) -> pa.Array:

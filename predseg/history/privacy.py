@@ -2,6 +2,7 @@
 
     STORE/live.db, table optouts    person, purpose, origin, at, out
     STORE/live.db, table forgotten  person, at: who must never come in again
+    STORE/live.db, table dropped    person: here a row of the quarantine that nobody wants to see again
     STORE/live.db, table privacy    which key the persons are made with
     STORE/privacy.key               that key, when the project names none in the environment
 
@@ -48,6 +49,7 @@ create table if not exists optouts (
     primary key (person, purpose, origin)
 ) without rowid;
 create table if not exists forgotten (person blob primary key, at integer not null) without rowid;
+create table if not exists dropped (person blob primary key) without rowid;
 create table if not exists privacy (name text primary key, value text not null) without rowid;
 """
 _REFUSED = "max(2 * at + out) & 1"  # of several statements the latest, at the same instant the no
@@ -150,8 +152,8 @@ def _use_keys(connection: sqlite3.Connection, keys: Sequence[bytes]) -> None:
             )
         for key in keys[checks.index(known) + 1 if known else len(keys) :]:
             connection.create_function("again", 1, lambda old, key=key: hmac.digest(key, old, "sha256"))
-            connection.execute("update optouts set person = again(person)")
-            connection.execute("update forgotten set person = again(person)")
+            for table in ("optouts", "forgotten", "dropped"):
+                connection.execute(f"update {table} set person = again(person)")
         note(connection, "key", checks[-1])
 
 
@@ -314,6 +316,22 @@ def remember(connection: sqlite3.Connection, ids: Iterable[str]) -> int:
 def all_forgotten(connection: sqlite3.Connection, keys: Sequence[bytes]) -> OptedOut:
     """Return everybody who was forgotten."""
     return OptedOut(dict(connection.execute("select person, at from forgotten").fetchall()), tuple(keys))
+
+
+# dropping
+
+
+def drop(connection: sqlite3.Connection, keys: Sequence[bytes], rows: Iterable[str]) -> int:
+    """Note rows of the quarantine that are left away from now on, and return how many were not noted before."""
+    before = connection.total_changes
+    with _writing(connection):
+        connection.executemany("insert or ignore into dropped values (?)", ((person(row, keys),) for row in rows))
+    return connection.total_changes - before
+
+
+def all_dropped(connection: sqlite3.Connection, keys: Sequence[bytes]) -> OptedOut:
+    """Return all rows that were dropped."""
+    return OptedOut({who: ALWAYS for (who,) in connection.execute("select person from dropped")}, tuple(keys))
 
 
 # following

@@ -32,7 +32,7 @@ class SourceReport:
         accepted: Rows in the events table.
         duplicates: Rows that repeat another one of this load; of one event_id also those with other content.
         quarantined: Rows that break the contract.
-        suppressed: Rows left away because their person was forgotten.
+        suppressed: Rows left away because their person was forgotten, or because they broke the contract and were dropped by hand.
         new: Accepted rows that were not in the table before.
         conflicts: Duplicates that had other content than the row that stayed.
         rounded: Numbers that lost digits beyond the fourth.
@@ -105,7 +105,7 @@ class IngestReport:
 
     @property
     def suppressed(self) -> int:
-        """Rows of all sources left away because their person was forgotten."""
+        """Rows of all sources left away because their person was forgotten, or dropped by hand."""
         return sum(s.suppressed for s in self.sources)
 
 

@@ -129,8 +129,11 @@ class Stage:
 
     def _write(self, raw: pa.Array, fields: list[str], reasons: list[str], received: pa.Array) -> None:
         names = pa.array([self.reading.name] * len(raw), pa.string())
-        self.quarantine.write_table(pa.table([names, raw, pa.array(reasons), pa.array(fields), received], schema=QUARANTINE))
-        self.tally.note(fields, reasons, raw.to_pylist())
+        rows = pa.table([names, raw, pa.array(reasons, pa.string()), pa.array(fields, pa.string()), received], schema=QUARANTINE)
+        kept = rows.filter(self.persons.wanted(self.reading.name, raw))
+        self.tally.suppressed += len(rows) - len(kept)
+        self.quarantine.write_table(kept)
+        self.tally.note(kept["field"].to_pylist(), kept["reason"].to_pylist(), kept["raw"].to_pylist())
 
     def _raw(self, rows: pa.RecordBatch) -> pa.Array:
         """Return rows as JSON under the names they have in the source."""
