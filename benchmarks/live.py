@@ -87,6 +87,7 @@ def durable(rows: list[dict[str, Any]], number: int, folder: Path) -> tuple[floa
     loop = Loop(Engine(program, Published(Facts()), recall=state.fetch), Contract(), Published(Facts()), state)
     began, used = time.perf_counter(), time.process_time()
     for i in range(0, len(rows), 1_000):
+        loop.expect(rows[i : i + 1_000])
         for row in rows[i : i + 1_000]:
             loop.follow(row)
         loop.commit((), 0)

@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
@@ -65,7 +66,7 @@ def _play(loop: Loop, rows: Iterator[Any], clock: str, out: _Out, end: int | Non
     from predseg.moment import clock as now
 
     done, unsaid = loop.done(name), []
-    for number, row in enumerate(rows, 1):
+    for number, row in enumerate(rows if loop.state is None or clock == "wall" else _expected(loop, rows), 1):
         if number <= done:
             continue
         if clock == "wall":
@@ -82,6 +83,13 @@ def _play(loop: Loop, rows: Iterator[Any], clock: str, out: _Out, end: int | Non
     loop.remember(name, max(done, 0))
     last = loop.tick(end if end is not None else loop.clock_of_events if clock == "event" else now())
     out([*unsaid, *last])
+
+
+def _expected(loop: Loop, rows: Iterator[Any]) -> Iterator[Any]:
+    """Read as many rows ahead as are committed together anyway."""
+    while batch := list(islice(rows, BATCH)):
+        loop.expect(batch)
+        yield from batch
 
 
 class _Out:

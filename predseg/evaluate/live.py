@@ -226,9 +226,10 @@ class Engine:
             own = self.owners[anonymous][1] if anonymous in self.owners else anonymous
         person = self.people.get(own) or self.person(own)
         if self.recall is not None:
-            ids = [one for one in (row.customer_id, row.anonymous_id) if one is not None]
-            self._fetch(*ids)
-            self.touched.update(ids)
+            for one in (row.customer_id, row.anonymous_id):
+                if one is not None:
+                    self.touched.add(one)
+                    self._fetch(one)
         self._remember(row)
         if not hits:
             return person, None if person.known else ()

@@ -46,14 +46,14 @@ def check(stream: Stream) -> None:
 async def follow(desk: Desk, stream: Stream, password: str | None = None) -> None:
     """Take events from a broker until cancelled; while it is away, try again and again."""
     pause = PAUSE[0]
-    while True:
+    while not _cancelled():
         broker = None
         try:
             broker, begin = _BROKERS[stream.broker](desk, stream, password)
             desk.stream = "the broker does not answer yet"
             await begin()
             pause = PAUSE[0]
-            while all(subscriber.running for subscriber in broker.subscribers):
+            while all(subscriber.running for subscriber in broker.subscribers) and not _cancelled():
                 desk.stream = "ok" if await broker.ping(ANSWER) else "the broker does not answer"
                 await asyncio.sleep(PAUSE[0])
             desk.stream = "the topic is gone"
@@ -64,6 +64,13 @@ async def follow(desk: Desk, stream: Stream, password: str | None = None) -> Non
                 await broker.stop()
         await asyncio.sleep(pause)
         pause = min(2 * pause, PAUSE[1])
+    raise asyncio.CancelledError
+
+
+def _cancelled() -> bool:
+    """Whether this task was cancelled, also when a client swallowed that: one that times out at the same moment does."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 # messages

@@ -38,6 +38,9 @@ class Verdict(NamedTuple):
     field: str = ""
 
 
+_PLAIN = {kind: Verdict(kind) for kind in (ACCEPTED, DUPLICATE, SUPPRESSED)}
+
+
 @dataclass
 class Fed:
     """What a batch brought: the changes, and a verdict for each of its rows."""
@@ -81,6 +84,7 @@ class Loop:
         self._last = Verdict(ACCEPTED)
         self._since_pruning = 0
         self._ids: dict[str, Seen] = {}
+        self._expected: dict[str, Seen | None] = {}
         self._batch = _Batch()
 
     @property
@@ -91,6 +95,7 @@ class Loop:
     def feed(self, rows: Sequence[Mapping[str, Any] | Rejected | bytes], now: int) -> Fed:
         """Take a batch, let the clock go to ``now`` and commit; only then is anything acknowledged."""
         fed = Fed()
+        self.expect(rows)
         self._rescore()
         for row in rows:
             verdict, changes = self.take(row, now)
@@ -99,6 +104,12 @@ class Loop:
         fed.changes += self.engine.advance(now)
         self.commit(fed.changes, now)
         return fed
+
+    def expect(self, rows: Sequence[Mapping[str, Any] | Rejected | bytes]) -> None:
+        """Look at once which of the rows that come next were accepted before; to look for each by itself takes three times as long."""
+        if self.state is not None:
+            ids = [row["event_id"] for row in rows if isinstance(row, dict) and isinstance(row.get("event_id"), str)]
+            self._expected = {**dict.fromkeys(ids), **self.state.among(ids)}
 
     def tick(self, now: int) -> list[Change]:
         """Let the clock go to ``now`` with no event, and commit."""
@@ -241,6 +252,7 @@ class Loop:
     def _accept(self, seen: Seen) -> list[Change]:
         if seen.event_id is not None:
             (self._ids if self.state is None else self._batch.ids)[seen.event_id] = seen
+            self._expected.pop(seen.event_id, None)
         self._batch.accepted.append(seen)
         if seen.traits:
             self._learn(str(seen.customer_id or seen.anonymous_id), seen)
@@ -260,7 +272,9 @@ class Loop:
     def _known(self, event_id: str) -> Seen | None:
         if self.state is None:
             return self._ids.get(event_id)
-        return self._batch.ids.get(event_id) or self.state.seen(event_id)
+        if (found := self._batch.ids.get(event_id)) is not None:
+            return found
+        return self._expected[event_id] if event_id in self._expected else self.state.seen(event_id)
 
     def _refuse(self, row: Mapping[str, Any] | bytes, name: str, reason: str) -> Verdict:
         raw = row.decode("utf-8", "replace") if isinstance(row, bytes) else orjson.dumps(row, default=str).decode()
@@ -271,7 +285,7 @@ class Loop:
 
     def _verdict(self, kind: str, reason: str = "", name: str = "") -> Verdict:
         self.counts[kind] += 1
-        self._last = Verdict(kind, reason, name)
+        self._last = Verdict(kind, reason, name) if reason else _PLAIN[kind]
         return self._last
 
 

@@ -34,7 +34,7 @@ from predseg.live.lines import Seen
 from predseg.segments.live_scores import LiveScore
 
 DATABASE = "live.db"
-CACHE, CHECKPOINT = 65_536, 8_192
+CACHE, CHECKPOINT = 65_536, 32_768
 """Kibibytes of pages kept in memory; pages in the log of writes before they are put in their places. Customers lie scattered, so few is slow."""
 _WHO = "coalesce(customer_id, anonymous_id)"
 _TABLES = (
@@ -43,7 +43,6 @@ _TABLES = (
        event_time integer not null, received_at integer, visible integer not null, body text not null)""",
     "create unique index if not exists log_ids on log (event_id) where event_id is not null",
     "create table if not exists people (customer_id text primary key, due integer not null, state blob not null) without rowid",
-    "create index if not exists people_due on people (due)",
     "create table if not exists links (anonymous_id text primary key, at integer not null, customer_id text not null) without rowid",
     """create table if not exists memberships (segment text, definition text not null, customer_id text, entered_at integer not null,
        primary key (segment, customer_id)) without rowid""",
@@ -108,6 +107,10 @@ class State:
         """Return the event that was accepted under an id."""
         row = self._read.execute(f"select {_EVENT} from log where event_id = ?", (event_id,)).fetchone()
         return None if row is None else _seen(row)
+
+    def among(self, event_ids: Sequence[str]) -> dict[str, Seen]:
+        """Return, by their ids, the events among these that were accepted."""
+        return {str(e.event_id): e for e in self._events("event_id in (select value from json_each(?))", orjson.dumps(event_ids).decode())}
 
     def ahead(self, clock: int) -> Iterator[Seen]:
         """Yield the accepted events that count only after the clock."""

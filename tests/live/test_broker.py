@@ -261,3 +261,36 @@ def test_missing_packages_are_named_with_the_command(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(broker, "find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"E261.*(\n.*)*pip install \"predseg\[stream\]\""):
         broker.check(Stream("nats://127.0.0.1:4222", "events", place="predseg.yaml:3:5"))
+
+
+def test_a_client_that_swallows_the_cancellation_does_not_keep_the_server_from_stopping(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = asyncio.Event()
+
+    class Deaf:
+        """A broker whose client answers a cancellation with a timeout."""
+
+        subscribers = (type("Subscriber", (), {"running": True}),)
+
+        async def ping(self, timeout: float) -> bool:
+            asked.set()
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(timeout)
+            return False
+
+        async def stop(self) -> None:
+            return
+
+    async def begin() -> None:
+        return
+
+    monkeypatch.setitem(broker._BROKERS, "redis", lambda desk, stream, password: (Deaf(), begin))
+    stream = type("Named", (), {"broker": "redis"})
+
+    async def both() -> None:
+        task = asyncio.create_task(broker.follow(type("Desk", (), {})(), stream))  # type: ignore[arg-type]
+        await asked.wait()
+        task.cancel()
+        done, _ = await asyncio.wait([task], timeout=5)
+        assert done and task.cancelled()
+
+    asyncio.run(both())
