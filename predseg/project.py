@@ -356,8 +356,12 @@ class Project:
             return run(deployment, serving, os.environ, ready, heard, page(workspace, self._now, edits))
 
     def _now(self) -> tuple[Workspace, int]:
-        """Return the segments over the events as they are now, and the last moment of the data."""
-        return self.segments(), self.moment()
+        """Return the segments over the events table as it is, without a look at the sources, and the last moment of its data."""
+        from predseg.segments.workspace import Workspace
+
+        report = self.last_check()
+        moment = moment_of(None, report) if report is not None and report.rows else clock()
+        return Workspace.open(self.config, self.store, self.opted_out, None if report is None else list(report.events), self.champion), moment
 
     # actions
 

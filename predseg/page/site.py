@@ -22,6 +22,8 @@ from predseg.live.bodies import RefusedBody
 from predseg.live.desk import Desk
 from predseg.live.service import Busy
 from predseg.live.web import follow, read_body
+from predseg.outcomes.report.build import outcome_sections
+from predseg.outcomes.report.page import Section
 from predseg.page import figures, people, rules
 from predseg.page.bench import Bench
 from predseg.page.door import HEADERS, HOME, admit, admitted, dismiss, own
@@ -224,6 +226,15 @@ class Site:
         context: dict[str, Any] = {"base": base or done.draft.base, "edits": self.edits, "saved": "saved" in request.query_params}
         return self.html("segment_edit.html", title=f"{name}: edit", here="segments", tab="edit", name=name, trial=done, **context)
 
+    async def outcomes(self, request: Request) -> Response:
+        """Show what came of messages and experiments."""
+
+        def sections(workspace: Workspace, as_of: int) -> tuple[list[Section], int]:
+            return outcome_sections(workspace, as_of), as_of
+
+        found, as_of = await self.bench(sections)
+        return self.html("outcomes.html", title="Outcomes", here="outcomes", sections=found, as_of=figures.short(as_of))
+
     # customers
 
     async def customer(self, request: Request) -> Response:
@@ -269,6 +280,7 @@ def mount(app: FastAPI, site: Site) -> None:
         ("/segments/{name}/changes", ["GET"], site.changes),
         ("/segments/{name}/funnel", ["GET"], site.funnel),
         ("/segments/{name}/edit", ["GET", "POST"], site.edit),
+        ("/outcomes", ["GET"], site.outcomes),
         ("/customers", ["GET"], site.customer),
         ("/sign-out", ["POST"], site.sign_out),
     ):

@@ -49,6 +49,8 @@ def lay(folder: Path) -> Project:
         who = EVIL if number == 0 else f"c{number:02d}"
         names = ["Order Completed", "Order Completed", *(["Order Refunded"] if 1 <= number <= 5 else [])]
         lines += [(who, (START + timedelta(hours=number + 60 * i)).isoformat(), name, "1.5", IMAGE) for i, name in enumerate(names)]
+    lines += [(f"c{n:02d}", (START + timedelta(hours=90)).isoformat(), "Email Delivered", "", "spring") for n in range(10, 40)]
+    lines += [(f"c{n:02d}", (START + timedelta(hours=91)).isoformat(), "Email Link Clicked", "", "spring") for n in range(10, 24)]
     lines += [("idle", START.isoformat(), "Product Viewed", "", "x")]
     with (folder / "events.csv").open("w", newline="") as out:
         csv.writer(out).writerows([("customer_id", "event_time", "event", "value", "category"), *sorted(lines, key=lambda line: line[1])])
@@ -64,5 +66,5 @@ def shop(folder: Path, *, edits: bool = False) -> Iterator[Running]:
     workspace = project.segments()
     workspace.run(project.moment())
     desk = Deployment(project.config, workspace, project.people, clock).desk(Serving(), Keys(WRITE, READ))
-    with running(desk=desk, mount=page(workspace, lambda: (project.segments(), project.moment()), edits)) as found:
+    with running(desk=desk, mount=page(workspace, project._now, edits)) as found:
         yield found

@@ -25,7 +25,8 @@ def browser() -> Iterator[Any]:
 
 
 def signed_in(page: Any) -> None:
-    page.keyboard.type(READ)  # the only field has the focus
+    page.wait_for_selector("#key:focus")  # without a click
+    page.keyboard.type(READ)
     page.keyboard.press("Enter")
     page.wait_for_selector("nav")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -16,7 +17,7 @@ from predseg.page import door
 from predseg.page.bench import WAITING, Bench
 from predseg.page.site import STATIC, page
 from tests.live.serving import READ, WRITE, Running, eventually
-from tests.page.shop import EVIL, IMAGE, shop
+from tests.page.shop import EVIL, IMAGE, lay, shop
 
 INSIDE = ("/page", "/page/segments/buyer", "/page/segments/shopper/changes", "/page/customers", "/page/customers?id=c01&segment=buyer")
 """Addresses that need the key."""
@@ -177,7 +178,25 @@ def test_the_document_of_the_interface_says_nothing_of_the_page(up: Running) -> 
     assert not [path for path in up.ask("/openapi.json", key="")[1]["paths"] if "page" in path.split("/")[1:2]]
 
 
+def test_outcomes_are_those_of_the_report(up: Running) -> None:
+    text = asked(up, "/page/outcomes", **inside(up))[1]
+    assert "Click rate by segment" in text and "46.7% of what was delivered was clicked." in text
+    assert 'data-label="delivered">30<' in text and "No segment has a holdout or a split" in text
+
+
 # out of the way
+
+
+def test_the_page_never_reads_the_sources(tmp_path: Path) -> None:
+    """That would take the processor from the events: the tables are those of the last run."""
+    project = lay(tmp_path)
+    project.segments()
+    before, as_of = project._now()
+    files = [(file, file.stat().st_mtime_ns) for file in before.files]
+    with (tmp_path / "events.csv").open("a", newline="") as out:
+        out.write("late,2025-06-01T00:00:00+00:00,Order Completed,1,x\r\n")
+    assert project._now()[1] == as_of and [(f, f.stat().st_mtime_ns) for f in before.files] == files
+    assert project.moment() > as_of and project._now()[1] == project.moment()
 
 
 def test_who_asks_for_too_much_is_told_to_come_again_and_events_are_taken_meanwhile(up: Running) -> None:

@@ -13,7 +13,7 @@ from predseg.outcomes.projects import engaged, goal_of, trial
 from predseg.outcomes.report.data import data_section, monitor_section, rfv_section
 from predseg.outcomes.report.engagement import engagement_section, experiments_section
 from predseg.outcomes.report.models import model_section
-from predseg.outcomes.report.page import FLOOR, Page
+from predseg.outcomes.report.page import FLOOR, Page, Section
 from predseg.outcomes.report.segments import segments_section
 from predseg.segments.workspace import Workspace
 
@@ -32,17 +32,13 @@ def build(workspace: Workspace, report: IngestReport | None, champions: Mapping[
         as_of: The moment.
     """
     ledger, config = workspace.ledger(), workspace.config
-    goal = goal_of(config)
     customers = report.customers if report is not None else 0
     watches, at = read_watches(workspace.store)
     failing = sum(w.status == FAILING for w in watches)
     sections = [segments_section(workspace, ledger, as_of, customers)] if workspace.segments else []
-    mail = engaged(workspace, as_of, last=YEAR) if DELIVERED in (workspace.vocabulary.occurred or ()) else None
-    tried = [
-        trial(workspace, name, as_of) for name, s in workspace.segments.items() if s.experiment and goal in (workspace.vocabulary.occurred or ())
-    ]
-    sections += [engagement_section(mail), experiments_section(tried)]
+    sections += outcome_sections(workspace, as_of)
     sections += [model_section(workspace, name, bundle.version, bundle.facts, ledger, as_of) for name, bundle in champions.items()]
+    goal = goal_of(config)
     sections.append(rfv_section(goal, read_log(workspace.files, [goal], as_of), as_of))
     sections += [data_section(report, workspace.files, as_of), monitor_section(watches, at)]
     facts = {"customers": f"{customers:,}", "events": f"{report.rows if report is not None else 0:,}", "segments": f"{len(workspace.segments)}"}
@@ -54,3 +50,11 @@ def build(workspace: Workspace, report: IngestReport | None, champions: Mapping[
     state = "" if at is None else "failing" if failing else "ok"
     moment = say_instant(as_of)[:16].replace("T", " ")
     return Page(config.project, f"Customers, segments and forecasts at {moment} UTC", facts, sections, state, notes)
+
+
+def outcome_sections(workspace: Workspace, as_of: int) -> list[Section]:
+    """Return the sections about what came of the messages and experiments of the last year."""
+    occurred, goal = workspace.vocabulary.occurred or (), goal_of(workspace.config)
+    mail = engaged(workspace, as_of, last=YEAR) if DELIVERED in occurred else None
+    tried = [trial(workspace, name, as_of) for name, s in workspace.segments.items() if s.experiment and goal in occurred]
+    return [engagement_section(mail), experiments_section(tried)]
