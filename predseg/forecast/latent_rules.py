@@ -185,9 +185,8 @@ def _conditions(bound: Bound, aspect: Aspect) -> list[c.Did]:
         if isfinite(low) and isfinite(high):
             return [c.Did(measure, Comparison("exactly", _decimal(low)) if low == high else Comparison("between", _decimal(low), _decimal(high)))]
         return [c.Did(measure, Comparison("at_least", _decimal(low)))] if isfinite(low) else _at_most(measure, high)
-    if isfinite(low) and isfinite(high):
-        return [c.Did(measure, Comparison("between", _decimal(low), _decimal(high)))]
-    return [c.Did(measure, Comparison("more_than", _decimal(low)) if isfinite(low) else Comparison("at_most", _decimal(high)))]
+    above = [c.Did(measure, Comparison("more_than", _decimal(low)))] if isfinite(low) else []  # `between` would take in the lower end
+    return above + ([c.Did(measure, Comparison("at_most", _decimal(high)))] if isfinite(high) else [])
 
 
 def _at_most(measure: Measure, high: float) -> list[c.Did]:
