@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable, Collection, Container, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,9 +27,11 @@ from predseg.live.keys import Keys
 from predseg.live.lines import Seen
 from predseg.live.loop import Loop
 from predseg.live.opening import open_durable, refresh, steady
+from predseg.live.outlook import ends
 from predseg.live.profiles import Profiles
 from predseg.live.served import Served
 from predseg.live.service import Writer
+from predseg.live.state import State
 from predseg.segments.memberships import OPEN
 from predseg.segments.workspace import MEMBERSHIPS, RUNS, Workspace
 
@@ -70,19 +72,21 @@ class Deployment:
         """
         served = Served(self.workspace.segments)
         file = core.database(self.config.store)
-        opened: list[bool] = []
+        opened: list[Loop] = []
         desks: list[Desk] = []
 
         def open_core() -> core.Core:
             if opened and not file.exists():
                 raise core.gone(file)
-            found = core.Core(self._loop, self.people.persons, file, served.drop, self)
-            opened.append(True)
-            return found
+            return core.Core(open_loop, self.people.persons, file, served.drop, self)
+
+        def open_loop() -> Loop:
+            opened[:] = [self._loop()]
+            return opened[0]
 
         writer = Writer(open_core, self.clock, lambda source: desks[0].committed(source))
         served.down = lambda: writer.state.down
-        profiles = Profiles(self.config, self.workspace.store)
+        profiles = Profiles(self.config, self.workspace.store, lambda *asked: opened[0].published.facts.rescored.last(*asked) if opened else None)
         desks.append(
             Desk(
                 writer,
@@ -92,6 +96,7 @@ class Deployment:
                 self.clock,
                 name=self.people.customer,
                 person=lambda customer, features: profiles.of(customer, self.clock(), features),
+                ends=lambda customer: _ends(opened, file, customer),
                 without=lambda name: self._without(self.workspace.segments[name].purpose),
                 noes=frozenset(name for name, _ in self.config.consent.opt_out),
                 settled=self._settled,
@@ -116,9 +121,12 @@ class Deployment:
 
     def mark(self) -> object:
         """Return something that is another after each publication: which folders of tables there are."""
-        tables = self.workspace.store.tables
-        found = [path for table in tables.iterdir() if table.name != EVENTS for path in (table, *table.iterdir())]
-        return sorted((str(path), path.stat().st_ino) for path in found)
+        found: list[tuple[str, int]] = []
+        for table in self.workspace.store.tables.iterdir():
+            if table.name != EVENTS:
+                with suppress(FileNotFoundError):  # another process is exchanging it: the next look finds the new one
+                    found += [(str(path), path.stat().st_ino) for path in (table, *table.iterdir())]
+        return sorted(found)
 
     def refresh(self, loop: Loop, now: int) -> None:
         """Let a loop know what is published."""
@@ -208,6 +216,13 @@ def older(file: Path, after: int, limit: int) -> list[tuple[int, Change]]:
     """Return numbered changes by a connection of their own."""
     with closing(reading(file)) as connection:
         return list(core.changes(connection, after, limit))
+
+
+def _ends(opened: Sequence[Loop], file: Path, customer_id: str) -> dict[str, int]:
+    if not opened:
+        return {}
+    with closing(reading(file)) as connection:
+        return ends(State(connection), opened[0].engine.program, opened[0].published, customer_id)
 
 
 def reading(file: Path) -> sqlite3.Connection:

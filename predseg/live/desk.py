@@ -84,6 +84,7 @@ class Desk:
         clock: The moment (microseconds).
         name: Under which name a customer stands in the tables.
         person: More about a customer: ``(customer_id, features wanted) → fields``.
+        ends: When a customer leaves live segments by the clock alone: segment → instant.
         without: Who is left out of lists of members.
         noes: Events by which somebody says no to messages.
         settled: Says whether no message to some customers is on its way.
@@ -101,6 +102,7 @@ class Desk:
     clock: Callable[[], int]
     name: Callable[[str], str] = lambda customer_id: customer_id
     person: Callable[[str, bool], Mapping[str, Any]] = lambda customer_id, features: {}
+    ends: Callable[[str], Mapping[str, int]] = lambda customer_id: {}
     without: Callable[[str], Container[str]] = lambda segment: ()
     noes: frozenset[str] = frozenset()
     settled: Callable[[Collection[str]], bool] = lambda customers: True

@@ -11,6 +11,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from predseg.evaluate.program import Change
@@ -152,8 +153,8 @@ class Served:
         as_of, most = self.age(name, now)[0], self.segments[name].stale.max_stale
         return most is not None and (as_of is None or now - as_of > most) and self.segments[name].stale.on_stale != "serve"
 
-    def of(self, customer_id: str, now: int) -> list[dict[str, Any]]:
-        """Return the memberships of a customer; one that is held back says neither yes nor no."""
+    def of(self, customer_id: str, now: int, ends: Mapping[str, int] = MappingProxyType({})) -> list[dict[str, Any]]:
+        """Return the memberships of a customer; one that is held back says neither yes nor no. ``ends``: segment → when the clock alone ends it."""
         found = []
         for name, members in self._members.items():
             since = members.since.get(customer_id)
@@ -162,7 +163,8 @@ class Served:
             if held and self.segments[name].stale.on_stale == "hold":
                 found.append({"segment": name, "member": None, "since": None, "until": None, **_aged(as_of, stale)})
             elif since is not None and not held:
-                found.append({"segment": name, "member": True, "since": say_instant(since), "until": None, **_aged(as_of, stale)})
+                until = say_instant(ends[name]) if name in ends else None
+                found.append({"segment": name, "member": True, "since": say_instant(since), "until": until, **_aged(as_of, stale)})
         return found
 
     def segment(self, name: str, now: int, without: Container[str] = ()) -> dict[str, Any]:

@@ -44,6 +44,7 @@ _TABLES = (
     "create unique index if not exists log_ids on log (event_id) where event_id is not null",
     "create table if not exists people (customer_id text primary key, due integer not null, state blob not null) without rowid",
     "create table if not exists links (anonymous_id text primary key, at integer not null, customer_id text not null) without rowid",
+    "create index if not exists links_people on links (customer_id)",
     """create table if not exists memberships (segment text, definition text not null, customer_id text, entered_at integer not null,
        primary key (segment, customer_id)) without rowid""",
     """create table if not exists changes (seq integer primary key autoincrement, change text not null, segment text not null, customer_id text not null,
@@ -219,6 +220,11 @@ class State:
     def links(self) -> dict[str, tuple[int, str]]:
         """Return which anonymous visitor is which customer."""
         return {a: (at, owner) for a, at, owner in self._read.execute("select * from links")}
+
+    def links_of(self, customer_id: str) -> dict[str, tuple[int, str]]:
+        """Return the anonymous visitors who are this customer."""
+        found = self._read.execute("select anonymous_id, at, customer_id from links where customer_id = ?", (customer_id,))
+        return {anonymous: (at, owner) for anonymous, at, owner in found}
 
     def link(self, owners: Mapping[str, tuple[int, str]], changed: Iterable[str]) -> None:
         """Write which of some anonymous visitors joined whom, or that they did not."""

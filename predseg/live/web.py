@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
@@ -232,7 +233,8 @@ def _reading(app: FastAPI, desk: Desk) -> None:
         found = {"customer_id": name, "as_of": as_of, "stale": served.down() is not None, "segments": served.of(name, now)}
         try:
             found |= await run_in_threadpool(desk.person, name, features)
-        except (OSError, PredsegError):
+            found["segments"] = served.of(name, now, await run_in_threadpool(desk.ends, name))
+        except (OSError, PredsegError, sqlite3.Error):
             found["stale"] = True  # the tables are away; what is in memory is answered
         return answer(found)
 
