@@ -220,24 +220,31 @@ class Engine:
 
     def _arrive(self, row: Row) -> tuple[Person, Collection[int] | None]:
         """Put an event where it belongs; return whose it is, and which leaves it concerns: None when it is none of the rules' business."""
-        time, hits, own = row.time, row.hits, row.customer_id
+        visible, time, hits, mine, anonymous = row
+        own = mine
         if own is None:
-            anonymous = str(row.anonymous_id)
-            own = self.owners[anonymous][1] if anonymous in self.owners else anonymous
-        person = self.people.get(own) or self.person(own)
+            own = self.owners[str(anonymous)][1] if anonymous in self.owners else str(anonymous)
+        person = self.people.get(own) or self.person(own)  # before the event is remembered: what is fetched is not to hold it yet
         if self.recall is not None:
-            for one in (row.customer_id, row.anonymous_id):
+            for one in (mine, anonymous):
                 if one is not None:
                     self.touched.add(one)
                     self._fetch(one)
-        self._remember(row)
+        origin = (self.own.get(mine) if mine is not None else None) or self._origin(row)
+        if hits or visible < origin.since or row.link:
+            origin.rows.append(row)
+            if visible < origin.since:
+                origin.since = visible
         if not hits:
             return person, None if person.known else ()
         for stream, values in hits:
             kept = person.kept[stream]
             if kept is None:
                 kept = person.kept[stream] = Kept(len(values))
-            kept.insert(time, values)
+            if values or kept.times and time < kept.times[-1]:
+                kept.insert(time, values)
+            else:
+                kept.times.append(time)
         leaves_of = self.program.leaves_of
         return person, leaves_of[hits[0][0]] if len(hits) == 1 else {leaf for stream, _ in hits for leaf in leaves_of[stream]}
 
@@ -250,9 +257,11 @@ class Engine:
         if dirty is None or not person.known:
             rules, dirty = self._everything, self._anew(person, t, dirty)
         elif person.first <= t:
-            dirty = {*dirty, *[i for i, d in enumerate(due) if d <= t]}
+            reached = [i for i, d in enumerate(due) if d <= t]
+            dirty = {*dirty, *reached} if dirty else reached
+        answers = program.answers
         for leaf in dirty:
-            answer = program.answers[leaf]
+            answer = answers[leaf]
             if answer is not None:
                 now, due[leaf] = answer(person, t)
             else:
@@ -344,13 +353,6 @@ class Engine:
         own = row.customer_id
         origins, one = (self.anonymous, str(row.anonymous_id)) if own is None else (self.own, own)
         return origins.get(one) or origins.setdefault(one, Origin())
-
-    def _remember(self, row: Row) -> None:
-        origin = self._origin(row)
-        if row.hits or row.visible < origin.since or row.link:
-            origin.rows.append(row)
-            if row.visible < origin.since:
-                origin.since = row.visible
 
     def tie(self, row: Row) -> None:
         """Remember that two ids came together."""

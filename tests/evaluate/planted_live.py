@@ -60,8 +60,8 @@ BUGS = (
     Bug(
         "only what an event touches is answered again",
         "live",
-        "dirty = {*dirty, *[i for i, d in enumerate(due) if d <= t]}",
-        "pass",
+        "reached = [i for i, d in enumerate(due) if d <= t]",
+        "reached = []",
     ),
     Bug(
         "a timer that stands is forgotten",
