@@ -353,7 +353,7 @@ class Project:
 
         with sending(workspace, self.people, clock, note) as outbox:
             deployment = Deployment(self.config, workspace, self.people, clock, outbox, in_flight)
-            return run(deployment, serving, os.environ, ready, heard, page(workspace, self._now, edits))
+            return run(deployment, serving, os.environ, ready, heard, page(workspace, replace(self, progress=None)._now, edits))
 
     def _now(self) -> tuple[Workspace, int]:
         """Return the segments over the events table as it is, without a look at the sources, and the last moment of its data."""

@@ -12,7 +12,8 @@ from predseg.outcomes.report.page import count
 from predseg.page.pictures import Bar, Moved, bars
 from predseg.segments.definitions import Segment
 from predseg.segments.memberships import LOG
-from predseg.segments.workspace import RUNS, Workspace
+from predseg.segments.workspace import RUNS
+from predseg.store import Store
 
 SHOWN = 24
 """Runs of a daily segment that are shown."""
@@ -71,11 +72,11 @@ def to_minute(instant: str) -> str:
     return instant[:16].replace("T", " ")
 
 
-def runs_of(workspace: Workspace, segments: Iterable[Segment]) -> Runs:
+def runs_of(store: Store, segments: Iterable[Segment]) -> Runs:
     """Return the last recorded runs of daily segments as they are defined now, the earliest first."""
-    if not workspace.store.exists(RUNS):
+    if not store.exists(RUNS):
         return {}
-    log = workspace.store.read(RUNS).to_pandas()[list(LOG)].sort_values("as_of")
+    log = store.read(RUNS).to_pandas()[list(LOG)].sort_values("as_of")
     log["as_of"] = log["as_of"].astype("datetime64[us, UTC]").astype("int64")
     found = {}
     for segment in segments:

@@ -12,8 +12,9 @@ from predseg.language.time import say_instant
 from predseg.live.desk import Desk
 from predseg.page.figures import short, to_minute
 from predseg.segments.explain import Reason
-from predseg.segments.lookup import Explanation
+from predseg.segments.lookup import Explanation, explain_customer
 from predseg.segments.telling import MARKS, asked, next_change, refresh_notes, say_event
+from predseg.segments.workspace import Workspace
 
 TRUTHS = {True: "holds", False: "does not hold", None: "unknown"}
 
@@ -93,6 +94,11 @@ def _score(one: Mapping[str, Any]) -> Score:
     said = "unknown" if probability is None or probability != probability else say_score(float(probability))
     decile = "" if one["decile"] is None else f"{one['decile']}"
     return Score(one["model"], said, decile, to_minute(one["as_of"]), tuple(one.get("reasons") or ()))
+
+
+def explained(workspace: Workspace, as_of: int, segment: str, customer: str) -> Told:
+    """Return why a customer is, or is not, in a segment."""
+    return told(explain_customer(workspace, segment, customer, as_of))
 
 
 def told(found: Explanation) -> Told:

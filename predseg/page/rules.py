@@ -58,6 +58,11 @@ def funnel(found: Preview, warnings: tuple[str, ...] = ()) -> Funnel:
     )
 
 
+def reached(workspace: Workspace, as_of: int, name: str) -> Funnel:
+    """Return what a segment reaches."""
+    return funnel(workspace.preview(name, as_of), tuple(workspace.warnings(as_of, [name])))
+
+
 def _step(condition: str, alone: int, removes: int, remains: int, known: int) -> Step:
     share = round(100 * remains / known, 2) if known and shown(remains) else 0.0
     return Step(condition, count(alone), count(removes), count(remains), share)
@@ -211,7 +216,7 @@ def _line(place: str, found: Draft) -> int:
     return max(int(number) - found.first + 1, 0) if not file and number.isdigit() else 0
 
 
-def saved(workspace: Workspace, name: str, text: str, base: str) -> Trial | str:
+def saved(workspace: Workspace, as_of: int, name: str, text: str, base: str) -> Trial | str:
     """Put a text in the place of a segment's document and return the name it has now; a trial when that cannot be.
 
     The file is written whole or not at all, and only when nobody else changed it.

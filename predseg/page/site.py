@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, quote, urlencode
 
 from fastapi import FastAPI
 from jinja2 import Environment, PackageLoader
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
@@ -28,8 +29,8 @@ from predseg.page import figures, people, rules
 from predseg.page.bench import Bench
 from predseg.page.door import HEADERS, HOME, admit, admitted, dismiss, own
 from predseg.segments.edits import document
-from predseg.segments.lookup import explain_customer
 from predseg.segments.workspace import Workspace
+from predseg.store import Store
 
 STATIC = {
     "report.css": ("predseg.outcomes.report", "page.css", "text/css"),
@@ -51,6 +52,7 @@ class Site:
         desk: Who is served.
         project: The name of the project.
         texts: The rule files as they were when the server started.
+        store: The tables.
         bench: Does the long work.
         edits: Whether edited rules are saved to their files.
     """
@@ -58,6 +60,7 @@ class Site:
     desk: Desk
     project: str
     texts: Mapping[str, str]
+    store: Store
     bench: Bench
     edits: bool = False
     cache: dict[str, Any] = field(default_factory=dict)
@@ -197,8 +200,8 @@ class Site:
         if not daily:
             return {}, ""
         try:
-            self.cache["runs"] = await self.bench(lambda workspace, as_of: figures.runs_of(workspace, daily))
-        except (Busy, OSError, PredsegError) as error:
+            self.cache["runs"] = await run_in_threadpool(figures.runs_of, self.store, daily)
+        except (OSError, PredsegError) as error:
             return self.cache.get("runs", {}), f"The runs of daily segments could not be read again: {error}"
         return self.cache["runs"], ""
 
@@ -207,7 +210,7 @@ class Site:
     async def funnel(self, request: Request) -> Response:
         """Show what each condition of a rule removes, and what it shares with others."""
         name = self.named(request)
-        found = await self.bench(lambda workspace, as_of: rules.funnel(workspace.preview(name, as_of), tuple(workspace.warnings(as_of, [name]))))
+        found = await self.bench(rules.reached, name)
         return self.html("segment_funnel.html", title=f"{name}: funnel", here="segments", tab="funnel", name=name, funnel=found)
 
     async def edit(self, request: Request) -> Response:
@@ -215,24 +218,19 @@ class Site:
         name, form = request.path_params["name"], await self.form(request) if request.method == "POST" else {}
         text, base = form.get("text", ""), form.get("base", "")
         if form.get("do") == "save" and self.edits:
-            done = await self.bench(lambda workspace, as_of: rules.saved(workspace, name, text, base))
+            done = await self.bench(rules.saved, name, text, base)
             if isinstance(done, str):
-                self.bench.forget()
                 return RedirectResponse(f"{HOME}/segments/{quote(done)}/edit?saved=1", 303, HEADERS)
         elif form:
-            done = await self.bench(lambda workspace, as_of: rules.tried(workspace, as_of, name, text, base))
+            done = await self.bench(rules.tried, name, text, base)
         else:
-            done = await self.bench(lambda workspace, as_of: rules.tried(workspace, as_of, name))
+            done = await self.bench(rules.tried, name)
         context: dict[str, Any] = {"base": base or done.draft.base, "edits": self.edits, "saved": "saved" in request.query_params}
         return self.html("segment_edit.html", title=f"{name}: edit", here="segments", tab="edit", name=name, trial=done, **context)
 
     async def outcomes(self, request: Request) -> Response:
         """Show what came of messages and experiments."""
-
-        def sections(workspace: Workspace, as_of: int) -> tuple[list[Section], int]:
-            return outcome_sections(workspace, as_of), as_of
-
-        found, as_of = await self.bench(sections)
+        found, as_of = await self.bench(outcomes_of)
         return self.html("outcomes.html", title="Outcomes", here="outcomes", sections=found, as_of=figures.short(as_of))
 
     # customers
@@ -251,14 +249,19 @@ class Site:
             return self.html("customer.html", **context)
         name = self.desk.name(asked)
         found = people.memberships(self.desk, name)
-        scores = await self.bench(lambda workspace, as_of: people.scores(self.desk, name))
+        scores = await run_in_threadpool(people.scores, self.desk, name)
         told = refused = None
         if wanted:
             try:
-                told = people.told(await self.bench(lambda workspace, as_of: explain_customer(workspace, wanted, name, as_of)))
+                told = await self.bench(people.explained, wanted, name)
             except UsageError as error:
                 refused = error
         return self.html("customer.html", name=name, found=found, scores=scores, told=told, refused=refused, **context)
+
+
+def outcomes_of(workspace: Workspace, as_of: int) -> tuple[list[Section], int]:
+    """Return what came of messages and experiments, and as of when."""
+    return outcome_sections(workspace, as_of), as_of
 
 
 def _within(then: str) -> str:
@@ -296,12 +299,12 @@ def page(workspace: Workspace, reopen: Callable[[], tuple[Workspace, int]], edit
 
     Args:
         workspace: The segments that are served.
-        reopen: Brings the tables up to date; returns the segments as their files say now, and the last moment of the data.
+        reopen: Returns the segments as their files say now, and the last moment of the data; another process is given it.
         edits: Whether edited rules may be saved.
     """
     texts = workspace.texts()
 
     def add(app: FastAPI, desk: Desk) -> None:
-        mount(app, Site(desk, workspace.config.project, texts, Bench(reopen, desk.clock), edits))
+        mount(app, Site(desk, workspace.config.project, texts, workspace.store, Bench(reopen), edits))
 
     return add

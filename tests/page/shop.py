@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -14,6 +15,7 @@ from predseg.live.deployment import Deployment
 from predseg.live.keys import Keys
 from predseg.moment import clock
 from predseg.page.site import page
+from predseg.segments.workspace import Workspace
 from tests.live.serving import READ, WRITE, Running, running
 
 EVIL = "<script>document.title='broken'</script>"
@@ -68,3 +70,10 @@ def shop(folder: Path, *, edits: bool = False) -> Iterator[Running]:
     desk = Deployment(project.config, workspace, project.people, clock).desk(Serving(), Keys(WRITE, READ))
     with running(desk=desk, mount=page(workspace, project._now, edits)) as found:
         yield found
+
+
+def blocked(project: Project, go: Path) -> tuple[Workspace, int]:
+    """What is counted over, but only when a file is there."""
+    while not go.exists():
+        time.sleep(0.01)
+    return project._now()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -12,12 +13,11 @@ from urllib.parse import quote, urlencode
 import pytest
 
 from predseg.language.time import HOUR
-from predseg.live.desk import Desk
 from predseg.page import door
-from predseg.page.bench import WAITING, Bench
+from predseg.page.bench import WAITING
 from predseg.page.site import STATIC, page
 from tests.live.serving import READ, WRITE, Running, eventually
-from tests.page.shop import EVIL, IMAGE, lay, shop
+from tests.page.shop import EVIL, IMAGE, blocked, lay, shop
 
 INSIDE = ("/page", "/page/segments/buyer", "/page/segments/shopper/changes", "/page/customers", "/page/customers?id=c01&segment=buyer")
 """Addresses that need the key."""
@@ -199,58 +199,24 @@ def test_the_page_never_reads_the_sources(tmp_path: Path) -> None:
     assert project.moment() > as_of and project._now()[1] == project.moment()
 
 
-def test_who_asks_for_too_much_is_told_to_come_again_and_events_are_taken_meanwhile(up: Running) -> None:
-    go, begun = threading.Event(), threading.Event()
-    workspace: Any = None
-
-    def slow() -> tuple[Any, int]:
-        begun.set()
-        assert go.wait(20)
-        return workspace, 0
-
-    app, desk = up.server.config.app.app, up.desk
+def test_who_asks_for_too_much_is_told_to_come_again_and_events_are_taken_meanwhile(up: Running, tmp_path: Path) -> None:
+    app, go = up.server.config.app.app, tmp_path / "go"
     before = list(app.router.routes)
     app.router.routes[:] = [r for r in before if not getattr(r, "path", "").startswith("/page")]
-    page(desk_workspace(desk), slow)(app, desk)
+    project = lay(tmp_path)
+    page(project.segments(), partial(blocked, project, go))(app, up.desk)
+    path, answers = "/page/segments/buyer/funnel", list[Any]()
+    asking = [threading.Thread(target=lambda: answers.append(asked(up, path, **inside(up)))) for _ in range(WAITING + 1)]
     try:
-        answers: list[Any] = []
-        waiting = [threading.Thread(target=lambda: answers.append(asked(up, "/page/customers?id=c01", **inside(up)))) for _ in range(WAITING + 1)]
-        for thread in waiting:
+        for thread in asking:
             thread.start()
-        assert begun.wait(20)
         status, text, got = eventually(lambda: answers)[0]
-        assert status == 503
-        assert got["retry-after"] == "5" and "come again in 5 seconds" in text
+        assert (status, got["retry-after"]) == (503, "5") and "come again in 5 seconds" in text
         assert up.ask("/v1/track", {"userId": "late", "event": "Product Added"})[0] == 200
-        assert asked(up, "/page/segments/shopper", **inside(up))[0] == 200
+        assert asked(up, "/page/segments/shopper", **inside(up))[0] == asked(up, "/page/customers?id=c01", **inside(up))[0] == 200
     finally:
-        go.set()
-        for thread in waiting:
+        go.touch()
+        for thread in asking:
             thread.join(20)
         app.router.routes[:] = before
-
-
-def desk_workspace(desk: Desk) -> Any:
-    class Named:
-        config = type("Config", (), {"project": "shop"})
-
-        def texts(self) -> dict[str, str]:
-            return {s.node.file: "" for s in desk.served.segments.values() if s.node}
-
-    return Named()
-
-
-def test_tables_are_brought_up_to_date_at_most_twice_a_minute() -> None:
-    import asyncio
-
-    now, opened = [0], []
-    workspace: Any = "tables"
-    bench = Bench(lambda: (opened.append(now[0]), (workspace, 7))[1], lambda: now[0])
-
-    async def ask() -> None:
-        for at in (0, 29, 31, 60, 62):
-            now[0] = at * 1_000_000
-            assert await bench(lambda found, as_of: (found, as_of)) == ("tables", 7)
-
-    asyncio.run(ask())
-    assert opened == [0, 31_000_000, 62_000_000]
+    assert sorted(status for status, _, _ in answers) == [*[200] * WAITING, 503]
