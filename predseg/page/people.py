@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +27,7 @@ class Membership:
     segment: str
     state: str
     since: str
+    until: str
     as_of: str
     stale: bool
 
@@ -37,7 +39,7 @@ class Score:
     model: str
     probability: str
     decile: str
-    as_of: str
+    made: str
     reasons: tuple[str, ...]
 
 
@@ -67,33 +69,36 @@ class Told:
     change: str
 
 
-def memberships(desk: Desk, customer: str) -> list[Membership]:
-    """Return how it stands with every segment, those first of which the customer is a member."""
+def memberships(desk: Desk, customer: str, ends: Mapping[str, int]) -> list[Membership]:
+    """Return how it stands with every segment, those first of which the customer is a member; ``ends`` as `ends` gives it."""
     now = desk.clock()
-    found = {one["segment"]: one for one in desk.served.of(customer, now)}
+    found = {one["segment"]: one for one in desk.served.of(customer, now, ends)}
     rows = []
     for name in desk.served.segments:
-        one, (as_of, stale) = found.get(name), desk.served.age(name, now)
-        state = "no member" if one is None else "member" if one["member"] else "withheld"
-        since = "" if one is None or one["since"] is None else to_minute(one["since"])
-        rows.append(Membership(name, state, since, short(as_of), stale))
+        one, (as_of, stale) = found.get(name, {"member": False, "since": None, "until": None}), desk.served.age(name, now)
+        state = {True: "member", False: "no member", None: "withheld"}[one["member"]]
+        since, until = (to_minute(one[key]) if one[key] is not None else "" for key in ("since", "until"))
+        rows.append(Membership(name, state, since, until, short(as_of), stale))
     return sorted(rows, key=lambda row: row.state != "member")
 
 
-def scores(desk: Desk, customer: str) -> list[Score]:
-    """Return the latest score of each model; none where the tables are away."""
+def stored(desk: Desk, customer: str) -> tuple[Mapping[str, int], list[Score]]:
+    """Return when the clock alone ends memberships, and the latest score of each model; nothing where the store is away."""
     try:
-        found = desk.person(customer, False).get("scores", ())
-    except (OSError, PredsegError):
-        return []
-    return [_score(one) for one in found]
+        return desk.ends(customer), [_score(one) for one in desk.person(customer, False).get("scores", ())]
+    except (OSError, PredsegError, sqlite3.Error):
+        return {}, []
 
 
 def _score(one: Mapping[str, Any]) -> Score:
-    probability = one["probability"]
+    """Return the score that counts: the live one, else that of the run."""
+    live = one.get("live") or {}
+    probability = live["probability"] if live else one["probability"]
     said = "unknown" if probability is None or probability != probability else say_score(float(probability))
     decile = "" if one["decile"] is None else f"{one['decile']}"
-    return Score(one["model"], said, decile, to_minute(one["as_of"]), tuple(one.get("reasons") or ()))
+    ran = f"{'decile and reasons ' if live else ''}by the run of {to_minute(one['as_of'])} UTC" if one["as_of"] else ""
+    made = f"scored live at {to_minute(live['as_of'])} UTC" if live else ""
+    return Score(one["model"], said, decile, "; ".join(filter(None, (made, ran))), tuple(one["reasons"] or ()))
 
 
 def explained(workspace: Workspace, as_of: int, segment: str, customer: str) -> Told:

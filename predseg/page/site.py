@@ -248,8 +248,8 @@ class Site:
         if not asked:
             return self.html("customer.html", **context)
         name = self.desk.name(asked)
-        found = people.memberships(self.desk, name)
-        scores = await run_in_threadpool(people.scores, self.desk, name)
+        ends, scores = await run_in_threadpool(people.stored, self.desk, name)
+        found = people.memberships(self.desk, name, ends)
         told = refused = None
         if wanted:
             try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import re
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -13,7 +14,7 @@ from urllib.parse import quote, urlencode
 import pytest
 
 from predseg.language.time import HOUR
-from predseg.page import door
+from predseg.page import door, people
 from predseg.page.bench import WAITING
 from predseg.page.site import STATIC, page
 from tests.live.serving import READ, WRITE, Running, eventually
@@ -163,6 +164,22 @@ def test_a_customer_is_explained_and_a_stranger_is_named_as_one(up: Running) -> 
     text = asked(up, "/page/customers?id=c2&segment=buyer", **inside(up))[1]
     assert "no customer has this id" in text and "did you mean" in text
     assert "no such segment" in asked(up, "/page/customers?id=c02&segment=x", **inside(up))[1]
+
+
+def test_a_live_membership_has_an_end_and_a_live_score_its_moment(up: Running) -> None:
+    up.ask("/v1/track", {"userId": "ends", "event": "Product Added", "timestamp": "2026-01-01T00:00:00Z"})
+    up.ask("/v1/track", {"userId": "ends", "event": "Product Added"})
+    assert re.search(
+        r"Why: shopper.*?yes.*?(20\S+ \S+)</td><td class=\"date\">(20\S+ \S+)</td>", asked(up, "/page/customers?id=ends", **inside(up))[1], re.DOTALL
+    )
+    row = {"model": "m", "probability": 0.2, "decile": 3, "reasons": ["x"], "as_of": "2026-01-01T00:00:00.000000Z", "live": None}
+    live = {"probability": 0.4, "as_of": "2026-01-02T00:00:00.000000Z"}
+    alone = dict.fromkeys(row) | {"model": "m", "live": live}
+    assert people._score(row) == people.Score("m", "probability 0.200", "3", "by the run of 2026-01-01 00:00 UTC", ("x",))
+    both = "scored live at 2026-01-02 00:00 UTC; decile and reasons by the run of 2026-01-01 00:00 UTC"
+    assert people._score({**row, "live": live}) == people.Score("m", "probability 0.400", "3", both, ("x",))
+    assert people._score(alone) == people.Score("m", "probability 0.400", "", "scored live at 2026-01-02 00:00 UTC", ())
+    assert people._score({**alone, "live": {**live, "probability": None}}).probability == "unknown"
 
 
 def test_what_customers_call_themselves_is_text(up: Running) -> None:
