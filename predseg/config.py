@@ -13,12 +13,13 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from predseg.errors import ConfigError
+from predseg.errors import ConfigError, nearest
 from predseg.language.actions import read_timezone
 from predseg.language.channels import Channel, parse_channels
 from predseg.language.conditions import Cluster, Condition, In, Prediction, Rfv, Score, measures, walk
 from predseg.language.consent import Consent, parse_consent
 from predseg.language.documents import parse_condition, parse_measure, parse_prediction, read_duration
+from predseg.language.expectations import Expectations, parse_expectations
 from predseg.language.measures import Measure
 from predseg.language.monitoring import Limits, parse_limits
 from predseg.language.outcomes import Outcomes, parse_outcomes
@@ -116,6 +117,7 @@ class Config:
     sources: dict[str, Source] = field(default_factory=dict)
     customers: Customers | None = None
     contract: Contract = Contract()
+    expectations: Expectations | None = None
     features: Features = Features()
     models: dict[str, Model] = field(default_factory=dict)
     segments: tuple[str, ...] = ()
@@ -152,6 +154,7 @@ class Config:
     def event_names(self) -> dict[str, str]:
         """Every event name that the file mentions, each with the place to name when it never occurs."""
         found = {name: "features.events" for name, _ in self.features.events}
+        found |= {name: "expectations.events" for name, _ in (self.expectations.events if self.expectations else ())}
         found |= {name: f"features.measures.{key}" for key, m in self.features.measures for name in m.names()}
         for model in self.models.values():
             found |= {name: f"models.{model.name}.predict" for name in model.predict.measure.names()}
@@ -193,6 +196,10 @@ def parse(text: str, file: Path) -> Config:
     config = Config(file=file, text=text, **read)
     for source in config.sources.values():
         _check_source(source)
+    for name, _ in config.expectations.sources if config.expectations else ():
+        if name not in config.sources:
+            place = keys["expectations"].value["sources"].key_place(name)
+            raise ConfigError("E309", place, f"the project has no source {name!r}", nearest(name, tuple(config.sources)))
     return config
 
 
@@ -354,6 +361,7 @@ _KEYS: dict[str, Any] = {
     "sources": _sources,
     "customers": _customers,
     "contract": _contract,
+    "expectations": parse_expectations,
     "features": _features,
     "models": _models,
     "segments": lambda node: node.texts("`segments`"),

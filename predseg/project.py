@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from predseg.config import Config, Model, load
-from predseg.errors import ConfigError, UsageError, nearest
+from predseg.errors import UsageError, nearest
 from predseg.moment import Moment, clock, moment_of
 from predseg.store import PATIENCE, Store
 
@@ -28,11 +27,11 @@ if TYPE_CHECKING:
     from predseg.forecast.tracking import Registry
     from predseg.forecast.watching import Drift
     from predseg.history.erasure import Erased
+    from predseg.history.expectations import Check
     from predseg.history.people import People
     from predseg.history.privacy import OptedOut
     from predseg.history.report import IngestReport
     from predseg.live.alarms import Alarm
-    from predseg.outcomes.monitoring import Turn
     from predseg.outcomes.watching import Monitored
     from predseg.segments.sides import Side
     from predseg.segments.workspace import Workspace
@@ -81,6 +80,16 @@ class Project:
         """
         with self._events(dry_run) as (_, report):
             return report
+
+    def expectations(self, as_of: Moment = None, *, dry_run: bool = False) -> list[Check]:
+        """Return whether the data are as the project expects at a moment, and their age by the clock unless it is named."""
+        from predseg.history.expectations import judge
+
+        if self.config.expectations is None:
+            return []
+        with self._events(dry_run) as (store, report):
+            moment = moment_of(as_of, report)
+            return judge(self.config, store.files("events"), report, moment, clock() if as_of is None else moment)
 
     def last_check(self) -> IngestReport | None:
         """Return what the last check found, None when there was none."""
@@ -136,13 +145,13 @@ class Project:
 
         Raises:
             LabelError: when nothing can be learned from the labels.
-            GateError: when a leak is found that the model does not allow.
+            GateError: when a leak is found that the model does not allow, or the data are not as expected.
         """
         from predseg.forecast import learn
 
         chosen = self._chosen(models)
         with self._events(dry_run) as (store, report):
-            moment = moment_of(as_of, report)
+            moment = self._expected(as_of, store, report)
             registry, without = self.registry(), self.opted_out("training", events=store, dry_run=dry_run)
             return {m.name: learn.learn(self.config, store, m, moment, registry, without=without, force=force, register=not dry_run) for m in chosen}
 
@@ -170,7 +179,7 @@ class Project:
         registry = self.registry()
         bundles = {model.name: registry.load(model.name) for model in chosen}
         with self._events(dry_run, alone=not dry_run) as (store, report):
-            moment = moment_of(as_of, report)
+            moment = self._expected(as_of, store, report)
             without = self.opted_out("profiling", events=store, dry_run=dry_run)
             table = publishing.score_models(self.config, store, bundles, moment, self.progress, without)
             if not dry_run:
@@ -210,9 +219,10 @@ class Project:
             ModelError: when a model is not trained, was changed on disk, or does not fit the features.
             ConfigError: E339 when the channel that is to be told is not declared.
         """
+        from predseg.activation.alerts import watches
         from predseg.outcomes.watching import look
 
-        tell = self._teller()
+        tell = watches(self.config, os.environ, clock)
         drift = self.drift(models, as_of) if models or self.config.models else {}
         with self._events(False) as (_, report):
             moment = moment_of(as_of, report)
@@ -230,25 +240,6 @@ class Project:
                 champions[name] = registry.load(name)
         with self._events(False) as (_, report):
             return render(build(self.segments(), report, champions, moment_of(as_of, report)))
-
-    def _teller(self) -> Callable[[Turn], None] | None:
-        from predseg.activation.alerts import Teller
-        from predseg.activation.sending import Alert, World
-
-        name = self.config.monitor.send
-        if name is None:
-            return None
-        if name not in self.config.channels:
-            raise ConfigError("E339", "monitor.send", f"unknown channel {name!r}", nearest(name, tuple(self.config.channels)))
-        teller = Teller(name, self.config.channels[name], World(os.environ, self.config.root, clock))
-
-        def tell(turn: Turn) -> None:
-            now = clock()
-            facts = {"project": self.config.project, "watch": turn.watch, "of": turn.about, "status": turn.status, "says": turn.says}
-            alert_id = hashlib.sha256(f"{self.config.project}|{turn.key}|{turn.status}|{now}".encode()).hexdigest()[:32]
-            teller(Alert(alert_id, now, turn.status, f"{self.config.project}: {turn.says}", facts))
-
-        return tell
 
     def discover(
         self,
@@ -473,6 +464,14 @@ class Project:
         if not self.config.models:
             raise UsageError("E208", self.config.file.name, "the project has no models", "add `models:`, see docs/configuration.md")
         return [self.model(name) for name in dict.fromkeys(models or self.config.models)]
+
+    def _expected(self, as_of: Moment, store: Store, report: IngestReport) -> int:
+        """Return the moment that is asked about, when the data are as expected then."""
+        from predseg.history.expectations import demand
+
+        moment = moment_of(as_of, report)
+        demand(self.config, store.files("events"), report, moment, clock() if as_of is None else moment)
+        return moment
 
     @contextmanager
     def _events(self, dry_run: bool, *, alone: bool = False) -> Iterator[tuple[Store, IngestReport]]:

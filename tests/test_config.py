@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import FrozenInstanceError
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from predseg.errors import ConfigError
 from predseg.language import conditions as c
 from predseg.language.channels import Webhook
 from predseg.language.consent import Consent
+from predseg.language.expectations import Expectations, OfEvent, OfSource
 from predseg.language.measures import Events, Measure, Window
 from predseg.language.monitoring import Limits
 from predseg.language.outcomes import Outcomes
@@ -69,6 +71,7 @@ consent: {path: ../data/optouts.csv}
 pseudonymize: [env:SHOP_OLD, env:SHOP_KEY]
 outcomes: {goal: Order Completed, campaign: utm_campaign, within: 3 days, every: 1 week}
 monitor: {freshness: 2 days, scores: off, volume: 40%, rejected: 0.5%, send: recovery}
+expectations: {events: {Order Completed: {volume: 50%, nulls: {product_id: 0%, city: 5%}, between: {value: [0, 10.5]}}}, sources: {orders: {max_lag: 1 day}}}
 engine: duckdb
 serve: {port: 8123, read_key: "env:READ", stream: {url: "nats://broker:4222", topic: shop.events}, alerts: {rejected: 2.5%, silence: {Order Completed: 6 hours}}}
 """
@@ -106,6 +109,12 @@ def test_the_whole_file_uses_every_key(whole: Config) -> None:
 def test_outcomes(whole: Config) -> None:
     assert whole.outcomes == Outcomes("Order Completed", "utm_campaign", 3 * DAY, 7 * DAY)
     assert read("project: shop\n").outcomes == Outcomes(None, None, 7 * DAY, 28 * DAY)
+
+
+def test_expectations(whole: Config) -> None:
+    event = OfEvent(0.5, nulls=(("product_id", 0.0), ("city", 0.05)), between=(("value", Decimal(0), Decimal("10.5")),))
+    assert whole.expectations == Expectations((("orders", OfSource(DAY)),), (("Order Completed", event),))
+    assert read("project: shop\n").expectations is None
 
 
 def test_monitor(whole: Config) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
@@ -14,6 +16,9 @@ from predseg.activation.sending import Alert, Later, Never, World
 from predseg.config import Config
 from predseg.errors import ChannelError, ConfigError, PredsegError, nearest
 from predseg.language.channels import Channel
+
+if TYPE_CHECKING:
+    from predseg.outcomes.monitoring import Turn
 
 ATTEMPTS = 3
 
@@ -47,6 +52,28 @@ class Teller:
         except (Never, RetryError) as error:
             cause = error.last_attempt.exception() if isinstance(error, RetryError) else error
             raise ChannelError("E802", self.name, f"an alert did not arrive: {cause}", "it is told again at the next look; see `channels:`") from None
+
+
+def watches(config: Config, environment: Mapping[str, str], clock: Callable[[], int]) -> Callable[[Turn], None] | None:
+    """Return what tells a turn of a watch through the channel of ``monitor: send``; None when nobody is to be told.
+
+    Raises:
+        ConfigError: E339 when there is no such channel.
+    """
+    name = config.monitor.send
+    if name is None:
+        return None
+    if name not in config.channels:
+        raise ConfigError("E339", "monitor.send", f"unknown channel {name!r}", nearest(name, tuple(config.channels)))
+    teller = Teller(name, config.channels[name], World(environment, config.root, clock))
+
+    def tell(turn: Turn) -> None:
+        now = clock()
+        facts = {"project": config.project, "watch": turn.watch, "of": turn.about, "status": turn.status, "says": turn.says}
+        alert_id = hashlib.sha256(f"{config.project}|{turn.key}|{turn.status}|{now}".encode()).hexdigest()[:32]
+        teller(Alert(alert_id, now, turn.status, f"{config.project}: {turn.says}", facts))
+
+    return tell
 
 
 def alarms(

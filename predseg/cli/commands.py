@@ -68,10 +68,13 @@ def doctor(
     return Answer(results, views.findings(findings), "failed" if sick else "ok", 1 if sick else 0)
 
 
-@command("check", "predseg check", "predseg check -c configs/online_retail.yaml --json")
-def check(run: Run) -> Answer:
-    """Read and validate the data: what is accepted, what not, why."""
-    from predseg.cli import reports
+@command("check", "predseg check", "predseg check -c configs/online_retail.yaml --json", "predseg check --junit data.xml")
+def check(
+    run: Run,
+    junit: Annotated[Path | None, typer.Option("--junit", metavar="FILE", help="Also write what `expectations:` found as JUnit XML.")] = None,
+) -> Answer:
+    """Read and validate the data: what is accepted, what not, why, and whether it is as expected."""
+    from predseg.cli import checks, reports
 
     project = run.project()
     error = None
@@ -84,10 +87,13 @@ def check(run: Run) -> Answer:
         report, error = found, refusal
     warnings = project.warnings(report)
     totals = {name: getattr(report, name) for name in ("received", "accepted", "duplicates", "quarantined", "suppressed")}
-    results = {**totals, **plain(report), "warnings": warnings, "dry_run": run.dry_run}
-    return Answer(
-        results, reports.ingest(project.config.project, report, warnings, error is None, run.dry_run), "failed" if error else "ok", error=error
-    )
+    judged = project.expectations(run.as_of, dry_run=run.dry_run) if error is None else []
+    if junit is not None and not run.dry_run:
+        checks.write_junit(junit, judged)
+    failing = checks.failing(judged)
+    results = {**totals, **plain(report), "warnings": warnings, "expectations": plain(judged), "dry_run": run.dry_run}
+    said = checks.after(reports.ingest(project.config.project, report, warnings, error is None and not failing, run.dry_run), judged)
+    return Answer(results, said, "failed" if error or failing else "ok", int(bool(failing)), error)
 
 
 @command("train", "predseg train", "predseg train churn --as-of 2011-09-10")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
-from predseg.cli import reports
+from predseg.cli import checks, reports
 from predseg.cli.frame import Answer, Run, plain
 
 if TYPE_CHECKING:
@@ -60,8 +60,11 @@ def _steps(run: Run, project: Project) -> Iterator[Step]:
 
 def _check(run: Run, project: Project) -> Answer:
     report = project.check(dry_run=run.dry_run)
-    warnings = project.warnings(report)
-    return Answer({**plain(report), "warnings": warnings}, reports.ingest(project.config.project, report, warnings, True, run.dry_run))
+    warnings, found = project.warnings(report), project.expectations(run.as_of, dry_run=run.dry_run)
+    failing = checks.failing(found)
+    said = checks.after(reports.ingest(project.config.project, report, warnings, not failing, run.dry_run), found)
+    results = {**plain(report), "warnings": warnings, "expectations": plain(found)}
+    return Answer(results, said, "failed" if failing else "ok", int(bool(failing)))
 
 
 def _score(run: Run, project: Project) -> Answer:

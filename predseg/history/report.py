@@ -38,6 +38,7 @@ class SourceReport:
         rounded: Numbers that lost digits beyond the fourth.
         reasons: ``FIELD REASON`` → rows, most frequent first.
         samples: Up to five quarantined rows of every reason.
+        last: Latest event_time among the rows that keep the contract (µs).
     """
 
     name: str
@@ -51,6 +52,7 @@ class SourceReport:
     reasons: dict[str, int] = field(default_factory=dict)
     samples: tuple[Sample, ...] = ()
     suppressed: int = 0
+    last: int | None = None
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from predseg.engine import Engine, engine_errors, literal, quoted
@@ -29,7 +30,7 @@ QUARANTINE = pa.schema(
 
 @dataclass
 class Tally:
-    """Counts of one source while it is read. ``due``: the earliest time that the clock has yet to reach."""
+    """Counts of one source while it is read. ``due``: the earliest time that the clock has yet to reach; ``last``: the latest event_time."""
 
     received: int = 0
     good: int = 0
@@ -39,6 +40,7 @@ class Tally:
     reasons: dict[tuple[str, str], int] = field(default_factory=dict)
     samples: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     due: int | None = None
+    last: int | None = None
 
     def note(self, fields: list[str], reasons: list[str], raw: list[str]) -> None:
         """Count bad rows and keep the first samples in order of their text: which these are never depends on the order of reading."""
@@ -53,6 +55,11 @@ class Tally:
         """Remember the earliest of the times waited for."""
         self.due = due if self.due is None or (due is not None and due < self.due) else self.due
 
+    def see(self, good: pa.Table) -> None:
+        """Remember the latest event_time."""
+        found = pc.max(good["event_time"].cast(pa.int64())).as_py()
+        self.last = found if self.last is None or (found is not None and found > self.last) else self.last
+
     def report(self, name: str, accepted: int, new: int, conflicts: int = 0) -> SourceReport:
         """Return what became of the rows; of those that came in, what is neither accepted nor bad is a duplicate."""
         ordered = sorted(self.reasons.items(), key=lambda pair: (-pair[1], pair[0]))
@@ -63,6 +70,7 @@ class Tally:
             duplicates=self.good - accepted,
             quarantined=self.bad,
             suppressed=self.suppressed,
+            last=self.last,
             new=new,
             conflicts=conflicts,
             rounded=self.rounded,
@@ -109,6 +117,7 @@ class Stage:
                 tally.good += len(checked.good)
                 tally.suppressed += left
                 tally.rounded += checked.rounded
+                tally.see(checked.good)
                 tally.wait(checked.due)
                 tell(step, tally.received, None if self.reading.query else self.reading.raw.rows)
         self._refuse_lines()

@@ -139,7 +139,7 @@ def _test(op: str, node: Node, name: str) -> Test:
         return Test("exists", (node.value,))
     if op == "contains":
         return Test("contains", (node.text("`contains`"),))
-    return Test(op, _pair(node, _threshold) if op == "between" else (_threshold(node, f"`{op}`"),))
+    return Test(op, read_pair(node, _threshold) if op == "between" else (_threshold(node, f"`{op}`"),))
 
 
 def _threshold(node: Node, what: str) -> str | Decimal:
@@ -166,7 +166,8 @@ def _operand(node: Node, name: str) -> str | bool | Decimal:
     return node.value if isinstance(node.value, str | bool) else Decimal(node.value)
 
 
-def _pair(node: Node, read: Callable[[Node, str], Anything] = Node.number) -> tuple[Anything, Anything]:
+def read_pair(node: Node, read: Callable[[Node, str], Anything] = Node.number) -> tuple[Anything, Anything]:
+    """Return the ends of `between`, the lower one first, or refuse."""
     if not node.is_list or len(node.value) != 2:
         raise ConfigError(
             "E317", node.place, f"`between` takes two numbers, found {node.show()}", "write `between: [10, 20]`; both ends are included"
@@ -188,7 +189,7 @@ def _comparison(node: Node) -> Comparison | None:
     if not found:
         return None
     op, operand = found[0], node.value[found[0]]
-    return Comparison(op, *_pair(operand)) if op == "between" else Comparison(op, operand.number(f"`{op}`"))
+    return Comparison(op, *read_pair(operand)) if op == "between" else Comparison(op, operand.number(f"`{op}`"))
 
 
 def _aggregate(node: Node) -> tuple[Aggregate, str | None]:

@@ -4,7 +4,7 @@ A schema accepts what the loader accepts, and nothing else, but for what no sche
 
 - compares: `between` from low to high, `from` further back than `until`, `some` not asking for more than it has, an absence
   that its window outlasts, one property that ties a chain, decile and percentile of a stated score that agree, the sum of a `split`;
-- looks names up: events, properties, models, segments, channels, time zones, and names that stand twice; segments in a circle;
+- looks names up: sources, events, properties, models, segments, channels, time zones, and names that stand twice; segments in a circle;
 - reads the YAML itself: at most 256 KB and 20 levels, no aliases, no tags, no key twice or named on, off, yes or no, and numbers
   only as digits (`1e5` and numbers of more than 18 digits are text, and 2.0 is no whole number where one counts or ranks);
 - knows addresses: which of them are private, metadata of clouds or none, and which ports there are; what a $ in a template may begin;
@@ -20,6 +20,7 @@ from typing import Any
 from predseg.language.channels import channels_schema
 from predseg.language.consent import PURPOSE
 from predseg.language.documents import ADVERBS
+from predseg.language.expectations import expectations_schema
 from predseg.language.measures import COMPARISONS, PROPERTY_AGGREGATES
 from predseg.language.monitoring import limits_schema
 from predseg.language.outcomes import outcomes_schema
@@ -359,6 +360,7 @@ def project_schema() -> Schema:
         "sources": _map(_source(), "Where events come from, by name."),
         "customers": _customers(),
         "contract": _contract(),
+        "expectations": expectations_schema(),
         "features": _features(),
         "models": _map(_model(), "What is predicted, by name.", propertyNames={"pattern": NAME}),
         "segments": _texts("Files of segments; a pattern such as `segments/*.yaml`."),

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from predseg.evaluate.block import Array
 from predseg.forecast.drift import MOVED, UNLIKELY
 from predseg.forecast.gate import CALIBRATION_LIMIT, VALUE_LIMIT
+from predseg.history.volumes import apart
+from predseg.history.volumes import volumes as usual_volumes
 from predseg.language.time import DAY, HOUR, MINUTE, say_duration, say_instant
 from predseg.segments.memberships import Ledger
 
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 FILE = "monitor.json"
 RECOVERED = 0.8
 OK, FAILING, UNKNOWN = "ok", "failing", "not judged"
-WEEKS, FEWEST_WEEKS, USUAL = 8, 4, 50
-"""Weekdays that say what is usual, how many there must be, and what at least one of them must have had."""
 FEWEST, RUNS = 50, 3
 """Members, and earlier runs, that a segment must have to be judged by what is usual of it."""
 
@@ -182,45 +181,9 @@ def _age(micros: int) -> str:
 
 def volumes(files: Sequence[Path], as_of: int, limit: float | None) -> list[Reading]:
     """Read how many of each event came in the last 24 hours; it is unusual when it is far from every one of the same hours of the last weeks."""
-    found = []
-    for name, days in sorted(daily_counts(files, as_of, WEEKS * 7 + 1).items()) if limit is not None else ():
-        usual = days[7::7]
-        if len(usual) >= FEWEST_WEEKS and usual.max() >= USUAL:
-            away = min(_apart(int(days[0]), int(n)) for n in usual)
-            value = f"{days[0]:,} in 24 hours, {usual.min():,} to {usual.max():,} in the weeks before"
-            found.append(Reading("volume", name, value, f"{limit:.0%} away", away / (limit or 1)))
-    return found
-
-
-def _apart(a: float, b: float) -> float:
-    """Return how far two sizes are apart: 0 is equal, 1/2 is half or double.
-
-    >>> _apart(50, 100), _apart(100, 50), _apart(0, 7)
-    (0.5, 0.5, 1.0)
-    """
-    return 1 - min(a, b) / max(a, b) if max(a, b) > 0 else 0.0
-
-
-def daily_counts(files: Sequence[Path], as_of: int, days: int) -> dict[str, Array]:
-    """Return of each event, per 24 hours back from as_of, newest first, how many were visible by as_of; as far as the history goes."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-
-    numbers: dict[str, Array] = {}
-    first = as_of
-    for path in files:
-        table = pq.read_table(path, columns=["event", "event_time", "received_at"])
-        time, received = (table[name].cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_numpy() for name in ("event_time", "received_at"))
-        first = min(first, int(time.min(initial=as_of)))
-        kept = (np.maximum(time, received) <= as_of) & (time > as_of - days * DAY)
-        codes = pc.dictionary_encode(table["event"].cast(pa.string()).combine_chunks().filter(pa.array(kept)))
-        back = (as_of - time[kept]) // DAY
-        for code, name in enumerate(codes.dictionary.to_pylist()):
-            mine = np.bincount(back[codes.indices.to_numpy() == code], minlength=days)
-            numbers[name] = numbers.get(name, np.zeros(days, np.int64)) + mine
-    whole = int(min(days, (as_of - first) // DAY))
-    return {name: column[:whole] for name, column in numbers.items()}
+    if limit is None:
+        return []
+    return [Reading("volume", name, str(v), f"{limit:.0%} away", v.away / limit) for name, v in usual_volumes(files, as_of).items()]
 
 
 def rejected(received: int, quarantined: int, limit: float | None) -> list[Reading]:
@@ -236,7 +199,7 @@ def segment_sizes(ledger: Ledger, names: Iterable[str], as_of: int, limit: float
     found = []
     for name in names if limit is not None else ():
         runs = _runs(ledger, name, as_of)
-        steps = [_apart(a, b) for a, b in zip(runs["members"], runs["members"][1:], strict=False)]
+        steps = [apart(a, b) for a, b in zip(runs["members"], runs["members"][1:], strict=False)]
         if steps:
             before, now = (int(n) for n in runs["members"].iloc[-2:])
             found.append(_segment_reading("size", name, f"{now:,} members, before {before:,}", steps, limit or 0.0, 3, before))

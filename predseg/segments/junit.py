@@ -27,15 +27,15 @@ def _counts(name: str, results: Sequence[Result]) -> dict[str, str]:
 
 def _case(parent: ElementTree.Element, result: Result) -> None:
     file, line, _ = result.case.place.rsplit(":", 2)
-    named = {"classname": result.case.segment, "name": _allowed(result.case.it), "file": _allowed(file), "line": line, "time": "0"}
+    named = {"classname": result.case.segment, "name": allowed(result.case.it), "file": allowed(file), "line": line, "time": "0"}
     element = ElementTree.SubElement(parent, "testcase", named)
     if result.passed:
         return
     said = [f"{f.what}: expected {f.expected}, found {f.found}" for f in result.failures]
     failure = ElementTree.SubElement(element, "failure", {"message": said[0], "type": result.failures[0].what})
-    failure.text = _allowed(f"{result.case.place}\n" + "\n".join(said))
+    failure.text = allowed(f"{result.case.place}\n" + "\n".join(said))
 
 
-def _allowed(text: str) -> str:
+def allowed(text: str) -> str:
     """Leave away the control characters that XML cannot hold."""
     return "".join(c if c in "\t\n\r" or (ord(c) >= 32 and not 0xD800 <= ord(c) <= 0xDFFF and ord(c) not in (0xFFFE, 0xFFFF)) else "?" for c in text)

@@ -22,6 +22,7 @@ from predseg.segments.definitions import Vocabulary, arrange
 
 MODELS = frozenset({"churn"})
 UNSAYABLE = (
+    ("E309", "the project has no source"),
     ("E382", "one key for"),  # two names that are the same
     ("E308", ""),  # keys named on, off, yes, no
     ("E309", "unknown time zone"),
@@ -120,6 +121,13 @@ consent: {path: out.csv, purposes: [sms, by post], opt_out: {Unsubscribed: email
 pseudonymize: env:SHOP
 outcomes: {goal: Order Completed, campaign: utm_campaign, within: 3 days, every: 1 week}
 monitor: {freshness: 2 days, scores: off, volume: 40%, ctr: off, send: mail}
+expectations:
+  within: 14 days
+  sources: {orders: {max_lag: 1 day, rejected: 0%}}
+  events: {A: {volume: 50%, max_lag: 6 hours, nulls: {x: 5%, y: 0}, between: {value: [-1, 10.5]}}, B: {}}
+  vanished: warn
+  new: off
+  allow: [volume of A, nulls of A.x]
 engine: duckdb
 serve:
   host: 127.0.0.1
@@ -301,6 +309,12 @@ BAD_PROJECTS = (
     ("465/", "465/in"),
     ("{path: out.csv,", "{file: out.csv,"),
     ("pseudonymize: env:SHOP", "pseudonymize: yes please"),
+    ("new: off", "new: maybe"),
+    ("volume: 50%, max_lag", "volume: half, max_lag"),
+    ("between: {value: [-1, 10.5]}", "between: {value: [-1]}"),
+    ("nulls: {x: 5%, y: 0}", "nulls: {x: 5}"),
+    ("allow: [volume of A,", "allow: [volumes of A,"),
+    ("B: {}}", "B: {sum: 1}}"),
     ("pseudonymize: env:SHOP", "pseudonymize: []"),
     ("purposes: [sms, by post]", "purposes: []"),
     ("purposes: [sms, by post]", 'purposes: ["*"]'),

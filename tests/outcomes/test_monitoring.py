@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from predseg.cli import main
+from predseg.history.volumes import daily_counts
 from predseg.language.time import DAY, HOUR, MINUTE, parse_instant, say_instant
 from predseg.outcomes.monitoring import (
     FAILING,
@@ -18,7 +19,6 @@ from predseg.outcomes.monitoring import (
     UNKNOWN,
     Reading,
     behind,
-    daily_counts,
     freshness,
     judge,
     keep_watches,

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from predseg.history.volumes import daily_counts
 from predseg.language.measures import SCALE
 from predseg.language.time import DAY, YEAR, say_instant
 from predseg.outcomes.log import Log
-from predseg.outcomes.monitoring import FAILING, UNKNOWN, Watch, daily_counts
+from predseg.outcomes.monitoring import FAILING, UNKNOWN, Watch
 from predseg.outcomes.report import charts
 from predseg.outcomes.report.page import FEW, Picture, Section, count, shown
 from predseg.segments.facts import rfv_scores
