@@ -61,8 +61,8 @@ class Told:
     """An explanation as the page shows it."""
 
     segment: str
+    member: bool
     verdict: str
-    sentence: str
     as_of: str
     notes: tuple[str, ...]
     tree: Branch
@@ -110,8 +110,7 @@ def told(found: Explanation) -> Told:
     """Return an explanation as the page shows it."""
     since = f" since {short(found.entered_at)} UTC" if found.entered_at is not None else ""
     verdict = f"{found.customer_id} is {'' if found.member else 'not '}in {found.segment.name}{since}"
-    sentence = found.segment.sentence()
-    return Told(found.segment.name, verdict, sentence, short(found.as_of), tuple(refresh_notes(found)), branch(found.reason), next_change(found))
+    return Told(found.segment.name, found.member, verdict, short(found.as_of), tuple(refresh_notes(found)), branch(found.reason), next_change(found))
 
 
 def branch(reason: Reason) -> Branch:

@@ -256,7 +256,8 @@ class Site:
                 told = await self.bench(people.explained, wanted, name)
             except UsageError as error:
                 refused = error
-        return self.html("customer.html", name=name, found=found, scores=scores, told=told, refused=refused, **context)
+        live = next((one for one in found if one.segment == wanted and self.desk.served.segments[wanted].live), None)
+        return self.html("customer.html", name=name, found=found, live=live, scores=scores, told=told, refused=refused, **context)
 
 
 def outcomes_of(workspace: Workspace, as_of: int) -> tuple[list[Section], int]:

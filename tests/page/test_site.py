@@ -169,9 +169,9 @@ def test_a_customer_is_explained_and_a_stranger_is_named_as_one(up: Running) -> 
 def test_a_live_membership_has_an_end_and_a_live_score_its_moment(up: Running) -> None:
     up.ask("/v1/track", {"userId": "ends", "event": "Product Added", "timestamp": "2026-01-01T00:00:00Z"})
     up.ask("/v1/track", {"userId": "ends", "event": "Product Added"})
-    assert re.search(
-        r"Why: shopper.*?yes.*?(20\S+ \S+)</td><td class=\"date\">(20\S+ \S+)</td>", asked(up, "/page/customers?id=ends", **inside(up))[1], re.DOTALL
-    )
+    text = asked(up, "/page/customers?id=ends", **inside(up))[1]
+    since, until = (re.findall(f'data-label="{label}[^>]*>(20[^<]*)<', text) for label in ("Since", "Until"))
+    assert len(since) == len(until) == 1 and until > since
     row = {"model": "m", "probability": 0.2, "decile": 3, "reasons": ["x"], "as_of": "2026-01-01T00:00:00.000000Z", "live": None}
     live = {"probability": 0.4, "as_of": "2026-01-02T00:00:00.000000Z"}
     alone = dict.fromkeys(row) | {"model": "m", "live": live}
@@ -180,6 +180,15 @@ def test_a_live_membership_has_an_end_and_a_live_score_its_moment(up: Running) -
     assert people._score({**row, "live": live}) == people.Score("m", "probability 0.400", "3", both, ("x",))
     assert people._score(alone) == people.Score("m", "probability 0.400", "", "scored live at 2026-01-02 00:00 UTC", ())
     assert people._score({**alone, "live": {**live, "probability": None}}).probability == "unknown"
+
+
+def test_what_came_live_after_the_tables_is_told_beside_the_tree(up: Running) -> None:
+    text = asked(up, "/page/customers?id=c03&segment=shopper", **inside(up))[1]
+    assert "c03 is not in shopper" in text and "Live it is" not in text
+    up.ask("/v1/track", {"userId": "c03", "event": "Product Added"})
+    text = asked(up, "/page/customers?id=c03&segment=shopper", **inside(up))[1]
+    assert "c03 is not in shopper" in text and "Live it is a member since 20" in text
+    assert "Live it is" not in asked(up, "/page/customers?id=c03&segment=buyer", **inside(up))[1]
 
 
 def test_what_customers_call_themselves_is_text(up: Running) -> None:
