@@ -141,3 +141,8 @@ def test_every_script_is_in_the_readme(root: Path) -> None:
     text = (root / "benchmarks" / "README.md").read_text("utf-8")
     scripts = {p.stem for p in (root / "benchmarks").glob("*.py") if 'if __name__ == "__main__"' in p.read_text("utf-8")}
     assert scripts and all(f"python -m benchmarks.{name}" in text for name in scripts)
+
+
+def test_the_page_counts_an_edited_condition(root: Path) -> None:
+    [(customers, events, middle, longest, members)] = cells(run(root, "page"))
+    assert (customers, events, members) == ("2,000", "10,000", "under 10") and 0 < int(middle) <= int(longest)
