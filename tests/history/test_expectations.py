@@ -182,6 +182,8 @@ def test_commands_are_refused_and_the_table_says_why(
     assert main(["check", "--as-of", AT, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["expectations"]
     assert [(c["kind"], c["status"], c["allowed"]) for c in found] == [("max_lag", "pass", False), ("between", "fail", True)]
-    assert main(["score", "--as-of", AT]) == 0
+    assert main(["score", "--as-of", AT]) == 0 and main(["report", "--as-of", AT, "--out", "report.html"]) == 0
+    page = (tmp_path / "report.html").read_text("utf-8")
+    assert "1 of 2 checks fail: between of Order Completed.value." in page and "such as" not in page.split("As expected")[1].split("</table>")[0]
     assert main(["check", "--dry-run"]) == 1, "by the clock the source is years old"
     assert [c.status for c in Project.load(file).expectations(AT)] == ["pass", "fail"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from predseg.history.expectations import judge
 from predseg.language.time import YEAR, say_instant
 from predseg.outcomes.deliveries import DELIVERED
 from predseg.outcomes.log import read_log
@@ -40,7 +41,8 @@ def build(workspace: Workspace, report: IngestReport | None, champions: Mapping[
     sections += [model_section(workspace, name, bundle.version, bundle.facts, ledger, as_of) for name, bundle in champions.items()]
     goal = goal_of(config)
     sections.append(rfv_section(goal, read_log(workspace.files, [goal], as_of), as_of))
-    sections += [data_section(report, workspace.files, as_of), monitor_section(watches, at)]
+    checks = judge(config, workspace.files, report, as_of, as_of) if report is not None else []
+    sections += [data_section(report, workspace.files, as_of, checks), monitor_section(watches, at)]
     facts = {"customers": f"{customers:,}", "events": f"{report.rows if report is not None else 0:,}", "segments": f"{len(workspace.segments)}"}
     facts |= {"models": f"{len(champions)}", "watches failing": "not looked at" if at is None else f"{failing} of {len(watches)}"}
     notes = (

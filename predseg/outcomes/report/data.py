@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from predseg.history.volumes import daily_counts
+from predseg.language.expectations import FAIL
 from predseg.language.measures import SCALE
 from predseg.language.time import DAY, YEAR, say_instant
 from predseg.outcomes.log import Log
@@ -18,6 +19,7 @@ from predseg.outcomes.report.page import FEW, Picture, Section, count, shown
 from predseg.segments.facts import rfv_scores
 
 if TYPE_CHECKING:
+    from predseg.history.expectations import Check
     from predseg.history.report import IngestReport
 
 DAYS, EVENTS = 90, 7
@@ -52,9 +54,9 @@ def rfv_section(goal: str, log: Log, as_of: int) -> Section:
     return Section("rfv", "Recency, frequency, value", about, [Picture("rfv", "Customers by recency and frequency", reads, columns, table, chart)])
 
 
-def data_section(report: IngestReport | None, files: Sequence[Path], as_of: int) -> Section:
-    """Return what came in, and what was set aside."""
-    pictures = [p for p in (_daily(files, as_of), _received(report)) if p is not None]
+def data_section(report: IngestReport | None, files: Sequence[Path], as_of: int, checks: Sequence[Check] = ()) -> Section:
+    """Return what came in, what was set aside, and whether it is as expected."""
+    pictures = [p for p in (_daily(files, as_of), _received(report), _expected(checks)) if p is not None]
     return Section("data", "Data", "What was read, day by day, and what became of every received row.", pictures)
 
 
@@ -87,6 +89,16 @@ def _received(report: IngestReport | None) -> Picture | None:
     share = report.quarantined / report.received if report.received else 0.0
     reads = f"Of {report.received:,} received rows {report.accepted:,} were accepted, and {report.quarantined:,} ({share:.2%}) set aside with their reasons."
     return Picture("received", "Received rows", reads, ("source", "received", "accepted", "duplicates", "quarantined", "most frequent reasons"), rows)
+
+
+def _expected(checks: Sequence[Check]) -> Picture | None:
+    """Return the checks without what they found, which may be a value of one customer."""
+    if not checks:
+        return None
+    failing = [c.name for c in checks if c.status == FAIL]
+    reads = f"{len(failing)} of {len(checks)} checks fail: {', '.join(failing[:5])}{' and others' if failing[5:] else ''}." if failing else ""
+    rows = [(c.kind, c.about, f"{c.status}, allowed" if c.allowed else c.status, c.limit) for c in checks]
+    return Picture("expected", "As expected", reads or "No check fails.", ("check", "of", "state", "limit"), rows)
 
 
 def _reasons(reasons: dict[str, int]) -> str:
