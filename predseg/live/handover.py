@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from predseg.config import Config, Source
+from predseg.evaluate.reference import Event
 from predseg.language.measures import kind_of
 from predseg.live.lines import Seen
 from predseg.live.state import DATABASE, State, connect
@@ -35,6 +37,16 @@ def hand_over(config: Config, *, dry_run: bool = False) -> Config:
         return config
     source = Source(EVENTS, (str(config.store / "tables" / EVENTS / "*" / "*.parquet"),), place="live events")
     return replace(config, sources={**config.sources, EVENTS: source})
+
+
+def to_come(store: Path, customer_id: str) -> tuple[int, list[Event]]:
+    """Return the clock of the live state, and the live events of a customer that the batch side does not have yet."""
+    if not (store / DATABASE).is_file():
+        return 0, []
+    with closing(connect(store / DATABASE)) as connection:
+        state = State(connection)
+        found = state.since_of(customer_id, int(state.get(UNTIL) or 0))
+        return int(state.get("clock") or 0), [Event(seen.time, seen.event, seen.properties, seen.visible) for seen in found]
 
 
 def _write(store: Store, state: State) -> None:

@@ -121,6 +121,11 @@ class State:
         """Yield the accepted events after a position of the log, oldest first."""
         yield from self._events("seq > ? order by seq", seq)
 
+    def since_of(self, customer_id: str, seq: int) -> Iterator[Seen]:
+        """Yield the accepted events of one customer after a position of the log, those of joined visitors among them."""
+        own = "customer_id = ? or customer_id is null and anonymous_id in (select anonymous_id from links where customer_id = ?)"
+        yield from self._events(f"seq > ? and ({own}) order by seq", seq, customer_id, customer_id)
+
     @property
     def last(self) -> int:
         """The position of the last accepted event."""
@@ -145,8 +150,8 @@ class State:
             ],
         )
 
-    def _events(self, where: str, value: object) -> Iterator[Seen]:
-        for row in self.connection.execute(f"select {_EVENT} from log where {where}", (value,)):
+    def _events(self, where: str, *values: object) -> Iterator[Seen]:
+        for row in self.connection.execute(f"select {_EVENT} from log where {where}", values):
             yield _seen(row)
 
     def refuse(self, rows: Iterable[tuple[str | None, str, str, str, int | None]]) -> None:

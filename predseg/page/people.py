@@ -11,6 +11,7 @@ from predseg.errors import PredsegError
 from predseg.language.english import say_score
 from predseg.language.time import say_instant
 from predseg.live.desk import Desk
+from predseg.live.handover import to_come
 from predseg.page.figures import short, to_minute
 from predseg.segments.explain import Reason
 from predseg.segments.lookup import Explanation, explain_customer
@@ -102,8 +103,12 @@ def _score(one: Mapping[str, Any]) -> Score:
 
 
 def explained(workspace: Workspace, as_of: int, segment: str, customer: str) -> Told:
-    """Return why a customer is, or is not, in a segment."""
-    return told(explain_customer(workspace, segment, customer, as_of))
+    """Return why a customer is, or is not, in a segment: of a live one with all that came live, as of the clock of the live state."""
+    try:
+        clock, more = to_come(workspace.config.store, customer) if workspace.segment(segment).live else (0, [])
+    except sqlite3.Error:  # the live state is away; the tables are explained
+        clock, more = 0, []
+    return told(explain_customer(workspace, segment, customer, max(as_of, clock), more))
 
 
 def told(found: Explanation) -> Told:

@@ -141,13 +141,13 @@ def _lowest(path: Path, group: int) -> str:
     return statistics.min if statistics is not None and statistics.has_min_max else ""
 
 
-def find_customer(workspace: Workspace, customer_id: str, as_of: int, facts: Facts) -> Customer:
-    """Return a customer as it is known at as_of.
+def find_customer(workspace: Workspace, customer_id: str, as_of: int, facts: Facts, more: Sequence[Event] = ()) -> Customer:
+    """Return a customer as it is known at as_of; ``more`` are events beside those of the events table.
 
     Raises:
         UsageError: E221 when nobody has this id then, with the nearest ids that somebody has.
     """
-    events = read_events(workspace.files, customer_id, as_of)
+    events = [*read_events(workspace.files, customer_id, as_of), *more]
     listed = workspace.listed()
     since = int(listed.known_since(np.array([customer_id], object))[0])
     seen = [e.visible for e in events]
@@ -210,14 +210,14 @@ class Explanation:
 
 
 @steady
-def explain_customer(workspace: Workspace, name: str, customer_id: str, as_of: int) -> Explanation:
-    """Explain a segment for a customer with what was known at as_of.
+def explain_customer(workspace: Workspace, name: str, customer_id: str, as_of: int, more: Sequence[Event] = ()) -> Explanation:
+    """Explain a segment for a customer with what was known at as_of; ``more`` are events beside those of the events table.
 
     Raises:
         UsageError: E220 no such segment, E221 no such customer.
     """
     segment, ledger = workspace.segment(name), workspace.ledger()
-    customer = find_customer(workspace, customer_id, as_of, workspace.facts(ledger))
+    customer = find_customer(workspace, customer_id, as_of, workspace.facts(ledger), more)
     spells = ledger.until(as_of).spells(name)
     mine = spells.customers == customer_id
     rows = sorted((int(e), int(x)) for e, x in zip(spells.entered[mine], spells.left[mine], strict=True))

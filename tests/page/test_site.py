@@ -13,6 +13,7 @@ from urllib.parse import quote, urlencode
 
 import pytest
 
+from predseg import Project
 from predseg.language.time import HOUR
 from predseg.page import door, people
 from predseg.page.bench import WAITING
@@ -182,13 +183,27 @@ def test_a_live_membership_has_an_end_and_a_live_score_its_moment(up: Running) -
     assert people._score({**alone, "live": {**live, "probability": None}}).probability == "unknown"
 
 
-def test_what_came_live_after_the_tables_is_told_beside_the_tree(up: Running) -> None:
+def test_a_live_segment_is_explained_with_what_just_came(up: Running) -> None:
     text = asked(up, "/page/customers?id=c03&segment=shopper", **inside(up))[1]
-    assert "c03 is not in shopper" in text and "Live it is" not in text
-    up.ask("/v1/track", {"userId": "c03", "event": "Product Added"})
+    assert "c03 is not in shopper" in text and "looked at" not in text
+    up.ask("/v1/track", {"userId": "c03", "anonymousId": "visitor", "event": "Product Added", "properties": {"value": 7.25}})
+    up.ask("/v1/track", {"anonymousId": "visitor", "event": "Product Added", "properties": {"value": 1}})
+    up.ask("/v1/track", {"userId": "only-live", "event": "Product Added"})
     text = asked(up, "/page/customers?id=c03&segment=shopper", **inside(up))[1]
-    assert "c03 is not in shopper" in text and "Live it is a member since 20" in text
-    assert "Live it is" not in asked(up, "/page/customers?id=c03&segment=buyer", **inside(up))[1]
+    assert "c03 is in shopper since 20" in text and "<strong>twice</strong>" in text and "{value: 7.25}" in text and "looked at" not in text
+    assert "only-live is in shopper" in asked(up, "/page/customers?id=only-live&segment=shopper", **inside(up))[1]
+    assert "no customer has this id" in asked(up, "/page/customers?id=only-live&segment=buyer", **inside(up))[1]
+
+
+def test_what_was_handed_over_counts_once(tmp_path: Path) -> None:
+    with shop(tmp_path) as up:
+        up.ask("/v1/track", {"userId": "c03", "event": "Product Added"})
+        path, once = "/page/customers?id=c03&segment=shopper", "<strong>once</strong>"
+        assert once in asked(up, path, **inside(up))[1]
+        Project.load(tmp_path).segments()
+        assert once in asked(up, path, **inside(up))[1]
+        up.ask("/v1/track", {"userId": "c03", "event": "Product Added"})
+        assert "<strong>twice</strong>" in asked(up, path, **inside(up))[1]
 
 
 def test_what_customers_call_themselves_is_text(up: Running) -> None:
