@@ -85,6 +85,8 @@ def serve(connection: Connection, reopen: Reopen) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which says when to end
     if hasattr(os, "nice"):
         os.nice(YIELDS)
+    if hasattr(os, "sched_setaffinity") and len(cores := sorted(os.sched_getaffinity(0))) > 1:
+        os.sched_setaffinity(0, cores[1:])  # one core is left to the events
     try:
         while connection.poll(IDLE):
             work, args, kwargs = connection.recv()
