@@ -211,7 +211,7 @@ def _codes(column: pa.ChunkedArray) -> tuple[Array, pa.Array]:
     if not pa.types.is_dictionary(array.type):
         array = array.dictionary_encode()
     indices = array.indices
-    codes = np.frombuffer(indices.buffers()[1] or b"", indices.type.to_pandas_dtype())[indices.offset : indices.offset + len(indices)]
+    codes = _stored(indices, indices.type.to_pandas_dtype())
     if indices.null_count:
         codes = np.where(indices.is_valid().to_numpy(zero_copy_only=False), codes, -1)
     return codes.astype(np.int32, copy=False), array.dictionary
@@ -227,8 +227,12 @@ def _instants(column: pa.ChunkedArray) -> Array:
     """Return int64, microseconds; anything where missing."""
     import pyarrow as pa
 
-    array = _single(column).cast(pa.timestamp("us", "UTC"))
-    return np.frombuffer(array.buffers()[1] or b"", np.int64)[array.offset : array.offset + len(array)]
+    return _stored(_single(column).cast(pa.timestamp("us", "UTC")), np.int64)
+
+
+def _stored(array: pa.Array, kind: Any) -> Array:
+    """Return the numbers of an array as they lie in memory; anything where missing."""
+    return np.frombuffer(array.buffers()[1] or b"", kind)[array.offset : array.offset + len(array)]
 
 
 def _property(column: pa.ChunkedArray) -> Property:

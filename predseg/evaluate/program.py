@@ -84,8 +84,8 @@ class Program:
         self.decide = [self._compile(rule.match) for rule in rules]
         self.conditions = tuple(self._leaves)
         self.answers = [compile_did(leaf, streams) if isinstance(leaf, c.Did) else None for leaf in self.conditions]
-        self.fact_leaves = tuple(i for leaf, i in self._leaves.items() if not isinstance(leaf, c.Did))
         self.facts = tuple((i, leaf) for leaf, i in self._leaves.items() if not isinstance(leaf, c.Did))
+        self.fact_leaves = tuple(i for i, _ in self.facts)
         self.streams: list[Stream] = streams.all
         self.rules_of = self._rules_of()
         self._routes: dict[str, Route] = {}

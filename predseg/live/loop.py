@@ -263,7 +263,7 @@ class Loop:
         self.published.learn(customer_id, seen.traits, seen.time, seen.visible)
         self._batch.traits.append((customer_id, seen.time, seen.visible, seen.traits))
         if seen.visible > self.engine.clock:
-            self.engine.touch([customer_id], seen.visible, [i for i, _ in self.engine.program.facts])
+            self.engine.touch([customer_id], seen.visible, self.engine.program.fact_leaves)
 
     def row_of(self, seen: Seen) -> Row:
         """Return an event as the engine keeps it."""

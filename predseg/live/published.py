@@ -149,7 +149,7 @@ class Published:
         own = self.facts.rescored.last(condition.model, customer_id, t, NEVER if run is None else run.as_of)
         if own is not None:
             return float(units(np.array(own[1])))
-        return float(units(run.columns["probability"][row])) if run is not None and row is not None else UNKNOWN
+        return float(run.units[row]) if run is not None and row is not None else UNKNOWN
 
 
 def exact(value: Any) -> Value:

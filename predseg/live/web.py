@@ -230,13 +230,13 @@ def _reading(app: FastAPI, desk: Desk) -> None:
             return no
         now, served, name = desk.clock(), desk.served, desk.name(customer_id)
         as_of = None if served.as_of is None else say_instant(served.as_of)
-        found = {"customer_id": name, "as_of": as_of, "stale": served.down() is not None, "segments": served.of(name, now)}
+        stale, more, ends = served.down() is not None, dict[str, Any](), dict[str, int]()
         try:
-            found |= await run_in_threadpool(desk.person, name, features)
-            found["segments"] = served.of(name, now, await run_in_threadpool(desk.ends, name))
+            more |= await run_in_threadpool(desk.person, name, features)
+            ends |= await run_in_threadpool(desk.ends, name)
         except (OSError, PredsegError, sqlite3.Error):
-            found["stale"] = True  # the tables are away; what is in memory is answered
-        return answer(found)
+            stale = True  # the tables are away; what is in memory is answered
+        return answer({"customer_id": name, "as_of": as_of, "stale": stale, "segments": served.of(name, now, ends), **more})
 
     async def segment(request: Request, name: str) -> Response:
         if (no := denied(request)) is not None:

@@ -212,7 +212,7 @@ def live_changes(
     """Return for each live rule what changed after its last run and by as_of, in one pass over the events. ``members``: ids at as_of."""
     import pandas as pd
 
-    index = {name: pd.Index(members[name], dtype=object) for name in asked}
+    index = {name: pd.Index(members[name], dtype=object) for name, rule in asked.items() if rule.after is None}
     changes = _changes(asked, as_of, facts)
 
     def decide(part: tuple[Block, Array]) -> dict[str, Changed]:
@@ -224,12 +224,15 @@ def live_changes(
 
 
 def _changes(asked: Mapping[str, Asked], as_of: int, facts: Facts) -> Callable[[Block, Array, Mapping[str, Array]], dict[str, Changed]]:
-    """Return a function of a block, since when its customers are known, and who is a member at as_of, that says what changed in it."""
+    """Return a function of a block, since when its customers are known, and who is a member at as_of, that says what changed in it.
+
+    Members are looked at of rules without a last run alone.
+    """
     instants = {name: facts.instants(rule.match) for name, rule in asked.items()}
 
-    def one(block: Block, since: Array, name: str, inside: Array) -> Changed:
+    def one(block: Block, since: Array, name: str, members: Mapping[str, Array]) -> Changed:
         rule = asked[name]
-        only = inside if rule.after is None else None
+        only = members[name] if rule.after is None else None
         if only is not None and not only.any():
             return _joined([])
         known = Known(instants[name], facts.own_instants(rule.match, block.customers), since)
@@ -237,7 +240,7 @@ def _changes(asked: Mapping[str, Asked], as_of: int, facts: Facts) -> Callable[[
         customer, t, member = transitions(block, rule.match, start, as_of, facts=facts, known=known, only=only)
         return block.customers[customer], t, member
 
-    return lambda block, since, members: {name: one(block, since, name, members[name]) for name in asked}
+    return lambda block, since, members: {name: one(block, since, name, members) for name in asked}
 
 
 def _joined(parts: list[Changed]) -> Changed:

@@ -70,8 +70,9 @@ def run_segments(
             daily = now.spells(name, segment.definition)
             facts.members[name] = (daily.customers, daily.entered, daily.left)
     changed |= live_changes(files, later, members, as_of, facts, listed)
-    for name, segment in ((n, running[n]) for n in asked):
-        now, changes[name] = record(now, segment, _spells(segment, asked[name], changed[name], members[name], now, as_of), as_of)
+    for name, rule in asked.items():
+        segment = running[name]
+        now, changes[name] = record(now, segment, _spells(segment, rule, changed[name], members[name], now, as_of), as_of)
     recorded = not any((ledger.last_run(name) or as_of) > as_of for name in running)
     if not chosen:
         now = retire(now, segments, as_of)
