@@ -162,6 +162,15 @@ class Store:
             if partition and not (self._folder(whole) / _VERSION).exists():
                 self._write_version(whole)
 
+    @contextmanager
+    def replace_file(self, name: str, file: str) -> Iterator[Path]:
+        """Give the path of a new file of a table, and put it in place of the one of that name at the end; the other files stay. See `replace`."""
+        with self.replace(name) as folder:
+            for other in self.files(name):
+                if other.name != file:
+                    shutil.copyfile(other, folder / other.name)
+            yield folder / file
+
     def write(self, name: str, table: pa.Table, as_of: int | None = None) -> Path:
         """Write a whole table, or its one partition at ``as_of`` (microseconds), and return its folder.
 

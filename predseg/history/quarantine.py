@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -264,11 +263,8 @@ def _keep(store: Store, name: str, passed: pa.Table, dry_run: bool) -> int:
     known = pq.ParquetFile(before).read() if before is not None else passed.slice(0, 0)
     new = passed.filter(pc.invert(pc.is_in(passed[ROW], known[ROW].combine_chunks())))
     if len(new) and not dry_run:
-        with store.replace(REPLAYED) as folder:
-            for other in store.files(REPLAYED):
-                if other != before:
-                    shutil.copyfile(other, folder / other.name)
-            pq.write_table(_united(known, new), folder / _file(name), compression="zstd")
+        with store.replace_file(REPLAYED, _file(name)) as target:
+            pq.write_table(_united(known, new), target, compression="zstd")
     return len(new)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -202,9 +201,5 @@ def plan(kinds: list[dict[str, str]], counted: set[str]) -> list[Property]:
 
 def keep_quarantine(store: Store, part: str, file: Path) -> None:
     """Put the bad rows of one kind of source (``part-events``, ``part-customers``) in place of those of its last load."""
-    name = f"{part}.parquet"
-    with store.replace("quarantine") as folder:
-        for other in store.files("quarantine"):
-            if other.name != name:
-                shutil.copyfile(other, folder / other.name)
-        file.rename(folder / name)
+    with store.replace_file("quarantine", f"{part}.parquet") as target:
+        file.rename(target)
