@@ -32,6 +32,10 @@ simulations *ARGS:
 sending *ARGS:
     PREDSEG_LONG=1 pytest -n 0 -s tests/activation {{ARGS}}
 
+# models, rules, events, messages and files under attack: the figures of docs/trust.md
+trust *ARGS:
+    nice -n 10 python -m benchmarks.trust {{ARGS}}
+
 # the scripts that draw the charts of the report, as one file; their licences stand beside it
 vega:
     pip install vl-convert-python==1.9.0
