@@ -97,6 +97,7 @@ class Model:
     allow: tuple[str, ...] = ()
     tune: int = 0
     live: bool = False
+    tags: tuple[str, ...] = ()
     place: str = ""
 
     @property
@@ -319,7 +320,7 @@ def _model_name(node: Node, name: str) -> str:
 
 
 def _model(name: str, node: Node) -> Model:
-    keys = node.mapping(f"model {name!r}", ("predict", "among", "cutoffs", "every", "seed", "allow", "tune", "refresh"))
+    keys = node.mapping(f"model {name!r}", ("predict", "among", "cutoffs", "every", "seed", "allow", "tune", "refresh", "tags"))
     if "predict" not in keys:
         raise ConfigError("E311", node.place, f"model {name!r} predicts nothing", "add `predict: {did: Order Completed, within_next: 30 days}`")
     among = parse_condition(keys["among"]) if "among" in keys else None
@@ -329,9 +330,9 @@ def _model(name: str, node: Node) -> Model:
         )
     whole = {key: _whole(keys[key], lowest) for key, lowest in (("cutoffs", 2), ("seed", 0), ("tune", 0)) if key in keys}
     every = read_duration(keys["every"], "every") if "every" in keys else None
-    allow = keys["allow"].texts("`allow`") if "allow" in keys else ()
+    allow, tags = (keys[key].texts(f"`{key}`") if key in keys else () for key in ("allow", "tags"))
     live = "refresh" in keys and _refresh(keys["refresh"])
-    return Model(name, parse_prediction(keys["predict"]), among, every=every, allow=allow, live=live, place=node.place, **whole)
+    return Model(name, parse_prediction(keys["predict"]), among, every=every, allow=allow, live=live, tags=tags, place=node.place, **whole)
 
 
 def _refresh(node: Node) -> bool:

@@ -13,6 +13,7 @@ from predseg.cli import (
     report,
     rules,
     segments,
+    selecting,
     serving,
     tuning,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "report",
     "rules",
     "segments",
+    "selecting",
     "serving",
     "tuning",
 ]

@@ -103,8 +103,11 @@ def acted(run: Run, found: Acted) -> Answer:
     if found.elsewhere:
         run.note("note: another run sends at the moment; what is due was left to it")
     lost = found.count("failed", "dead")
+    sent: dict[str, int] = {}
+    for (_, channel), states in found.rows.items():
+        sent[f"channel.{channel}"] = sent.get(f"channel.{channel}", 0) + states.get("sent", 0)
     results = {"as_of": _say(found.as_of), "actions": rows, "started": found.started, "live": found.live, "elsewhere": found.elsewhere}
-    return Answer(results, lambda console: _show_acted(console, found, run.dry_run), "failed" if lost else "ok", 8 if lost else 0)
+    return Answer(results, lambda console: _show_acted(console, found, run.dry_run), "failed" if lost else "ok", 8 if lost else 0, nodes=sent)
 
 
 def _show_acted(console: Any, found: Acted, dry_run: bool) -> None:

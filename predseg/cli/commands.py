@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from predseg.cli.frame import Answer, Run, app, command, plain
+from predseg.cli.options import Exclude, Select, narrowed
 from predseg.errors import DataError, ModelError
 
 if TYPE_CHECKING:
@@ -93,16 +94,17 @@ def check(
     failing = checks.failing(judged)
     results = {**totals, **plain(report), "warnings": warnings, "expectations": plain(judged), "dry_run": run.dry_run}
     said = checks.after(reports.ingest(project.config.project, report, warnings, error is None and not failing, run.dry_run), judged)
-    return Answer(results, said, "failed" if error or failing else "ok", int(bool(failing)), error)
+    return Answer(results, said, "failed" if error or failing else "ok", int(bool(failing)), error, reports.accepted(report))
 
 
-@command("train", "predseg train", "predseg train churn --as-of 2011-09-10")
-def train(run: Run, models: Names = None, force: Force = False) -> Answer:
+@command("train", "predseg train", "predseg train churn --as-of 2011-09-10", "predseg train --select tag:weekly")
+def train(run: Run, models: Names = None, force: Force = False, select: Select = None, exclude: Exclude = None) -> Answer:
     """Train, test forward in time, register behind a gate."""
     from predseg.cli import reports
 
-    trained = run.project().train(models, run.as_of, force=force, dry_run=run.dry_run)
-    return Answer({"models": trained, "dry_run": run.dry_run}, reports.training(trained, run.dry_run))
+    project = run.project()
+    trained = project.train(narrowed(project.config, "model", models, select, exclude), run.as_of, force=force, dry_run=run.dry_run)
+    return Answer({"models": trained, "dry_run": run.dry_run}, reports.training(trained, run.dry_run), nodes=reports.learned(trained))
 
 
 class Models(StrEnum):
@@ -169,17 +171,18 @@ def rollback(run: Run, model: OneModel) -> Answer:
 
 
 @command("score", "predseg score --out scores.parquet", "predseg score churn --as-of 2011-12-09T13:00 --out churn.csv")
-def score(run: Run, models: Names = None, out: Out = None) -> Answer:
+def score(run: Run, models: Names = None, out: Out = None, select: Select = None, exclude: Exclude = None) -> Answer:
     """Score every eligible customer at one moment."""
     from predseg.cli import reports
 
-    scored = run.project().score(models, run.as_of, out=out, dry_run=run.dry_run)
-    return Answer(reports.summary(scored, out, run.dry_run), reports.scores(scored, out, run.dry_run))
+    project = run.project()
+    scored = project.score(narrowed(project.config, "model", models, select, exclude), run.as_of, out=out, dry_run=run.dry_run)
+    return Answer(reports.summary(scored, out, run.dry_run), reports.scores(scored, out, run.dry_run), nodes=reports.rows(scored))
 
 
-@command("run", "predseg run", "predseg run --as-of 2011-12-09T13:00 --json")
-def run_daily(run: Run) -> Answer:
+@command("run", "predseg run", "predseg run --as-of 2011-12-09T13:00 --json", "predseg run --select +abandoned_cart+")
+def run_daily(run: Run, select: Select = None, exclude: Exclude = None) -> Answer:
     """Run the daily steps: check, score, segments, actions, monitor, report."""
     from predseg.cli.daily import run_all
 
-    return run_all(run)
+    return run_all(run, select, exclude)

@@ -10,18 +10,37 @@ from rich.console import Console
 from rich.text import Text
 
 from predseg.cli import checks, reports
+from predseg.cli.artifacts import said
 from predseg.cli.frame import Answer, Run, plain
+from predseg.errors import UsageError
 
 if TYPE_CHECKING:
+    from predseg.config import Config
     from predseg.project import Project
 
 Step = tuple[str, Callable[[], Answer]]
 
 
-def run_all(run: Run) -> Answer:
+def run_all(run: Run, select: list[str] | None = None, exclude: list[str] | None = None) -> Answer:
     """Run the daily steps; a step that is refused ends the run, a watch that is failing does not."""
     project = run.project()
-    return in_order(run, dict(_steps(run, project)))
+    return in_order(run, dict(_steps(run, project, *_selected(project.config, select, exclude))))
+
+
+def _selected(config: Config, select: list[str] | None, exclude: list[str] | None) -> tuple[list[str], list[str] | None]:
+    """Return the models to score, and the segments to run: None for all of them."""
+    if not (select or exclude):
+        return list(config.models), None if config.segments else []
+    from predseg.segments.definitions import load_segments
+    from predseg.segments.lineage import lineage
+    from predseg.segments.selection import select as selected
+
+    nodes = lineage(config, load_segments(config))
+    found = [nodes[name] for name in selected(nodes, select or (), exclude or ())]
+    models, segments = ([node.name for node in found if node.kind == kind] for kind in ("model", "segment"))
+    if not (models or segments):
+        raise UsageError("E232", " ".join(select or exclude or ()), "selects no model and no segment", "predseg list shows what there is")
+    return models, segments
 
 
 def in_order(run: Run, steps: dict[str, Callable[[], Answer]]) -> Answer:
@@ -30,7 +49,7 @@ def in_order(run: Run, steps: dict[str, Callable[[], Answer]]) -> Answer:
 
     results, answers = {}, {}
     for name, step in steps.items():
-        answer = answers[name] = step()
+        answer = answers[name] = _taken(run, name, step, [later for later in steps if later not in answers and later != name])
         results[name] = {"status": answer.status, **plain(answer.results)}
         if not run.json and answer.show is not None:
             out = console()
@@ -42,17 +61,29 @@ def in_order(run: Run, steps: dict[str, Callable[[], Answer]]) -> Answer:
     return Answer({"steps": results, "dry_run": run.dry_run}, lambda out: _done(out, failed), "failed" if failed else "ok", code, error)
 
 
+def _taken(run: Run, name: str, step: Callable[[], Answer], later: Sequence[str]) -> Answer:
+    """Take a step and note how it ended; ``later`` are the steps that are not taken when it is refused."""
+    try:
+        answer = step()
+    except BaseException as error:
+        run.steps.add(name, "interrupted" if isinstance(error, KeyboardInterrupt) else "error", {}, said(error))
+        run.steps.skip(later)
+        raise
+    run.steps.add(name, answer.status, answer.nodes, *([said(answer.error)] if answer.error else ()))
+    return answer
+
+
 def _done(console: Console, failed: Sequence[str]) -> None:
     console.print(f"\nall steps are done, but {' and '.join(failed)} did not succeed" if failed else "\nall steps are done")
 
 
-def _steps(run: Run, project: Project) -> Iterator[Step]:
+def _steps(run: Run, project: Project, models: list[str], segments: list[str] | None) -> Iterator[Step]:
     yield "check", lambda: _check(run, project)
-    if project.config.models:
-        yield "score", lambda: _score(run, project)
-    if project.config.segments:
-        yield "segment", lambda: _segment(run, project)
-    if project.config.segments and project.config.channels:
+    if models:
+        yield "score", lambda: _score(run, project, models)
+    if segments is None or segments:
+        yield "segment", lambda: _segment(run, project, segments)
+    if (segments is None or segments) and project.config.channels:
         yield "act", lambda: _act(run, project)
     yield "monitor", lambda: _monitor(run, project)
     yield "report", lambda: _report(run, project)
@@ -62,20 +93,20 @@ def _check(run: Run, project: Project) -> Answer:
     report = project.check(dry_run=run.dry_run)
     warnings, found = project.warnings(report), project.expectations(run.as_of, dry_run=run.dry_run)
     failing = checks.failing(found)
-    said = checks.after(reports.ingest(project.config.project, report, warnings, not failing, run.dry_run), found)
+    show = checks.after(reports.ingest(project.config.project, report, warnings, not failing, run.dry_run), found)
     results = {**plain(report), "warnings": warnings, "expectations": plain(found)}
-    return Answer(results, said, "failed" if failing else "ok", int(bool(failing)))
+    return Answer(results, show, "failed" if failing else "ok", int(bool(failing)), nodes=reports.accepted(report))
 
 
-def _score(run: Run, project: Project) -> Answer:
-    scored = project.score(None, run.as_of, dry_run=run.dry_run)
-    return Answer(reports.summary(scored, None, run.dry_run), reports.scores(scored, None, run.dry_run))
+def _score(run: Run, project: Project, models: list[str]) -> Answer:
+    scored = project.score(models, run.as_of, dry_run=run.dry_run)
+    return Answer(reports.summary(scored, None, run.dry_run), reports.scores(scored, None, run.dry_run), nodes=reports.rows(scored))
 
 
-def _segment(run: Run, project: Project) -> Answer:
+def _segment(run: Run, project: Project, segments: list[str] | None) -> Answer:
     from predseg.cli.segments import segment
 
-    return segment(replace(run, config=project.config.file))
+    return segment(replace(run, config=project.config.file), segments)
 
 
 def _act(run: Run, project: Project) -> Answer:

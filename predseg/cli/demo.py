@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -55,22 +56,37 @@ def run_demo(run: Run, folder: Path, customers: int) -> Answer:
     file = folder / "predseg.yaml"
     results, project = {"folder": str(folder), **shop}, run.open(file)
     report = project.check()
-    _step(run, results, f"predseg check -c {file}", reports.ingest("shop", report, project.warnings(report), True, False), checked=report)
+    _step(
+        run,
+        results,
+        f"predseg check -c {file}",
+        reports.ingest("shop", report, project.warnings(report), True, False),
+        reports.accepted(report),
+        checked=report,
+    )
     trained = project.train()
-    _step(run, results, f"predseg train -c {file}", reports.training(trained, False), trained=trained)
+    _step(run, results, f"predseg train -c {file}", reports.training(trained, False), reports.learned(trained), trained=trained)
     scored = project.score()
-    _step(run, results, f"predseg score -c {file}", reports.scores(scored, None, False), scored=reports.summary(scored, None, False))
+    _step(
+        run,
+        results,
+        f"predseg score -c {file}",
+        reports.scores(scored, None, False),
+        reports.rows(scored),
+        scored=reports.summary(scored, None, False),
+    )
     mine = replace(run, config=file)
     members = segment(mine, start=PAST, every=STEP)
-    _step(run, results, f"predseg segment -c {file} --from {PAST} --every {STEP}", members.show, segments=members.results)
-    for name, answer in (("engagement", engagement(mine)), ("monitor", monitor(mine)), ("report", written(mine, project, folder / "report.html"))):
-        _step(
-            run,
-            results,
-            f"predseg {name} -c {file}{f' --out {folder}/report.html' if name == 'report' else ''}",
-            answer.show,
-            **{name: answer.results},
-        )
+    _step(run, results, f"predseg segment -c {file} --from {PAST} --every {STEP}", members.show, members.nodes, segments=members.results)
+    last: dict[str, Callable[[], Answer]] = {
+        "engagement": lambda: engagement(mine),
+        "monitor": lambda: monitor(mine),
+        "report": lambda: written(mine, project, folder / "report.html"),
+    }
+    for name, step in last.items():
+        answer = step()
+        said = f"predseg {name} -c {file}{f' --out {folder}/report.html' if name == 'report' else ''}"
+        _step(run, results, said, answer.show, **{name: answer.results})
     results["truth"] = compare(project, scored)
     return Answer(results, lambda out: _end(out, results["truth"], file, folder))
 
@@ -92,8 +108,9 @@ def simulate(folder: Path, customers: int) -> dict[str, Any]:
     return {"customers": shop.customers.num_rows, "events": shop.events.num_rows}
 
 
-def _step(run: Run, results: dict[str, Any], command: str, show: Show | None, **found: Any) -> None:
+def _step(run: Run, results: dict[str, Any], command: str, show: Show | None, nodes: Mapping[str, int] | None = None, **found: Any) -> None:
     results.update(found)
+    run.steps.add(command.split()[1], "ok", nodes or {})
     if not run.json and show is not None:
         out = console()
         out.print(Text(f"\n$ {command}", "bold"))

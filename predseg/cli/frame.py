@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 from typer.exceptions import TyperException
 
+from predseg.cli.artifacts import Steps
 from predseg.errors import PredsegError, UsageError
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class Run:
     quiet: bool = False
     debug: bool = False
     opened: list[Project] = field(default_factory=list, compare=False, repr=False)
+    steps: Steps = field(default_factory=Steps, compare=False, repr=False)
 
     def project(self) -> Project:
         """Load the project: ``-c FILE``, else ``PREDSEG_CONFIG``, else ``./predseg.yaml``."""
@@ -83,6 +85,7 @@ class Run:
 
     def note(self, text: str) -> None:
         """Say something on stderr that is not part of the answer."""
+        self.steps.said.append(text)
         if not self.quiet:
             print(printable(text), file=sys.stderr)  # noqa: T201
 
@@ -121,13 +124,14 @@ class Bars:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a command found: ``results`` for ``--json``, ``show`` for people."""
+    """What a command found: ``results`` for ``--json``, ``show`` for people, ``nodes``: rows by node for `run_results.json`."""
 
     results: dict[str, Any] = field(default_factory=dict)
     show: Callable[[Console], None] | None = None
     status: str = "ok"
     exit_code: int = 0
     error: PredsegError | None = None
+    nodes: Mapping[str, int] = field(default_factory=dict)
 
 
 Command = Callable[..., Answer]
@@ -164,16 +168,21 @@ def command(name: str, *examples: str) -> Callable[[Command], Command]:
             _prepare(run)
             try:
                 answer = function(run, **given)
-                _note(run, given, answer.status, answer.exit_code if answer.error is None else answer.error.exit_code)
+                code = answer.exit_code if answer.error is None else answer.error.exit_code
+                _note(run, given, answer.status, code)
+                _leave(run, given, answer.status, code, answer.nodes, answer.error)
                 return _answer(run, answer)
             except KeyboardInterrupt:
                 _note(run, given, "interrupted", INTERRUPTED)
+                _leave(run, given, "interrupted", INTERRUPTED)
                 return _interrupted()
             except PredsegError as error:
                 _note(run, given, error.code, error.exit_code)
+                _leave(run, given, "error", error.exit_code, error=error)
                 raise
-            except Exception:
+            except Exception as error:
                 _note(run, given, "bug", PredsegError.exit_code)
+                _leave(run, given, "error", PredsegError.exit_code, error=error)
                 raise
 
         call.__signature__ = inspect.Signature([*own, *common])  # type: ignore[attr-defined]
@@ -185,7 +194,7 @@ def command(name: str, *examples: str) -> Callable[[Command], Command]:
     return register
 
 
-READERS = {"models", "preview", "replay", "review", "test", "verify", "monitor", "experiment", "engagement", "report"}
+READERS = {"models", "list", "preview", "replay", "review", "test", "verify", "monitor", "experiment", "engagement", "report"}
 """Commands that change nothing and show nobody in particular: they are not in the log."""
 
 
@@ -197,12 +206,42 @@ def _note(run: Run, given: Mapping[str, Any], status: str, exit_code: int) -> No
 
     from predseg.moment import clock
 
-    arguments = {name: value for name, value in plain({"as_of": run.as_of, **given}).items() if value not in (None, False, [])}
-    said = {"who": pwd.getpwuid(os.getuid()).pw_name, "command": run.command, "arguments": arguments, "status": status, "exit_code": exit_code}
+    said: dict[str, Any] = {"who": pwd.getpwuid(os.getuid()).pw_name, "command": run.command, "arguments": _arguments(run, given)}
+    said |= {"status": status, "exit_code": exit_code}
     try:
         run.opened[0].people.note(said, clock())
     except PredsegError as error:
         run.note(f"warning: the audit log was not written: {error.message}")
+
+
+def _arguments(run: Run, given: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in plain({"as_of": run.as_of, **given}).items() if value not in (None, False, [])}
+
+
+RECORDED = {"check", "train", "score", "segment", "test", "run", "discover", "monitor", "engagement", "review", "report", "demo"}
+"""Commands that leave what they did in `target/`."""
+
+
+def _leave(
+    run: Run, given: Mapping[str, Any], status: str, exit_code: int, nodes: Mapping[str, int] | None = None, error: BaseException | None = None
+) -> None:
+    """Write the manifest and what was done; what cannot be written is no reason to hide what was done."""
+    if not run.opened or run.dry_run or run.command not in RECORDED:
+        return
+    from predseg.cli import artifacts
+    from predseg.language.time import say_instant
+    from predseg.moment import clock
+    from predseg.segments.definitions import load_segments
+
+    config, now = run.opened[0].config, say_instant(clock())
+    if not run.steps.done:
+        run.steps.add(run.command, status, nodes or {}, *([artifacts.said(error)] if error else ()))
+    call = {"command": run.command, "arguments": _arguments(run, given), "status": status, "exit_code": exit_code}
+    try:
+        artifacts.write(config, "run_results", artifacts.run_results(config, run.steps, now, **call))
+        artifacts.write(config, "manifest", artifacts.manifest(config, load_segments(config), now))
+    except PredsegError as refusal:
+        run.note(f"warning: {artifacts.FOLDER}/ was not written: {refusal.message}")
 
 
 def _prepare(run: Run) -> None:

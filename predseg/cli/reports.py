@@ -256,6 +256,21 @@ def _as_of(found: pd.DataFrame) -> str | None:
     return say_instant(int(found["as_of"].iloc[0].value // 1000)) if len(found) else None
 
 
+def rows(found: pd.DataFrame) -> dict[str, int]:
+    """Return how many customers each model scored, by its node."""
+    return {f"model.{model}": int(number) for model, number in found["model"].value_counts(sort=False).items()}
+
+
+def learned(found: Mapping[str, TrainingReport]) -> dict[str, int]:
+    """Return how many customer-moments each model learned from, by its node."""
+    return {f"model.{name}": int(report.facts["rows"]["train"]) for name, report in found.items()}
+
+
+def accepted(report: IngestReport) -> dict[str, int]:
+    """Return how many rows of each source are in the history, by its node."""
+    return {f"source.{source.name}": source.accepted for source in report.sources}
+
+
 def scores(found: pd.DataFrame, out: Path | None, dry_run: bool) -> Show:
     """Show how the scores are spread, and the highest with their reasons."""
 

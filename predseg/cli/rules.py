@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from predseg.cli.frame import Answer, Run, command
+from predseg.cli.options import Exclude, Select, narrowed
 
 if TYPE_CHECKING:
     from predseg.config import Config
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from predseg.project import Project
     from predseg.segments.definitions import Segment
 
-DOCUMENTS = ("project", "segments")
+DOCUMENTS = ("project", "segments", "manifest", "run_results")
 Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Segments; all of them when none is named.")]
 
 
@@ -25,6 +26,8 @@ def test(
     names: Names = None,
     junit: Annotated[Path | None, typer.Option("--junit", metavar="FILE", help="Also write the results as JUnit XML.")] = None,
     mutate: Annotated[bool, typer.Option("--mutate", help="Change the rules a little; do the tests notice?")] = False,
+    select: Select = None,
+    exclude: Exclude = None,
 ) -> Answer:
     """Run the tests of the rule files under a fake clock; nothing leaves the process."""
     from predseg.cli import explanations
@@ -33,6 +36,7 @@ def test(
 
     config = run.project().config
     segments = _segments(config, names)
+    names = narrowed(config, "segment", names, select, exclude, segments)
     suites = cases.run_tests(segments, config.models, names or ())
     mutated = {s.segment.name: mutations(s, segments) for s in suites} if mutate else {}
     if junit is not None and not run.dry_run:
@@ -46,6 +50,7 @@ def test(
         lambda console: explanations.show_lines(console, lines),
         "failed" if failed else "ok",
         int(failed),
+        nodes={f"segment.{s.segment.name}": len(s.results) for s in suites},
     )
 
 
@@ -115,17 +120,18 @@ def _verify_live(run: Run) -> Answer:
 
 @command("schema", "predseg schema segments > segments.schema.json", "predseg schema project > predseg.schema.json")
 def schema(
-    _: Run, what: Annotated[str, typer.Argument(metavar="[project|segments]", help="Of the project file, or of segment files.")] = "project"
+    _: Run, what: Annotated[str, typer.Argument(metavar="[DOCUMENT]", help="project, segments (files), manifest, or run_results.")] = "project"
 ) -> Answer:
-    """Print the JSON Schema with which an editor completes and checks these files."""
+    """Print the JSON Schema of a file: of what you write, for an editor, or of what is left in target/."""
     import json
 
+    from predseg.cli.artifacts import manifest_schema, results_schema
     from predseg.errors import UsageError, nearest
     from predseg.language.schema import project_schema, segments_schema
 
     if what not in DOCUMENTS:
         raise UsageError("E222", what, "there is no schema of this", nearest(what, DOCUMENTS))
-    found = project_schema() if what == "project" else segments_schema()
+    found = dict(zip(DOCUMENTS, (project_schema, segments_schema, manifest_schema, results_schema), strict=True))[what]()
     return Answer({"document": what, "schema": found}, lambda _: typer.echo(json.dumps(found, indent=2, ensure_ascii=False)))
 
 

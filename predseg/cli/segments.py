@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from predseg.cli.frame import Answer, Run, command
+from predseg.cli.options import Exclude, Select, narrowed
 
 if TYPE_CHECKING:
     from predseg.project import Project
@@ -20,7 +21,13 @@ Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Se
 OneName = Annotated[str, typer.Argument(metavar="NAME", help="A segment.")]
 
 
-@command("segment", "predseg segment", "predseg segment --as-of 2011-12-09T13:00 --out members.csv", "predseg segment --from 2011-06-01 --every 7d")
+@command(
+    "segment",
+    "predseg segment",
+    "predseg segment --as-of 2011-12-09T13:00 --out members.csv",
+    "predseg segment --from 2011-06-01 --every 7d",
+    "predseg segment --select tag:daily",
+)
 def segment(
     run: Run,
     names: Names = None,
@@ -29,11 +36,14 @@ def segment(
     on: Annotated[str | None, typer.Option("--on", metavar="INSTANT", help="Only read who was recorded as a member then; nothing is run.")] = None,
     start: Annotated[str | None, typer.Option("--from", metavar="INSTANT", help="First fill in the past, as if it had been run since then.")] = None,
     every: Annotated[str, typer.Option("--every", metavar="DURATION", help="The time between two runs of the past.")] = "7d",
+    select: Select = None,
+    exclude: Exclude = None,
 ) -> Answer:
     """Bring segments up to one moment: members, entered, left."""
     from predseg.history.exports import export
 
     project, workspace = _open(run)
+    names = narrowed(project.config, "segment", names, select, exclude, workspace.segments)
     if describe:
         return _described(workspace, names)
     if on is not None:
@@ -160,8 +170,9 @@ def _ran(result: Any, audience: Audience, out: Path | None, notes: list[str]) ->
             console.print(f"{audience.table.num_rows:,} rows written to {out}, {audience.opted_out:,} opted-out{held} left away")
         console.print("next: predseg preview NAME, predseg explain NAME CUSTOMER")
 
+    nodes = {f"segment.{c['segment']}": c["members"] for c in changes}
     left = {"opted_out": audience.opted_out, "held_out": audience.held_out}
-    return Answer({"as_of": _say(result.as_of), "recorded": result.recorded, "segments": changes, **left, "notes": notes}, show)
+    return Answer({"as_of": _say(result.as_of), "recorded": result.recorded, "segments": changes, **left, "notes": notes}, show, nodes=nodes)
 
 
 def _show_preview(console: Any, found: Preview) -> None:

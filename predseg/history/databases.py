@@ -18,6 +18,7 @@ from urllib.parse import quote, unquote, urlsplit
 from predseg.engine import Engine, engine_errors, first_line, literal, quoted
 from predseg.errors import DataError, nearest
 from predseg.history.files import Raw
+from predseg.language.urls import without_password
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -55,18 +56,6 @@ def file_of(url: str, resolve: Callable[[str], Path], place: str) -> Path | None
     folder = resolve(name).parent
     near = nearest(Path(name).name, [p.name for p in folder.iterdir() if p.is_file()]) if folder.is_dir() else f"there is no folder {folder}"
     raise DataError("E401", place, f"no such database file: {resolve(name)}", f"in {folder} {near}" if folder.is_dir() else near)
-
-
-def without_password(url: str) -> str:
-    """Return a URL that may be shown.
-
-    >>> without_password("postgresql://ann:secret@db.example.com:5432/shop?sslmode=require")
-    'postgresql://ann@db.example.com:5432/shop'
-    """
-    parts = urlsplit(url)
-    user = f"{parts.username}@" if parts.username else ""
-    port = f":{parts.port}" if parts.port else ""
-    return f"{parts.scheme}://{user}{parts.hostname or ''}{port}{parts.path}"
 
 
 def register(engine: Engine, url: str, table: str, file: Path | None, place: str) -> Raw:

@@ -17,6 +17,7 @@ from predseg.engine import Engine, engine_errors, literal, quoted
 from predseg.errors import DataError, nearest
 from predseg.history import databases, files
 from predseg.history.files import Raw
+from predseg.language.urls import without_password
 
 if TYPE_CHECKING:
     from predseg.config import Customers, Source
@@ -91,7 +92,7 @@ def fingerprint(found: tuple[Path, ...]) -> list[list[Any]] | None:
 
 def definition(source: Source, zone: str | None) -> dict[str, Any]:
     """Return everything a source declares that decides what its rows become; no password."""
-    where = {"path": source.path, "table": source.table, "url": databases.without_password(source.url) if source.url else None}
+    where = {"path": source.path, "table": source.table, "url": without_password(source.url) if source.url else None}
     return where | {"query": source.query, "columns": sorted(source.columns), "timezone": source.timezone or zone}
 
 

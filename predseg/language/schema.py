@@ -479,5 +479,6 @@ def _model() -> Schema:
         "allow": _texts("Features that may look like leaks."),
         "tune": {"type": "integer", "minimum": 0, "description": "Trials of a search for parameters."},
         "refresh": {"enum": ["daily", "live"], "description": "`live` scores a customer anew as its events come; `daily` is the default."},
+        "tags": _texts("Words to find it by."),
     }
     return _object(keys, "A model.", ["predict"])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
+from urllib.parse import urlsplit
 
 PORTS = {"https": 443, "http": 80, "smtp": 587, "smtps": 465}
 HOST = r"([A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*|\[[0-9A-Fa-f:.]{2,45}\])"
@@ -124,3 +125,15 @@ def _inner(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
         if address in IPv6Network(network):
             return IPv4Address((int(address) >> behind) & 0xFFFFFFFF)
     return address
+
+
+def without_password(url: str) -> str:
+    """Return a URL that may be shown.
+
+    >>> without_password("postgresql://ann:secret@db.example.com:5432/shop?sslmode=require")
+    'postgresql://ann@db.example.com:5432/shop'
+    """
+    parts = urlsplit(url)
+    user = f"{parts.username}@" if parts.username else ""
+    port = f":{parts.port}" if parts.port else ""
+    return f"{parts.scheme}://{user}{parts.hostname or ''}{port}{parts.path}"

@@ -200,12 +200,12 @@ def fingerprint(match: c.Condition, refresh: str, used: Iterable[str] = ()) -> s
 
 
 def canonical(value: Any) -> Any:
-    """Return a declaration as plain JSON values, equal for equal meanings."""
+    """Return a declaration as plain JSON values, equal for equal meanings, wherever it is written."""
     if isinstance(value, c.LAYERS):
         parts = sorted((canonical(p) for p in value.of), key=lambda p: json.dumps(p, sort_keys=True))
         return [type(value).__name__, getattr(value, "at_least", None), parts]
     if is_dataclass(value):
-        return [type(value).__name__, *(canonical(getattr(value, f.name)) for f in fields(value))]
+        return [type(value).__name__, *(canonical(getattr(value, f.name)) for f in fields(value) if f.name != "place")]
     if isinstance(value, Decimal):
         return ["number", f"{value.normalize():f}"]
     return [canonical(v) for v in value] if isinstance(value, tuple) else value
