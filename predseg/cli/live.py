@@ -112,21 +112,22 @@ class _Out:
 
 def _loop(project: Project, first: Any, by_events: bool, durable: bool, new: bool) -> Loop:
     from predseg.evaluate.live import BEGINNING
+    from predseg.live.deployment import listening
     from predseg.live.lines import Contract, Refused
     from predseg.live.opening import open_durable, open_in_memory
     from predseg.moment import clock
 
-    workspace = project.segments()
+    workspace, persons = project.segments(), project.people.persons()
     if durable:
         known = (project.moment() if workspace.files else BEGINNING) if by_events else clock()
-        return open_durable(project.config, workspace, known)
+        return listening(open_durable(project.config, workspace, known, persons=persons), project.people)
     before = None
     if not new and workspace.files and isinstance(first, dict) and "clock" not in first:
         try:
             before = Contract.of(project.config).read(first).visible - 1
         except Refused:
             before = None
-    return open_in_memory(project.config, workspace, before, for_ever=by_events)
+    return open_in_memory(project.config, workspace, before, for_ever=by_events, persons=persons)
 
 
 @contextmanager

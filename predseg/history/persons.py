@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -65,6 +66,22 @@ class Persons:
         )
         return kept, int(own.sum() + worse.sum())
 
+    def event(self, row: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """Return one row as it may come in, with pseudonyms and without the anonymous id of a forgotten person; None is one of theirs."""
+        if not (self.keys or len(self.forgotten)):
+            return row
+        row, ids = dict(row), {}
+        for name in IDS:
+            try:
+                ids[name] = id_text(row.get(name)) or ""
+            except ValueError:  # it is refused later, and shown as it is now
+                row[name] = [] if self.keys else row[name]
+        if self.gone(ids.get("customer_id") or ids.get("anonymous_id") or ""):
+            return None
+        if self.gone(ids.get("anonymous_id") or ""):
+            del row["anonymous_id"], ids["anonymous_id"]
+        return row | {name: pseudonym(one, self.keys) for name, one in ids.items() if one}
+
     def _gone(self, customers: pa.Array, anonymous: pa.Array) -> np.ndarray:
         """Return which rows are of a forgotten person: by their customer, or, when they have none, by their anonymous id."""
         return values.flags(mapped(pc.coalesce(customers, anonymous), self.gone, pa.bool_()))
@@ -105,6 +122,22 @@ class Persons:
 
 
 EVERYBODY = Persons()
+
+
+def id_text(value: Any) -> str | None:
+    """Return an id as the tables have it; None when there is none.
+
+    Raises:
+        ValueError: when the value is neither a text nor a whole number.
+
+    >>> id_text(" c1 "), id_text(17.0), id_text("")
+    ('c1', '17', None)
+    """
+    if value is None or isinstance(value, str):
+        return (value.strip() or None) if value else None
+    if isinstance(value, bool | list | tuple | Mapping) or (isinstance(value, float) and not value.is_integer()):
+        raise ValueError(value)
+    return str(int(value))
 
 
 def bad_row(source: str, raw: str) -> str:

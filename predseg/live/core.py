@@ -13,8 +13,7 @@ from typing import Any, Protocol
 
 from predseg.errors import DataError
 from predseg.evaluate.program import Change
-from predseg.history.keys import pseudonym
-from predseg.history.persons import IDS, Persons
+from predseg.history.persons import Persons
 from predseg.language.time import MINUTE, SECOND
 from predseg.live.collector import Rejected
 from predseg.live.loop import SUPPRESSED, Fed, Loop, Verdict
@@ -150,20 +149,12 @@ class Core:
         self._dropped(self._persons.forgotten)
 
     def _in(self, row: Mapping[str, Any] | Rejected, now: int) -> Mapping[str, Any] | Rejected | None:
-        """Return a row as it comes in: received now, under its pseudonyms, without the anonymous id of a forgotten person; None is one of theirs."""
+        """Return a row as it comes in: received now, see `Persons.event`; None is one of a forgotten person."""
         persons = self._persons
         if isinstance(row, Rejected):
             raw = persons.line(row.raw)
             return None if raw is None else Rejected(raw, row.field, row.reason)
-        row = {**row, "received_at": now}
-        if not (persons.keys or len(persons.forgotten)):
-            return row
-        ids = {name: str(row[name]).strip() for name in IDS if row.get(name) is not None}
-        if persons.gone(ids.get("customer_id") or ids.get("anonymous_id") or ""):
-            return None
-        if persons.gone(ids.get("anonymous_id") or ""):
-            del row["anonymous_id"], ids["anonymous_id"]
-        return row | {name: pseudonym(one, persons.keys) for name, one in ids.items()}
+        return persons.event({**row, "received_at": now})
 
 
 def changes(connection: Any, after: int, limit: int) -> list[tuple[int, Change]]:

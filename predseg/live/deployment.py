@@ -109,13 +109,9 @@ class Deployment:
         return desks[0]
 
     def _loop(self) -> Loop:
-        loop = open_durable(self.config, self.workspace, self.clock())
-        assert loop.state is not None
-        connection, outbox = loop.state.connection, self.outbox
-        privacy.prepare(connection, self.people.keys(), self.people.names())
-        loop.heard = partial(hear, connection, self.config.consent)
-        if outbox is not None:
-            loop.said = partial(outbox, connection)
+        loop = listening(open_durable(self.config, self.workspace, self.clock()), self.people)
+        if self.outbox is not None and loop.state is not None:
+            loop.said = partial(self.outbox, loop.state.connection)
         steady()
         return loop
 
@@ -193,6 +189,18 @@ class Deployment:
                 continue
             found.append((str(file), stat.st_mtime_ns, stat.st_ino))
         return found
+
+
+def listening(loop: Loop, people: People) -> Loop:
+    """Return a durable loop that notes what its events say of consent.
+
+    Raises:
+        DataError: E450, E451 when the database was made with other keys or pseudonyms.
+    """
+    assert loop.state is not None
+    privacy.prepare(loop.state.connection, people.keys(), people.names())
+    loop.heard = partial(hear, loop.state.connection, people.config.consent)
+    return loop
 
 
 def hear(connection: sqlite3.Connection, consent: Consent, accepted: Sequence[Seen]) -> None:

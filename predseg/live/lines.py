@@ -18,6 +18,7 @@ import orjson
 
 from predseg.config import Config
 from predseg.history.contract import AHEAD
+from predseg.history.persons import id_text
 from predseg.language.measures import Value
 from predseg.language.time import parse_instant
 
@@ -163,12 +164,10 @@ class Contract:
 
 
 def _id(row: Mapping[str, Any], field: str) -> str | None:
-    value = row.get(field)
-    if value is None or isinstance(value, str):
-        return (value.strip() or None) if value else None
-    if isinstance(value, bool | list | dict) or (isinstance(value, float) and not value.is_integer()):
-        raise Refused(field, "is neither a text nor a whole number")
-    return str(int(value))
+    try:
+        return id_text(row.get(field))
+    except ValueError:
+        raise Refused(field, "is neither a text nor a whole number") from None
 
 
 def _number(name: str, value: Any, limit: int) -> Decimal:

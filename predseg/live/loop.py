@@ -18,6 +18,7 @@ from predseg.errors import PredsegError
 from predseg.evaluate.live import Engine
 from predseg.evaluate.program import Change, Row
 from predseg.history.merge import canonical_json
+from predseg.history.persons import EVERYBODY, Persons
 from predseg.language.conditions import Score
 from predseg.live.collector import Rejected
 from predseg.live.lines import Contract, Refused, Seen
@@ -57,7 +58,7 @@ class Loop:
         contract: What rows must keep.
         published: The facts that the engine asks.
         state: Where everything is kept; None keeps it in memory only.
-        suppressed: Says of a customer whether its rows are thrown away, because it was forgotten.
+        persons: Says under which names persons come in, and who was forgotten and does not.
         said: Called with the changes of a batch inside its transaction (the outbox).
         heard: Called there with the events that were accepted (consent).
         rescore: Scores customers, each with the anonymous ids that joined it, with what is visible at an instant; None does not.
@@ -69,13 +70,13 @@ class Loop:
         contract: Contract,
         published: Published,
         state: State | None = None,
-        suppressed: Callable[[str], bool] | None = None,
+        persons: Persons = EVERYBODY,
         said: Callable[[Sequence[Change], int], object] | None = None,
         heard: Callable[[Sequence[Seen]], object] | None = None,
         rescore: Callable[[Mapping[str, Sequence[str]], int], Sequence[LiveScore]] | None = None,
     ) -> None:
         self.engine, self.contract, self.published, self.state = engine, contract, published, state
-        self.suppressed, self.said, self.heard, self.rescore = suppressed, said, heard, rescore
+        self.persons, self.said, self.heard, self.rescore = persons, said, heard, rescore
         self._owed: set[tuple[str, int]] = set() if state is None else state.owed()
         self.counts: Counter[str] = Counter({} if state is None else state.counts())
         self.reasons: Counter[str] = Counter()
@@ -126,7 +127,7 @@ class Loop:
         changes: list[Change] = []
         self._rescore()
         if isinstance(row, bytes):
-            self._refuse(row, "line", "is not a JSON object")
+            self._refuse_line(row, "line", "is not a JSON object")
         elif "clock" in row and "event" not in row:
             changes = self._move(row)
         elif (seen := self._read(row, latest)) is not None:
@@ -149,13 +150,18 @@ class Loop:
     def take(self, row: Mapping[str, Any] | Rejected | bytes, latest: int | None = None) -> tuple[Verdict, list[Change]]:
         """Take one row without moving the clock; return its verdict, and corrections when it came behind the clock."""
         if isinstance(row, bytes):
-            return self._refuse(row, "line", "is not a JSON object"), []
+            return self._refuse_line(row, "line", "is not a JSON object"), []
         if isinstance(row, Rejected):
-            return self._refuse(row.raw.encode(), row.field, row.reason), []
+            return self._refuse_line(row.raw.encode(), row.field, row.reason), []
         seen = self._read(row, latest)
         return (self._last, []) if seen is None else self._take(seen)
 
     def _read(self, row: Mapping[str, Any], latest: int | None) -> Seen | None:
+        known = self.persons.event(row)
+        if known is None:
+            self._verdict(SUPPRESSED)
+            return None
+        row = known
         try:
             seen = self.contract.read(row, latest)
         except Refused as refused:
@@ -167,8 +173,6 @@ class Loop:
         return seen
 
     def _take(self, seen: Seen) -> tuple[Verdict, list[Change]]:
-        if self.suppressed is not None and any(self.suppressed(one) for one in (seen.customer_id, seen.anonymous_id) if one is not None):
-            return self._verdict(SUPPRESSED), []
         changes: list[Change] = []
         if seen.event_id is not None and (before := self._known(seen.event_id)) is not None:
             if _rank(seen) >= _rank(before):
@@ -275,6 +279,10 @@ class Loop:
         if (found := self._batch.ids.get(event_id)) is not None:
             return found
         return self._expected[event_id] if event_id in self._expected else self.state.seen(event_id)
+
+    def _refuse_line(self, line: bytes, name: str, reason: str) -> Verdict:
+        kept = self.persons.line(line.decode("utf-8", "replace"))
+        return self._verdict(SUPPRESSED) if kept is None else self._refuse(kept.encode(), name, reason)
 
     def _refuse(self, row: Mapping[str, Any] | bytes, name: str, reason: str) -> Verdict:
         raw = row.decode("utf-8", "replace") if isinstance(row, bytes) else orjson.dumps(row, default=str).decode()

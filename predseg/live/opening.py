@@ -14,6 +14,7 @@ import numpy as np
 from predseg.evaluate.leaves import TRUE
 from predseg.evaluate.live import BEGINNING, LATENESS, Engine, Origin
 from predseg.evaluate.program import Program, Row, Rule
+from predseg.history.persons import EVERYBODY, Persons
 from predseg.live.lines import Contract
 from predseg.live.loop import Loop
 from predseg.live.published import Published, Snapshot
@@ -117,7 +118,7 @@ def refresh(loop: Loop, workspace: Workspace, now: int) -> bool:
     return True
 
 
-def open_in_memory(config: Config, workspace: Workspace, clock: int | None, *, for_ever: bool = False) -> Loop:
+def open_in_memory(config: Config, workspace: Workspace, clock: int | None, *, for_ever: bool = False, persons: Persons = EVERYBODY) -> Loop:
     """Return a loop that keeps nothing; what the project's events say up to ``clock`` is known and never said (None: nothing is known).
 
     ``for_ever`` keeps whatever a correction can need, however late an event comes.
@@ -127,7 +128,7 @@ def open_in_memory(config: Config, workspace: Workspace, clock: int | None, *, f
     if clock is not None:
         fill(engine, workspace.files, clock)
         join(engine, {})
-    return Loop(engine, Contract.of(config), published)
+    return Loop(engine, Contract.of(config), published, persons=persons)
 
 
 def steady() -> None:

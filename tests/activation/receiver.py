@@ -45,10 +45,11 @@ def receiving(tls: ssl.SSLContext | None = None, address: str = "127.0.0.1", **g
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             if len(body) < int(self.headers.get("Content-Length", 0)):
                 return  # whoever was to send it died
+            answering = receiver.answer  # what it is now: whoever sees the message may change it at once
             found = Got(self.path, {k.lower(): v for k, v in self.headers.items()}, body, time.time())
             receiver.got.append(found)
             time.sleep(receiver.slow)
-            status, headers, answer = receiver.answer(found)
+            status, headers, answer = answering(found)
             self.send_response(status)
             for name, value in headers.items():
                 self.send_header(name, value)
