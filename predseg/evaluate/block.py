@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 NEVER = np.iinfo(np.int64).max
+BEGINNING = -(2**61)
+"""Before all of history, with room to add and subtract."""
 ROWS = 262_144
 """Rows of a block: small enough for the processor's caches, large enough to pay for the call."""
 
@@ -100,10 +102,13 @@ class Block:
         return Block(self.customers[chosen], offsets, self.time[wanted], self.time[wanted], self.event[wanted], self.names, properties)
 
 
-def from_table(table: pa.Table, wanted: Collection[str] | None = None) -> Block:
+def from_table(table: pa.Table, wanted: Collection[str] | None = None, since: int = BEGINNING) -> Block:
     """Return the block of rows of the events table: whole customers, sorted by customer_id and event_time.
 
-    ``wanted``: the properties to take along; all of them by default.
+    Args:
+        table: The rows.
+        wanted: The properties to take along; all of them by default.
+        since: The first moment at which earlier identities are asked about; those that had ended by then are left out.
     """
     import pyarrow as pa
 
@@ -116,13 +121,14 @@ def from_table(table: pa.Table, wanted: Collection[str] | None = None) -> Block:
     properties = {n: _property(table[n]) for n in given if not pa.types.is_null(table[n].type)}
     customers = np.asarray(ids.take(pa.array(codes[starts])).to_pylist(), dtype=object)
     block = Block(customers, np.append(starts, len(codes)), time, np.maximum(time, received), event, tuple(names.to_pylist()), properties)
-    return _earlier_identities(block, table) if "linked_at" in table.column_names else block
+    return _earlier_identities(block, table, since) if "linked_at" in table.column_names else block
 
 
-def blocks(files: Iterable[Path], properties: Iterable[str], rows: int = ROWS) -> Iterator[Block]:
+def blocks(files: Iterable[Path], properties: Iterable[str], rows: int = ROWS, since: int = BEGINNING) -> Iterator[Block]:
     """Read the events table, in order, as blocks of about ``rows`` rows, with only the named properties.
 
-    No more than one block's row groups are read at a time, so memory does not grow with the files.
+    No more than one block's row groups are read at a time, so memory does not grow with the files. Earlier identities that had
+    ended by ``since`` are left out, see `from_table`.
 
     Raises:
         OSError: when a file cannot be read.
@@ -136,7 +142,7 @@ def blocks(files: Iterable[Path], properties: Iterable[str], rows: int = ROWS) -
         for read, complete in _row_groups(path, wanted, rows):
             table = _whole(pa.concat_tables([*waiting, read]))
             end = table.num_rows if complete else _starts(_codes(table["customer_id"])[0]).max(initial=0)
-            yield from (from_table(part, wanted) for part in _cut(table.slice(0, end), rows))
+            yield from (from_table(part, wanted, since) for part in _cut(table.slice(0, end), rows))
             waiting = [table.slice(end)] if end < table.num_rows else []
 
 
@@ -270,20 +276,24 @@ def _lists(column: pa.ChunkedArray) -> Words:
     return Words(codes, tuple(seen))
 
 
-def _earlier_identities(block: Block, table: pa.Table) -> Block:
-    """Give rows that joined a customer later than they were visible a second life under their anonymous id."""
+def _earlier_identities(block: Block, table: pa.Table, since: int) -> Block:
+    """Let rows count from when they joined their customer, and give those that did after ``since`` a second life under their anonymous id."""
     joined = _single(table["linked_at"])
-    linked = np.where(joined.is_valid().to_numpy(zero_copy_only=False), _instants(table["linked_at"]), 0)
-    anonymous, values = _codes(table["anonymous_id"])
-    earlier = np.flatnonzero((linked > block.received) & (anonymous >= 0))
-    if not len(earlier):
+    if joined.null_count == len(joined):
         return block
+    linked = np.where(joined.is_valid().to_numpy(zero_copy_only=False), _instants(table["linked_at"]), BEGINNING)
+    received = np.maximum(block.received, linked)
+    later = np.flatnonzero((linked > since) & (linked > block.received))
+    if not len(later):
+        return replace(block, received=received)
+    anonymous, values = _codes(table["anonymous_id"])
+    earlier = later[anonymous[later] >= 0]
     order = earlier[np.lexsort((np.arange(len(earlier)), block.time[earlier], anonymous[earlier]))]
     found, first, counts = np.unique(anonymous[order], return_index=True, return_counts=True)
     rows = np.concatenate([np.arange(len(block.time)), order])
     offsets = np.concatenate([block.offsets, block.offsets[-1] + np.cumsum(counts)])
     hidden = np.concatenate([np.full(len(block.time), NEVER), linked[order]])
-    received = np.concatenate([np.maximum(block.received, linked), block.received[order]])
+    received = np.concatenate([received, block.received[order]])
     owner = np.concatenate([np.arange(len(block.customers)), block.customer[order[first]]])
     customers = np.concatenate([block.customers, np.asarray(values.to_pylist(), dtype=object)[found]])
     properties = {name: p.take(rows) for name, p in block.properties.items()}

@@ -14,7 +14,7 @@ import pandas as pd
 from predseg.config import Config, Model
 from predseg.errors import DataError
 from predseg.evaluate.ahead import ahead
-from predseg.evaluate.block import Array, Block, blocks
+from predseg.evaluate.block import BEGINNING, Array, Block, blocks
 from predseg.forecast.features import FeatureSet, block_frame, compile_features, frames
 from predseg.forecast.labels import block_labels
 from predseg.forecast.training import Sample
@@ -49,9 +49,9 @@ class Source:
     traits: pd.DataFrame | None = None
     without: OptedOut = NOBODY
 
-    def blocks(self, model: Model | None = None, rows: int = ROWS) -> Iterator[Block]:
-        """Read the events block by block, with every property that features and the model's statements need."""
-        yield from blocks(self.files, self.properties(model), rows)
+    def blocks(self, model: Model | None = None, rows: int = ROWS, since: int = BEGINNING) -> Iterator[Block]:
+        """Read the events block by block, see `predseg.evaluate.block.blocks`, with every property that features and the model need."""
+        yield from blocks(self.files, self.properties(model), rows, since)
 
     def properties(self, model: Model | None = None) -> set[str]:
         """Return every property that features and the model's statements need."""
@@ -138,7 +138,7 @@ def labelled(source: Source, model: Model, cutoffs: Sequence[int], as_of: int, c
             frame = frame[sampled(frame["customer_id"].to_numpy(), share)]
         return frame, _labels(block, frame, model, cutoffs, as_of)
 
-    found, labels = zip(*ahead(of_block, source.blocks(model)), strict=True)
+    found, labels = zip(*ahead(of_block, source.blocks(model, since=cutoffs[0])), strict=True)
     whole = pd.concat(found, ignore_index=True)
     return Sample(whole[source.features.names], np.concatenate(labels), whole["as_of"].to_numpy(np.int64), whole["customer_id"].to_numpy())
 

@@ -18,7 +18,7 @@ import predseg.config as declared
 from predseg.errors import ConfigError
 from predseg.evaluate.ahead import ahead
 from predseg.evaluate.batch import Values, columns, decide
-from predseg.evaluate.block import ROWS, Array, Block, blocks
+from predseg.evaluate.block import BEGINNING, ROWS, Array, Block, blocks
 from predseg.language import conditions as c
 from predseg.language.measures import Events, Measure, Window, column_name, slug
 from predseg.language.time import short_duration
@@ -147,7 +147,9 @@ def frames(
     """
     wanted = features.properties() | (set().union(*(m.properties() for m in c.measures(among))) if among else set())
     rows = max(ROWS // 4, min(ROWS, CELLS // max(1, len(as_of) * len(features.names))))
-    yield from ahead(partial(block_frame, as_of=as_of, features=features, among=among, traits=traits), blocks(files, wanted, rows))
+    yield from ahead(
+        partial(block_frame, as_of=as_of, features=features, among=among, traits=traits), blocks(files, wanted, rows, min(as_of, default=BEGINNING))
+    )
 
 
 def block_frame(

@@ -263,7 +263,7 @@ def _read(files: Sequence[Path], offered: Sequence[Aspect], event: Events, as_of
 
 def _answers(files: Sequence[Path], measures: Sequence[Measure], event: Events, as_of: int) -> Iterator[tuple[Block, dict[Measure, Values]]]:
     wanted = list(dict.fromkeys([*measures, SEEN, Measure(event)]))
-    for block in blocks(files, set().union(*(m.properties() for m in wanted))):
+    for block in blocks(files, set().union(*(m.properties() for m in wanted)), since=as_of):
         yield block, dict(zip(wanted, evaluate(block, [as_of], wanted), strict=True))
 
 

@@ -159,7 +159,7 @@ def _counts(
     needed = [*dict.fromkeys(m for rule in rules for m in c.measures(rule)), SEEN]
     properties = set().union(*(m.properties() for m in needed))
     parts: list[list[Counts]] = [[] for _ in rules]
-    for block, since in population(files, properties, moments[-1], listed):
+    for block, since in population(files, properties, moments[-1], listed, moments[0]):
         tried, succeeded = tries(block.customers)
         rows = np.flatnonzero(tried.any(axis=1))
         answers = dict(zip(needed, evaluate(block, list(moments), needed), strict=True))

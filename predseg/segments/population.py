@@ -12,7 +12,7 @@ import numpy as np
 
 from predseg.evaluate.ahead import ahead
 from predseg.evaluate.batch import Truth, Values, answered, compare, layer
-from predseg.evaluate.block import NEVER, Array, Block, blocks
+from predseg.evaluate.block import BEGINNING, NEVER, Array, Block, blocks
 from predseg.evaluate.moments import Known, transitions
 from predseg.language import conditions as c
 from predseg.language.measures import Events, Measure
@@ -20,9 +20,6 @@ from predseg.segments.definitions import Segment
 from predseg.segments.facts import DIMENSIONS, Facts, Run, rfv_scores, run_key
 
 SEEN = Measure(Events())
-BEGINNING = -(2**61)
-"""Before all of history, with room to add and subtract."""
-
 
 Changed = tuple[Array, Array, Array]
 """Customer id, instant, member from then on: one row per change, in order."""
@@ -132,10 +129,15 @@ def deciders(
     yield from ahead(decide, parts)
 
 
-def population(files: Sequence[Path], properties: Iterable[str], as_of: int, listed: Listed) -> Iterator[tuple[Block, Array]]:
-    """Yield the blocks of events, then the listed customers without any, with int64 (customers): known without an event since."""
+def population(
+    files: Sequence[Path], properties: Iterable[str], as_of: int, listed: Listed, since: int | None = None
+) -> Iterator[tuple[Block, Array]]:
+    """Yield the blocks of events, then the listed customers without any, with int64 (customers): known without an event since.
+
+    ``since`` is the first moment that is asked about, by default as_of, the last one: who was an earlier identity until then is left out.
+    """
     seen: list[Array] = []
-    for block in blocks(files, properties):
+    for block in blocks(files, properties, since=as_of if since is None else since):
         seen.append(block.customers)
         yield block, listed.known_since(block.customers)
     rest = listed.since <= as_of
@@ -158,7 +160,7 @@ def members_and_changes(
     found: dict[str, list[Array]] = {name: [NOBODY.since] for name in segments}
     changed: dict[str, list[Changed]] = {name: [] for name in asked}
     ids, before = [NOBODY.customers], 0
-    parts = population(files, properties_of([*segments.values(), *asked.values()]), as_of, listed)
+    parts = population(files, properties_of([*segments.values(), *asked.values()]), as_of, listed, _since(asked, as_of))
     for decider, _ in deciders(parts, segments, as_of, facts, asked):
         for name, inside in decider.members.items():
             found[name].append(np.flatnonzero(inside) + before)
@@ -190,7 +192,7 @@ def publish_rfv(files: Sequence[Path], wanted: Mapping[str, c.Rfv], as_of: int) 
     def answer(block: Block) -> tuple[Block, dict[Measure, Values]]:
         return block, dict(answered(block, [as_of], flat))
 
-    for block, answers in ahead(answer, blocks(files, set().union(*(m.properties() for m in flat)))):
+    for block, answers in ahead(answer, blocks(files, set().union(*(m.properties() for m in flat)), since=as_of)):
         for key, (recency, frequency, value) in measures.items():
             some = answers[frequency].number[:, 0] > 0
             ids[key].append(block.customers[some])
@@ -219,7 +221,7 @@ def live_changes(
         inside = {name: np.asarray(ids.get_indexer(part[0].customers)) >= 0 for name, ids in index.items()}
         return changes(*part, inside)
 
-    found = list(ahead(decide, population(files, properties_of(asked.values()), as_of, listed))) if asked else []
+    found = list(ahead(decide, population(files, properties_of(asked.values()), as_of, listed, _since(asked, as_of)))) if asked else []
     return {name: _joined([block[name] for block in found]) for name in asked}
 
 
@@ -241,6 +243,11 @@ def _changes(asked: Mapping[str, Asked], as_of: int, facts: Facts) -> Callable[[
         return block.customers[customer], t, member
 
     return lambda block, since, members: {name: one(block, since, name, members) for name in asked}
+
+
+def _since(asked: Mapping[str, Asked], as_of: int) -> int:
+    """The first moment that is asked about: who is no member at as_of need not be known before it where there was no last run."""
+    return min((rule.after for rule in asked.values() if rule.after is not None), default=as_of)
 
 
 def _joined(parts: list[Changed]) -> Changed:

@@ -111,14 +111,14 @@ def preview(
     share = 1.0 if sample is None or rows <= sample else sample / rows
     counts = _Counts(segments, name, opted_out)
     properties = properties_of(segments.values())
-    sampled = ((block, listed.known_since(block.customers)) for block in sampled_blocks(files, properties, share))
+    sampled = ((block, listed.known_since(block.customers)) for block in sampled_blocks(files, properties, share, as_of))
     parts = sampled if share < 1 else population(files, properties, as_of, listed)
     for decider, present in deciders(parts, segments, as_of, facts):
         counts.add(decider, present)
     return counts.result(as_of, before, counts.rows / rows if share < 1 and counts.rows else 1.0)
 
 
-def sampled_blocks(files: Sequence[Path], properties: set[str], share: float) -> Iterator[Block]:
+def sampled_blocks(files: Sequence[Path], properties: set[str], share: float, since: int) -> Iterator[Block]:
     """Yield evenly spread row groups of the events table, about ``share`` of them, without the customers cut at their ends."""
     import pyarrow.parquet as pq
 
@@ -131,7 +131,7 @@ def sampled_blocks(files: Sequence[Path], properties: set[str], share: float) ->
             for group in range(reader.num_row_groups):
                 if number >= at:
                     at += step
-                    yield from_table(_whole_customers(reader.read_row_group(group, columns)))
+                    yield from_table(_whole_customers(reader.read_row_group(group, columns)), since=since)
                 number += 1
 
 

@@ -92,7 +92,7 @@ def replay(
     tally = _Tally(rule, moments, complete, model, facts)
     properties = set().union(*(m.properties() for m in c.measures(rule.match)))
     properties |= model[1].measure.properties() if model else set()
-    for block, since in population(files, properties, moments[-1], listed):
+    for block, since in population(files, properties, moments[-1], listed, moments[0]):
         tally.add(block, since)
     return tally.result()
 

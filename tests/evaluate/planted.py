@@ -126,8 +126,8 @@ BUGS = (
     Bug(
         "a customer has its anonymous past before the link",
         "block",
-        "np.maximum(block.received, linked), block.received[order]",
-        "block.received, block.received[order]",
+        "np.concatenate([received, block.received[order]])",
+        "np.concatenate([block.received, block.received[order]])",
     ),
     Bug("what was looked up for one window is used for another", "rows", "key = lines.tobytes()", 'key = b""'),
     Bug("an event is visible before it happens", "block", "np.maximum(time, received)", "received"),

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from predseg.evaluate import batch, moments
-from predseg.evaluate.block import Block
+from predseg.evaluate.block import BEGINNING, Block, from_table
+from predseg.language import conditions as c
 from predseg.language.measures import Events, Measure
 from predseg.language.time import parse_instant, say_instant
 from tests.evaluate.differential import IDENTITIES, question, random_identities
 from tests.evaluate.stories import parse_events, rule
-from tests.evaluate.worlds import MOMENTS, seeded, to_block
+from tests.evaluate.worlds import MOMENTS, random_condition, seeded, to_block, to_table
 
 VIEWS = """
     2026-03-01 10:00  View  {anonymous_id: phone, linked_at: 2026-03-02}
@@ -92,6 +93,36 @@ def test_everybody_is_counted_once() -> None:
         [seen] = batch.evaluate(to_block(events, IDENTITIES), MOMENTS, [Measure(Events())])
         visible = [sum(e.visible <= t for history in events.values() for e in history) for t in MOMENTS]
         np.testing.assert_array_equal(seen.number.sum(axis=0), visible, f"seed {seed}")
+
+
+def test_who_had_ended_before_the_first_moment_is_left_out_and_nothing_else_changes() -> None:
+    """A pass over the events that asks from an instant on need not know the identities that had ended by then."""
+    left_out = 0
+    for seed in range(60):
+        r = seeded(seed)
+        table, since = to_table(random_identities(r), IDENTITIES), r.choice(MOMENTS)
+        asked = [t for t in MOMENTS if t >= since]
+        whole, fewer = (from_table(table, since=start) for start in (BEGINNING, since))
+        known = [_known(block, asked) for block in (whole, fewer)]
+        assert known[0] == known[1], f"seed {seed}"
+        condition, remaining = random_condition(r, 1), set(fewer.customers)
+        for start, of in ((since, set(whole.customers)), (BEGINNING, remaining)):
+            changes = [_changed(block, condition, start, of) for block in (whole, fewer)]
+            assert changes[0] == changes[1], f"seed {seed}"
+        left_out += len(whole.customers) - len(fewer.customers)
+    assert left_out > 10
+
+
+def _known(block: Block, asked: list[int]) -> dict[str, list[tuple[int, int]]]:
+    [seen] = batch.evaluate(block, asked, [Measure(Events())])
+    rows = {str(i): [(t, int(n)) for t, n in zip(asked, row, strict=True) if n] for i, row in zip(block.customers, seen.number, strict=True)}
+    return {customer: counts for customer, counts in rows.items() if counts}
+
+
+def _changed(block: Block, condition: c.Condition, start: int, of: set[str]) -> list[tuple[str, int, bool]]:
+    customer, at, member = moments.transitions(block, condition, start, MOMENTS[-1])
+    rows = zip(block.customers[customer], at, member, strict=True)
+    return sorted((str(i), int(t), bool(m)) for i, t, m in rows if i in of)
 
 
 def test_identities_are_among_the_questions_put_to_the_kernel() -> None:
