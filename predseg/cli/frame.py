@@ -194,7 +194,7 @@ def command(name: str, *examples: str) -> Callable[[Command], Command]:
     return register
 
 
-READERS = {"models", "list", "preview", "replay", "review", "test", "verify", "monitor", "experiment", "engagement", "report"}
+READERS = {"models", "list", "preview", "replay", "review", "test", "verify", "monitor", "experiment", "engagement", "report", "docs"}
 """Commands that change nothing and show nobody in particular: they are not in the log."""
 
 

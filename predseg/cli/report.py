@@ -25,15 +25,23 @@ def report(
 
 def written(run: Run, project: Project, out: Path) -> Answer:
     """Write the report of a project and return what was written."""
+    return page_written(run, project.report(run.as_of), out)
+
+
+def _said(size: int) -> str:
+    return f"{size / 1e6:.1f} MB" if size >= 100_000 else f"{size / 1e3:.0f} kB"
+
+
+def page_written(run: Run, html: str, out: Path) -> Answer:
+    """Write a page that is one file and return what was written."""
     from predseg.formats import write_page
 
-    html = project.report(run.as_of)
     if not run.dry_run:
         write_page(out, html)
     size = len(html.encode())
 
     def show(console: Console) -> None:
         verb = "would write" if run.dry_run else "wrote"
-        console.print(f"{verb} {out} ({size / 1e6:.1f} MB): open it in any browser; it loads nothing, so it can be mailed", soft_wrap=True)
+        console.print(f"{verb} {out} ({_said(size)}): open it in any browser; it loads nothing, so it can be mailed", soft_wrap=True)
 
     return Answer({"out": None if run.dry_run else str(out), "bytes": size, "dry_run": run.dry_run}, show)
