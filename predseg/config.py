@@ -19,6 +19,7 @@ from predseg.language.channels import Channel, parse_channels
 from predseg.language.conditions import Cluster, Condition, In, Prediction, Rfv, Score, measures, walk
 from predseg.language.consent import Consent, parse_consent
 from predseg.language.documents import parse_condition, parse_measure, parse_prediction, read_duration
+from predseg.language.engines import Spark, parse_engine
 from predseg.language.expectations import Expectations, parse_expectations
 from predseg.language.measures import Measure
 from predseg.language.monitoring import Limits, parse_limits
@@ -128,7 +129,7 @@ class Config:
     monitor: Limits = Limits()
     serve: Serving = Serving()
     pseudonymize: tuple[Secret, ...] = ()
-    engine: str = "duckdb"
+    engine: Spark | None = None
 
     @property
     def root(self) -> Path:
@@ -349,12 +350,6 @@ def _whole(node: Node, lowest: int) -> int:
     return node.value
 
 
-def _engine(node: Node) -> str:
-    if node.value != "duckdb":
-        raise ConfigError("E309", node.place, f"unknown engine {node.show()}", "write `engine: duckdb`")
-    return "duckdb"
-
-
 _KEYS: dict[str, Any] = {
     "project": _name,
     "timezone": read_timezone,
@@ -372,5 +367,5 @@ _KEYS: dict[str, Any] = {
     "monitor": parse_limits,
     "serve": parse_serving,
     "pseudonymize": lambda node: read_keys(node, "`pseudonymize`"),
-    "engine": _engine,
+    "engine": parse_engine,
 }

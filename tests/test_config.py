@@ -16,6 +16,7 @@ from predseg.errors import ConfigError
 from predseg.language import conditions as c
 from predseg.language.channels import Webhook
 from predseg.language.consent import Consent
+from predseg.language.engines import Spark
 from predseg.language.expectations import Expectations, OfEvent, OfSource
 from predseg.language.measures import Events, Measure, Window
 from predseg.language.monitoring import Limits
@@ -96,7 +97,7 @@ def test_only_the_name_is_needed() -> None:
     assert found.project == "shop" and found.store == Path("/project/store") and found.timezone is None
     assert found.sources == found.models == found.channels == {} and found.customers is None and found.consent == Consent()
     assert found.features.windows == tuple(n * DAY for n in (7, 30, 90, 180, 365))
-    assert found.contract == Contract(0.01, None) and found.engine == "duckdb" and found.segments == ()
+    assert found.contract == Contract(0.01, None) and found.engine is None and found.segments == ()
     assert read("project: shop\nsources: {}\n").sources == {}
 
 
@@ -183,7 +184,10 @@ def test_the_rest(whole: Config) -> None:
     assert whole.segments == ("segments/*.yaml",) and whole.consent == Consent(path="../data/optouts.csv")
     assert whole.pseudonymize == (Secret("SHOP_OLD"), Secret("SHOP_KEY"))
     recovery = whole.channels["recovery"]
-    assert isinstance(recovery, Webhook) and recovery.secrets == (Secret("RECOVERY_SECRET"),) and whole.engine == "duckdb"
+    assert isinstance(recovery, Webhook) and recovery.secrets == (Secret("RECOVERY_SECRET"),) and whole.engine is None
+    spark = read('project: shop\nengine: {spark: {master: "local[2]", options: {spark.executor.instances: 20, spark.ui.enabled: false}}}\n').engine
+    assert spark == Spark("local[2]", (("spark.executor.instances", "20"), ("spark.ui.enabled", "false")))
+    assert read("project: shop\nengine: {spark: {}}\n").engine == Spark()
     assert read("project: shop\nsegments: [a.yaml, b.yaml]\n").segments == ("a.yaml", "b.yaml")
 
 

@@ -22,6 +22,7 @@ LAYERS = {
     "evaluate": 2,
     "store": 2,
     "engine": 2,
+    "spark": 2.5,
     "shop": 3,
     "history": 3,
     "forecast": 4,

@@ -1,12 +1,19 @@
-"""Blocks answered side by side: NumPy works outside Python's lock, so threads share a block's worth of memory and nothing is copied."""
+"""Blocks answered side by side: NumPy works outside Python's lock, so threads share a block's worth of memory and nothing is copied.
+
+Where blocks are answered is an argument, `Over`: `here`, on the threads of this process, or on the machines of a cluster
+(`predseg.spark`). The work is the same function of one block, so that it makes no difference to an answer.
+"""
 
 from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from predseg.evaluate.block import BEGINNING, ROWS, Block, blocks
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -40,3 +47,23 @@ def ahead(work: Callable[[Item], Answer], items: Iterable[Item], threads: int | 
             yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+class Over(Protocol):
+    """Somewhere to answer the blocks of an events table."""
+
+    def __call__(
+        self, work: Callable[[Block], Answer], files: Sequence[Path], properties: Iterable[str], rows: int = ROWS, since: int = BEGINNING
+    ) -> Iterator[Answer]:
+        """Yield ``work(block)`` in the order of the blocks, see `predseg.evaluate.block.blocks`.
+
+        Work and answers may travel to another process and back: a work holds no open file, an answer nothing of a block that is not wanted.
+        """
+        ...
+
+
+def here(
+    work: Callable[[Block], Answer], files: Sequence[Path], properties: Iterable[str], rows: int = ROWS, since: int = BEGINNING
+) -> Iterator[Answer]:
+    """Answer the blocks on the threads of this process, see `Over`."""
+    return ahead(work, blocks(files, properties, rows, since))

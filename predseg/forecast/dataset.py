@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,15 +13,16 @@ import pandas as pd
 
 from predseg.config import Config, Model
 from predseg.errors import DataError
-from predseg.evaluate.ahead import ahead
+from predseg.evaluate.ahead import Answer, Over, here
 from predseg.evaluate.block import BEGINNING, Array, Block, blocks
-from predseg.forecast.features import FeatureSet, block_frame, compile_features, frames
+from predseg.forecast.features import FeatureSet, block_frame, compile_features, each_frame
 from predseg.forecast.labels import block_labels
 from predseg.forecast.training import Sample
 from predseg.forecast.traits import trait_frame
 from predseg.history.privacy import NOBODY, OptedOut
 from predseg.language import conditions as c
 from predseg.language.time import say_instant
+from predseg.spark import over_of
 
 if TYPE_CHECKING:
     from predseg.store import Store
@@ -31,6 +32,8 @@ CELLS = 100_000_000
 ROWS = 131_072
 """Rows of a block of training: it decides the order of the customer-moments, and so the last digits of a model."""
 CUSTOMERS = "customers"
+_CAME = ""
+"""The column of the labels while they travel with the features; no feature is called so."""
 
 
 @dataclass(frozen=True)
@@ -42,12 +45,14 @@ class Source:
         features: What is known of a customer at a moment.
         traits: Facts of customers, see `predseg.forecast.traits`; None when there are none.
         without: Who is left out of everything.
+        over: Where blocks are answered.
     """
 
     files: tuple[Path, ...]
     features: FeatureSet
     traits: pd.DataFrame | None = None
     without: OptedOut = NOBODY
+    over: Over = here
 
     def blocks(self, model: Model | None = None, rows: int = ROWS, since: int = BEGINNING) -> Iterator[Block]:
         """Read the events block by block, see `predseg.evaluate.block.blocks`, with every property that features and the model need."""
@@ -63,13 +68,19 @@ class Source:
 
     def frame(self, block: Block, as_of: Sequence[int], model: Model | None = None) -> pd.DataFrame:
         """Return the features of a block: a row per customer and moment who is known, and eligible when a model is given."""
-        return self._kept(block_frame(block, as_of, self.features, among=model.among if model else None, traits=self.traits))
+        return self.kept(block_frame(block, as_of, self.features, among=model.among if model else None, traits=self.traits))
 
     def frames(self, as_of: Sequence[int], model: Model | None = None) -> Iterator[pd.DataFrame]:
         """Yield the features of everyone, block by block, see `frame`."""
-        yield from map(self._kept, frames(self.files, as_of, self.features, among=model.among if model else None, traits=self.traits))
+        yield from map(self.kept, self.each(lambda frame: frame, as_of, model))
 
-    def _kept(self, frame: pd.DataFrame) -> pd.DataFrame:
+    def each(self, then: Callable[[pd.DataFrame], Answer], as_of: Sequence[int], model: Model | None = None) -> Iterator[Answer]:
+        """Yield what ``then`` makes of the features of each block where they were computed, of those in ``without`` too."""
+        among = model.among if model else None
+        return each_frame(then, self.files, as_of, self.features, among=among, traits=self.traits, over=self.over)
+
+    def kept(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Return the rows of those who are not left out."""
         return frame[[c not in self.without for c in frame["customer_id"]]].reset_index(drop=True) if len(self.without) else frame
 
 
@@ -79,7 +90,7 @@ def open_source(config: Config, store: Store, without: OptedOut = NOBODY) -> Sou
     if config.customers is None or not (config.customers.static or config.customers.event_time):
         features = replace(features, traits=())
     traits = trait_frame(store.read(CUSTOMERS)) if store.exists(CUSTOMERS) else None
-    return Source(tuple(store.files("events")), features, traits, without)
+    return Source(tuple(store.files("events")), features, traits, without, over_of(config.engine))
 
 
 def span(files: Sequence[Path], as_of: int) -> tuple[int, int]:
@@ -132,15 +143,18 @@ def labelled(source: Source, model: Model, cutoffs: Sequence[int], as_of: int, c
     """
     share = min(1.0, CELLS / max(1, customers * len(cutoffs) * len(source.features.names)))
 
-    def of_block(block: Block) -> tuple[pd.DataFrame, Array]:
-        frame = source.frame(block, cutoffs, model)
+    features, traits = source.features, source.traits  # who is left out, and the keys that tell, stay on this machine
+
+    def of_block(block: Block) -> pd.DataFrame:
+        frame = block_frame(block, cutoffs, features, among=model.among, traits=traits)
         if share < 1:
             frame = frame[sampled(frame["customer_id"].to_numpy(), share)]
-        return frame, _labels(block, frame, model, cutoffs, as_of)
+        return frame.assign(**{_CAME: _labels(block, frame, model, cutoffs, as_of)})
 
-    found, labels = zip(*ahead(of_block, source.blocks(model, since=cutoffs[0])), strict=True)
-    whole = pd.concat(found, ignore_index=True)
-    return Sample(whole[source.features.names], np.concatenate(labels), whole["as_of"].to_numpy(np.int64), whole["customer_id"].to_numpy())
+    answers = source.over(of_block, source.files, source.properties(model), ROWS, cutoffs[0])
+    whole = pd.concat(map(source.kept, answers), ignore_index=True)
+    labels = whole[_CAME].to_numpy()
+    return Sample(whole[source.features.names], labels, whole["as_of"].to_numpy(np.int64), whole["customer_id"].to_numpy())
 
 
 def sampled(customers: Array, share: float) -> Array:

@@ -6,9 +6,8 @@ windows, named measures, and traits. A feature at ``as_of`` sees events visible 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,9 +15,9 @@ import numpy as np
 
 import predseg.config as declared
 from predseg.errors import ConfigError
-from predseg.evaluate.ahead import ahead
+from predseg.evaluate.ahead import Answer, Over, here
 from predseg.evaluate.batch import Values, columns, decide
-from predseg.evaluate.block import BEGINNING, ROWS, Array, Block, blocks
+from predseg.evaluate.block import BEGINNING, ROWS, Array, Block
 from predseg.language import conditions as c
 from predseg.language.measures import Events, Measure, Window, column_name, slug
 from predseg.language.time import short_duration
@@ -134,7 +133,13 @@ def feature_columns(block: Block, as_of: Sequence[int], features: FeatureSet, al
 
 
 def frames(
-    files: Iterable[Path], as_of: Sequence[int], features: FeatureSet, *, among: c.Condition | None = None, traits: pd.DataFrame | None = None
+    files: Sequence[Path],
+    as_of: Sequence[int],
+    features: FeatureSet,
+    *,
+    among: c.Condition | None = None,
+    traits: pd.DataFrame | None = None,
+    over: Over = here,
 ) -> Iterator[pd.DataFrame]:
     """Yield the features block by block: a row per known customer and moment, columns customer_id, as_of, then the features.
 
@@ -144,12 +149,26 @@ def frames(
         features: What to compute.
         among: Who is eligible, seen at each moment; everyone known by default.
         traits: Facts of customers, see `predseg.forecast.traits`.
+        over: Where it is computed.
     """
+    return each_frame(lambda frame: frame, files, as_of, features, among=among, traits=traits, over=over)
+
+
+def each_frame(
+    then: Callable[[pd.DataFrame], Answer],
+    files: Sequence[Path],
+    as_of: Sequence[int],
+    features: FeatureSet,
+    *,
+    among: c.Condition | None = None,
+    traits: pd.DataFrame | None = None,
+    over: Over = here,
+) -> Iterator[Answer]:
+    """Yield what ``then`` makes of the features of each block, where they were computed; see `frames`."""
     wanted = features.properties() | (set().union(*(m.properties() for m in c.measures(among))) if among else set())
     rows = max(ROWS // 4, min(ROWS, CELLS // max(1, len(as_of) * len(features.names))))
-    yield from ahead(
-        partial(block_frame, as_of=as_of, features=features, among=among, traits=traits), blocks(files, wanted, rows, min(as_of, default=BEGINNING))
-    )
+    first = min(as_of, default=BEGINNING)
+    return over(lambda block: then(block_frame(block, as_of, features, among=among, traits=traits)), files, wanted, rows, first)
 
 
 def block_frame(

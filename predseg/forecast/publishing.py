@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from predseg.config import Config
 from predseg.forecast.bundle import Bundle
 from predseg.forecast.dataset import Source, open_source
-from predseg.forecast.scoring import SCHEMA, score
+from predseg.forecast.scoring import SCHEMA, Each, score
 from predseg.history.privacy import NOBODY, OptedOut
 from predseg.store import Store
 
@@ -33,8 +33,17 @@ def score_models(
         ModelError: E710 when the features of the project are no longer those of a model.
     """
     source = open_source(config, store, without)
-    parts = [score(bundle, _frames(source, config.models[name], as_of, progress), as_of=as_of, model=name) for name, bundle in bundles.items()]
+    parts = []
+    for name, bundle in bundles.items():
+        model = config.models[name]
+        each = _elsewhere(source, model, as_of) if config.engine else None
+        parts.append(score(bundle, _frames(source, model, as_of, progress), as_of=as_of, model=name, each=each))
     return pa.concat_tables(parts) if parts else SCHEMA.empty_table()
+
+
+def _elsewhere(source: Source, model: Model, as_of: int) -> Each:
+    """Return what answers the features of a model where they are computed; who is left out is left out here."""
+    return lambda answer: ([part.without(source.without) for part in parts] for parts in source.each(answer, [as_of], model))
 
 
 def _frames(source: Source, model: Model, as_of: int, progress: Progress | None) -> Iterator[pd.DataFrame]:

@@ -7,7 +7,7 @@ bit. Only ranks need everyone: they are taken at the end, on the uncalibrated ou
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -52,7 +52,15 @@ _AHEAD = 2
 _CHUNK = 1 << 20
 
 
-def score(bundle: Bundle, frames: Iterable[pd.DataFrame], *, as_of: int, model: str | None = None, reasons: Reasons = "auto") -> pa.Table:
+def score(
+    bundle: Bundle,
+    frames: Iterable[pd.DataFrame],
+    *,
+    as_of: int,
+    model: str | None = None,
+    reasons: Reasons = "auto",
+    each: Each | None = None,
+) -> pa.Table:
     """Return the scores of all customers of the frames, in their order: a table of `SCHEMA`, one row per customer.
 
     A customer never seen in training is scored like any other.
@@ -65,12 +73,14 @@ def score(bundle: Bundle, frames: Iterable[pd.DataFrame], *, as_of: int, model: 
         reasons: ``auto`` takes the exact contributions for as many rows as six seconds allow (some ten thousand rows of
             shallow trees) and the quick ones for more (see `predseg.forecast.reasons`); ``exact``, ``quick`` or ``none``
             decide it.
+        each: Answers the same frames where they are computed, when that is not here: see `predseg.forecast.dataset.Source.each`.
+            Those whose exact reasons are few enough are still answered here.
 
     Raises:
         ModelError: E710 naming the missing and the extra features, E711 when one is not a number.
         DataError: E430 when a customer comes twice, E431 when rows are of another moment.
     """
-    parts = list(_parts(bundle, frames, as_of, reasons))
+    parts = list(_parts(bundle, frames, as_of, reasons, each))
     customers = pa.chunked_array([customer for customer, _, _ in parts], pa.string())
     _check_once(customers)
     raw = np.concatenate([np.zeros(0), *(raw for _, raw, _ in parts)])
@@ -109,7 +119,9 @@ def ranks(raw: Array) -> tuple[Array, Array]:
     return 1 - higher / n, 1 + 10 * higher // n
 
 
-def _parts(bundle: Bundle, frames: Iterable[pd.DataFrame], as_of: int, reasons: Reasons) -> Iterator[tuple[pa.Array, Array, pa.Array]]:
+def _parts(
+    bundle: Bundle, frames: Iterable[pd.DataFrame], as_of: int, reasons: Reasons, each: Each | None = None
+) -> Iterator[tuple[pa.Array, Array, pa.Array]]:
     """Yield customers, uncalibrated output and reasons of some ten thousand rows at a time."""
     forecaster = bundle.forecaster
     if reasons == "auto":
@@ -121,7 +133,11 @@ def _parts(bundle: Bundle, frames: Iterable[pd.DataFrame], as_of: int, reasons: 
     elif reasons == "quick":
         contributions = _quick(forecaster)
     speaker = Speaker(forecaster, bundle.declarations)
-    for parts in _gather(_ahead(partial(_answer, forecaster, contributions), _cut(frames, as_of))):
+    answer = partial(_answer, forecaster, contributions)
+    answers = _ahead(answer, _cut(frames, as_of))
+    if each is not None and reasons != "exact":
+        answers = chain.from_iterable(each(lambda frame: list(map(answer, _cut([frame], as_of)))))
+    for parts in _gather(answers):
         said = speaker.say(*(np.concatenate(column) for column in zip(*(part.why for part in parts), strict=True)))
         yield pa.concat_arrays([part.customers for part in parts]), np.concatenate([part.raw for part in parts]), said
 
@@ -185,6 +201,15 @@ class _Part:
     customers: pa.Array
     raw: Array
     why: tuple[Array, Array, Array]
+
+    def without(self, people: Container[str]) -> _Part:
+        """Return the part without the rows of some customers."""
+        kept = np.array([customer not in people for customer in self.customers.to_pylist()], bool)
+        return self if kept.all() else _Part(self.customers.filter(pa.array(kept)), self.raw[kept], tuple(column[kept] for column in self.why))
+
+
+Each = Callable[[Callable[["pd.DataFrame"], list[_Part]]], Iterable[list[_Part]]]
+"""Answers frames where they are computed: gives what its argument makes of each."""
 
 
 def _answer(forecaster: Forecaster, contributions: Contributions | None, frame: pd.DataFrame) -> _Part:

@@ -20,6 +20,7 @@ from typing import Any
 from predseg.language.channels import channels_schema
 from predseg.language.consent import PURPOSE
 from predseg.language.documents import ADVERBS
+from predseg.language.engines import engine_schema
 from predseg.language.expectations import expectations_schema
 from predseg.language.measures import COMPARISONS, PROPERTY_AGGREGATES
 from predseg.language.monitoring import limits_schema
@@ -370,7 +371,7 @@ def project_schema() -> Schema:
         "monitor": limits_schema(),
         "serve": serving_schema(),
         "pseudonymize": _secrets("Ids become hashes with this key at ingest, everywhere: `env:NAME`. It stays for the life of the store."),
-        "engine": {"const": "duckdb", "description": "What moves the data."},
+        "engine": engine_schema(),
     }
     whole = _object(keys, "A project.", ["project"])
     definitions = _definitions()

@@ -113,6 +113,13 @@ class Facts:
     _runs: dict[object, Run | None] = field(default_factory=dict, repr=False)
     _loading: Lock = field(default_factory=Lock, repr=False)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """On another machine what is published is read again."""
+        return {**vars(self), "_runs": {}, "_loading": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _loading=Lock())
+
     def __call__(self, condition: c.Condition, customers: Array, moments: Array) -> Truth:
         """Decide a condition for k pairs of customer and moment."""
         if isinstance(condition, c.Trait):

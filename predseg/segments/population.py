@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from predseg.evaluate.ahead import ahead
+from predseg.evaluate.ahead import Answer, Over, here
 from predseg.evaluate.batch import Truth, Values, answered, compare, layer
-from predseg.evaluate.block import BEGINNING, NEVER, Array, Block, blocks
+from predseg.evaluate.block import BEGINNING, NEVER, Array, Block
 from predseg.evaluate.moments import Known, transitions
 from predseg.language import conditions as c
 from predseg.language.measures import Events, Measure
@@ -102,13 +102,14 @@ def properties_of(rules: Iterable[Segment | Asked]) -> set[str]:
     return {name for rule in rules for measure in c.measures(rule.match) for name in measure.properties()}
 
 
-def deciders(
-    parts: Iterable[tuple[Block, Array]], segments: Mapping[str, Segment], as_of: int, facts: Facts, asked: Mapping[str, Asked] | None = None
-) -> Iterator[tuple[Decider, Array]]:
-    """Yield, block by block, a decider that has decided the segments, and who is known, bool (customers).
+def decider_of(
+    segments: Mapping[str, Segment], as_of: int, facts: Facts, asked: Mapping[str, Asked] | None = None
+) -> Callable[[Block, Array], tuple[Decider, Array]]:
+    """Return a function of a block, and since when its customers are known without an event.
+
+    It gives a decider that has decided the segments, and who is known, bool (customers).
 
     Args:
-        parts: Blocks and since when their customers are known without an event, see `population`. They are decided side by side.
         segments: The rules, in dependency order.
         as_of: The moment.
         facts: What is published.
@@ -117,8 +118,7 @@ def deciders(
     measures = list(dict.fromkeys([SEEN, *(m for s in segments.values() for m in c.measures(s.match))]))
     changes = _changes(asked or {}, as_of, facts)
 
-    def decide(part: tuple[Block, Array]) -> tuple[Decider, Array]:
-        block, since = part
+    def decide(block: Block, since: Array) -> tuple[Decider, Array]:
         decider = Decider(block, as_of, dict(answered(block, [as_of], measures)), facts)
         present = (decider.answers[SEEN].number[:, 0] > 0) | (since <= as_of)
         for name, segment in segments.items():
@@ -126,54 +126,81 @@ def deciders(
         decider.changes.update(changes(block, since, decider.members))
         return decider, present
 
-    yield from ahead(decide, parts)
+    return decide
 
 
-def population(
-    files: Sequence[Path], properties: Iterable[str], as_of: int, listed: Listed, since: int | None = None
-) -> Iterator[tuple[Block, Array]]:
-    """Yield the blocks of events, then the listed customers without any, with int64 (customers): known without an event since.
+def everyone(
+    work: Callable[[Block, Array], Answer],
+    files: Sequence[Path],
+    properties: Iterable[str],
+    as_of: int,
+    listed: Listed,
+    since: int | None = None,
+    over: Over = here,
+) -> Iterator[Answer]:
+    """Yield what ``work`` makes of the blocks of events, then of the listed customers without any.
 
-    ``since`` is the first moment that is asked about, by default as_of, the last one: who was an earlier identity until then is left out.
+    It is given a block, and int64 (customers): since when each is known without an event. ``since`` is the first moment that is
+    asked about, by default as_of, the last one: who was an earlier identity until then is left out.
     """
     seen: list[Array] = []
-    for block in blocks(files, properties, since=as_of if since is None else since):
-        seen.append(block.customers)
-        yield block, listed.known_since(block.customers)
+
+    def with_ids(block: Block) -> tuple[Array, Answer]:
+        return block.customers, work(block, listed.known_since(block.customers))
+
+    for customers, answer in over(with_ids, files, properties, since=as_of if since is None else since):
+        seen.append(customers)
+        yield answer
     rest = listed.since <= as_of
     if seen and rest.any():
         rest &= ~listed.index.isin(np.concatenate(seen))
     if rest.any():
         empty = np.zeros(0, np.int64)
-        yield Block(listed.customers[rest], np.zeros(int(rest.sum()) + 1, np.int64), empty, empty, empty.astype(np.int32), ()), listed.since[rest]
+        block = Block(listed.customers[rest], np.zeros(int(rest.sum()) + 1, np.int64), empty, empty, empty.astype(np.int32), ())
+        yield work(block, listed.since[rest])
 
 
-def members_at(files: Sequence[Path], segments: dict[str, Segment], as_of: int, facts: Facts, listed: Listed = NOBODY) -> dict[str, Array]:
+def population(
+    files: Sequence[Path], properties: Iterable[str], as_of: int, listed: Listed, since: int | None = None
+) -> Iterator[tuple[Block, Array]]:
+    """Yield what the work of `everyone` would be given."""
+    return everyone(lambda block, known: (block, known), files, properties, as_of, listed, since)
+
+
+def members_at(
+    files: Sequence[Path], segments: dict[str, Segment], as_of: int, facts: Facts, listed: Listed = NOBODY, over: Over = here
+) -> dict[str, Array]:
     """Return the customer ids, sorted, of each segment at one moment. ``segments`` stand in dependency order."""
-    return members_and_changes(files, segments, {}, as_of, facts, listed)[0]
+    return members_and_changes(files, segments, {}, as_of, facts, listed, over)[0]
 
 
 def members_and_changes(
-    files: Sequence[Path], segments: dict[str, Segment], asked: Mapping[str, Asked], as_of: int, facts: Facts, listed: Listed
+    files: Sequence[Path], segments: dict[str, Segment], asked: Mapping[str, Asked], as_of: int, facts: Facts, listed: Listed, over: Over = here
 ) -> tuple[dict[str, Array], dict[str, Changed]]:
     """Return the members of each segment, see `members_at`, and what changed in live ones, see `live_changes`, in one pass over the events."""
+    decide = decider_of(segments, as_of, facts, asked)
+
+    def work(block: Block, since: Array) -> tuple[Array, dict[str, Array], dict[str, Changed]]:
+        decider, _ = decide(block, since)
+        return block.customers, {name: np.flatnonzero(inside) for name, inside in decider.members.items()}, decider.changes
+
     found: dict[str, list[Array]] = {name: [NOBODY.since] for name in segments}
     changed: dict[str, list[Changed]] = {name: [] for name in asked}
     ids, before = [NOBODY.customers], 0
-    parts = population(files, properties_of([*segments.values(), *asked.values()]), as_of, listed, _since(asked, as_of))
-    for decider, _ in deciders(parts, segments, as_of, facts, asked):
-        for name, inside in decider.members.items():
-            found[name].append(np.flatnonzero(inside) + before)
-        for name, changes in decider.changes.items():
-            changed[name].append(changes)
-        ids.append(decider.block.customers)
-        before += len(decider.block.customers)
-    everyone = np.concatenate(ids)
-    order = np.argsort(everyone, kind="stable")  # almost in order already
+    properties = properties_of([*segments.values(), *asked.values()])
+    for customers, inside, changes in everyone(work, files, properties, as_of, listed, _since(asked, as_of), over):
+        for name, positions in inside.items():
+            found[name].append(positions + before)
+        for name, some in changes.items():
+            changed[name].append(some)
+        ids.append(customers)
+        before += len(customers)
+    whole = np.concatenate(ids)
+    order = np.argsort(whole, kind="stable")  # almost in order already
     rank = np.empty_like(order)
     rank[order] = np.arange(len(order))
-    everyone = everyone[order]
-    members = {name: everyone[np.sort(rank[np.concatenate(positions)])] for name, positions in found.items()}
+    whole = whole[order]
+    members = {name: whole[np.sort(rank[np.concatenate(positions)])] for name, positions in found.items()}
     return members, {name: _joined(changes) for name, changes in changed.items()}
 
 
@@ -182,21 +209,25 @@ def rfv_wanted(segments: Iterable[Segment]) -> dict[str, c.Rfv]:
     return {run_key(p): p for s in segments for p in c.walk(s.match) if isinstance(p, c.Rfv)}
 
 
-def publish_rfv(files: Sequence[Path], wanted: Mapping[str, c.Rfv], as_of: int) -> dict[str, Run]:
+def publish_rfv(files: Sequence[Path], wanted: Mapping[str, c.Rfv], as_of: int, over: Over = here) -> dict[str, Run]:
     """Score recency, frequency and value, 1 to 5, of everyone with such an event, see `rfv_wanted`."""
     measures = {key: _rfv_measures(rfv) for key, rfv in wanted.items()}
     ids: dict[str, list[Array]] = {key: [] for key in wanted}
     columns: dict[str, list[Array]] = {key: [] for key in wanted}
     flat = [m for three in measures.values() for m in three]
 
-    def answer(block: Block) -> tuple[Block, dict[Measure, Values]]:
-        return block, dict(answered(block, [as_of], flat))
-
-    for block, answers in ahead(answer, blocks(files, set().union(*(m.properties() for m in flat)), since=as_of)):
+    def answer(block: Block) -> dict[str, tuple[Array, Array]]:
+        answers, found = dict(answered(block, [as_of], flat)), {}
         for key, (recency, frequency, value) in measures.items():
             some = answers[frequency].number[:, 0] > 0
-            ids[key].append(block.customers[some])
-            columns[key].append(np.stack([-answers[recency].number[some, 0], answers[frequency].number[some, 0], answers[value].number[some, 0]]))
+            three = [-answers[recency].number[some, 0], answers[frequency].number[some, 0], answers[value].number[some, 0]]
+            found[key] = block.customers[some], np.stack(three)
+        return found
+
+    for found in over(answer, files, set().union(*(m.properties() for m in flat)), since=as_of):
+        for key, (customers, numbers) in found.items():
+            ids[key].append(customers)
+            columns[key].append(numbers)
     return {key: _score_rfv(np.concatenate(ids[key]), np.concatenate(columns[key], axis=1)) for key in wanted if ids[key]}
 
 
@@ -209,7 +240,13 @@ def _score_rfv(customers: Array, values: Array) -> Run:
 
 
 def live_changes(
-    files: Sequence[Path], asked: Mapping[str, Asked], members: Mapping[str, Array], as_of: int, facts: Facts, listed: Listed = NOBODY
+    files: Sequence[Path],
+    asked: Mapping[str, Asked],
+    members: Mapping[str, Array],
+    as_of: int,
+    facts: Facts,
+    listed: Listed = NOBODY,
+    over: Over = here,
 ) -> dict[str, Changed]:
     """Return for each live rule what changed after its last run and by as_of, in one pass over the events. ``members``: ids at as_of."""
     import pandas as pd
@@ -217,11 +254,11 @@ def live_changes(
     index = {name: pd.Index(members[name], dtype=object) for name, rule in asked.items() if rule.after is None}
     changes = _changes(asked, as_of, facts)
 
-    def decide(part: tuple[Block, Array]) -> dict[str, Changed]:
-        inside = {name: np.asarray(ids.get_indexer(part[0].customers)) >= 0 for name, ids in index.items()}
-        return changes(*part, inside)
+    def decide(block: Block, since: Array) -> dict[str, Changed]:
+        inside = {name: np.asarray(ids.get_indexer(block.customers)) >= 0 for name, ids in index.items()}
+        return changes(block, since, inside)
 
-    found = list(ahead(decide, population(files, properties_of(asked.values()), as_of, listed, _since(asked, as_of)))) if asked else []
+    found = list(everyone(decide, files, properties_of(asked.values()), as_of, listed, _since(asked, as_of), over)) if asked else []
     return {name: _joined([block[name] for block in found]) for name in asked}
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from predseg.evaluate.ahead import Over, ahead, here
 from predseg.evaluate.block import CORE, IDENTITY, Array, Block, from_table
 from predseg.history.privacy import NOBODY as NOT_ASKED
 from predseg.history.privacy import OptedOut
@@ -21,7 +22,7 @@ from predseg.language.assignment import HOLDOUT, Experiment
 from predseg.language.english import say_condition
 from predseg.segments.definitions import Segment
 from predseg.segments.facts import Facts
-from predseg.segments.population import NOBODY, Decider, Listed, deciders, population, properties_of
+from predseg.segments.population import NOBODY, Decider, Listed, decider_of, everyone, properties_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -93,6 +94,7 @@ def preview(
     before: Array | None = None,
     rows: int = 0,
     sample: int | None = SAMPLED_ROWS,
+    over: Over = here,
 ) -> Preview:
     """Count what each condition of a rule removes and what remains.
 
@@ -107,14 +109,18 @@ def preview(
         before: The members at the last recorded run, None when there was none.
         rows: How many events there are.
         sample: With more of them, customers with about so many are looked at; None looks at all.
+        over: Where the blocks of all are answered; a sample is looked at here.
     """
     share = 1.0 if sample is None or rows <= sample else sample / rows
     counts = _Counts(segments, name, opted_out)
-    properties = properties_of(segments.values())
-    sampled = ((block, listed.known_since(block.customers)) for block in sampled_blocks(files, properties, share, as_of))
-    parts = sampled if share < 1 else population(files, properties, as_of, listed)
-    for decider, present in deciders(parts, segments, as_of, facts):
-        counts.add(decider, present)
+    properties, decide, conditions = properties_of(segments.values()), decider_of(segments, as_of, facts), counts.parts
+
+    def work(block: Block, since: Array) -> _Found:
+        return _found(name, conditions, *decide(block, since))
+
+    sampled = ahead(lambda block: work(block, listed.known_since(block.customers)), sampled_blocks(files, properties, share, as_of))
+    for found in sampled if share < 1 else everyone(work, files, properties, as_of, listed, over=over):
+        counts.add(found)
     return counts.result(as_of, before, counts.rows / rows if share < 1 and counts.rows else 1.0)
 
 
@@ -143,6 +149,31 @@ def _whole_customers(table: pa.Table) -> pa.Table:
     return table.slice(first, max(table.num_rows - first - last, 0))
 
 
+@dataclass(frozen=True)
+class _Found:
+    """The figures of one block, see `_Counts`."""
+
+    known: int
+    rows: int
+    members: Array
+    others: dict[str, int]
+    both: dict[str, int]
+    funnel: list[list[int]]
+
+
+def _found(name: str, conditions: Sequence[c.Condition], decider: Decider, present: Array) -> _Found:
+    mine = decider.members[name]
+    others = {other: int(inside.sum()) for other, inside in decider.members.items()}
+    both = {other: int((inside & mine).sum()) for other, inside in decider.members.items()}
+    funnel, remaining = [], present
+    for condition in conditions:
+        truth = decider(condition)
+        after = remaining & truth.true
+        funnel.append([int(found.sum()) for found in (truth.true & present, truth.unknown & present, remaining & ~after, after)])
+        remaining = after
+    return _Found(int(present.sum()), int(decider.block.offsets[-1]), decider.block.customers[mine], others, both, funnel)
+
+
 @dataclass
 class _Counts:
     """Adds up blocks."""
@@ -169,23 +200,15 @@ class _Counts:
         match = self.segments[self.name].match
         return match.of if isinstance(match, c.All) else (match,)
 
-    def add(self, decider: Decider, present: Array) -> None:
-        mine = decider.members[self.name]
-        self.known += int(present.sum())
-        self.rows += int(decider.block.offsets[-1])
-        self.members.append(decider.block.customers[mine])
-        self.per_block.append((int(mine.sum()), int(present.sum())))
-        for name, inside in decider.members.items():
-            self.others[name] = self.others.get(name, 0) + int(inside.sum())
-            self.both[name] = self.both.get(name, 0) + int((inside & mine).sum())
-        self.funnel = self.funnel or [[0, 0, 0, 0] for _ in self.parts]
-        remaining = present
-        for counted, part in zip(self.funnel, self.parts, strict=True):
-            truth = decider(part)
-            after = remaining & truth.true
-            for i, found in enumerate((truth.true & present, truth.unknown & present, remaining & ~after, after)):
-                counted[i] += int(found.sum())
-            remaining = after
+    def add(self, found: _Found) -> None:
+        self.known += found.known
+        self.rows += found.rows
+        self.members.append(found.members)
+        self.per_block.append((len(found.members), found.known))
+        for mine, theirs in ((self.others, found.others), (self.both, found.both)):
+            mine.update({name: mine.get(name, 0) + number for name, number in theirs.items()})
+        before = self.funnel or [[0, 0, 0, 0] for _ in self.parts]
+        self.funnel = [[a + b for a, b in zip(*lines, strict=True)] for lines in zip(before, found.funnel, strict=True)]
 
     def result(self, as_of: int, before: Array | None, share: float) -> Preview:
         scale = 1.0 if share >= 1 else 1 / share

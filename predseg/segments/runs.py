@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from predseg.evaluate.ahead import Over, here
 from predseg.evaluate.block import Array
 from predseg.language import conditions as c
 from predseg.segments.definitions import Segment
@@ -45,6 +46,7 @@ def run_segments(
     *,
     listed: Listed = NOBODY,
     chosen: Sequence[str] = (),
+    over: Over = here,
 ) -> Run:
     """Bring segments up to as_of.
 
@@ -56,20 +58,21 @@ def run_segments(
         ledger: What is recorded.
         listed: Customers known without an event.
         chosen: Names to run, with those that they use; all when empty.
+        over: Where blocks are answered.
     """
     running = _with_used(segments, list(chosen) or list(segments))
     now, changes = ledger.until(as_of), {}
     asked = {n: Asked(inline(s.match, segments), now.last_run(n, s.definition, before=as_of)) for n, s in running.items() if s.live}
     later = {n: rule for n, rule in asked.items() if any(isinstance(part, c.In) for part in c.walk(rule.match))}
     at_once = {n: rule for n, rule in asked.items() if n not in later}
-    members, changed = members_and_changes(files, running, at_once, as_of, facts, listed)
+    members, changed = members_and_changes(files, running, at_once, as_of, facts, listed, over)
     for name, segment in running.items():
         if not segment.live:
             found = Spells(members[name], np.full(len(members[name]), as_of), np.full(len(members[name]), OPEN))
             now, changes[name] = record(now, segment, found, as_of)
             daily = now.spells(name, segment.definition)
             facts.members[name] = (daily.customers, daily.entered, daily.left)
-    changed |= live_changes(files, later, members, as_of, facts, listed)
+    changed |= live_changes(files, later, members, as_of, facts, listed, over)
     for name, rule in asked.items():
         segment = running[name]
         now, changes[name] = record(now, segment, _spells(segment, rule, changed[name], members[name], now, as_of), as_of)

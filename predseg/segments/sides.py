@@ -88,7 +88,7 @@ def sides(workspace: Workspace, model: str, as_of: int, before: pa.Table, after:
     members = []
     for scores in (before, after):
         seen = replace(facts, tables=Rescored(workspace.store, scores, model, as_of), _runs={})
-        members.append(members_at(workspace.files, workspace.segments, as_of, seen, workspace.listed()))
+        members.append(members_at(workspace.files, workspace.segments, as_of, seen, workspace.listed(), workspace.over))
     now, then = members
     return [_side(name, now[name], then[name]) for name in workspace.segments if name in touched]
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from predseg.config import Config
 from predseg.errors import UsageError, nearest
+from predseg.evaluate.ahead import Over
 from predseg.evaluate.block import CORE, IDENTITY, Array
 from predseg.forecast.traits import ALWAYS, trait_frame
 from predseg.history.privacy import OptedOut
@@ -30,6 +31,7 @@ from predseg.segments.preview import SAMPLED_ROWS, Preview, preview
 from predseg.segments.replay import Replay, replay
 from predseg.segments.review import SMALL, Members, Proposal, Review, review
 from predseg.segments.runs import Run, run_segments
+from predseg.spark import over_of
 from predseg.store import partition_name, steady
 
 if TYPE_CHECKING:
@@ -94,6 +96,11 @@ class Workspace:
         return cls(config, store, load_segments(config, known), known, opted_out, champion)
 
     @property
+    def over(self) -> Over:
+        """Where blocks of events are answered."""
+        return over_of(self.config.engine)
+
+    @property
     def files(self) -> list[Path]:
         """The files of the events table."""
         return self.store.files("events") if self.store.exists("events") else []
@@ -143,7 +150,7 @@ class Workspace:
             self.segment(name)
         ledger = self.ledger()
         self.publish_rfv(as_of)
-        run = run_segments(self.files, self.segments, as_of, self.facts(ledger), ledger, listed=self.listed(), chosen=names)
+        run = run_segments(self.files, self.segments, as_of, self.facts(ledger), ledger, listed=self.listed(), chosen=names, over=self.over)
         if write and run.recorded:
             self.store.write(MEMBERSHIPS, to_table(run.ledger.history))
             self.store.write(RUNS, log_table(run.ledger.log))
@@ -152,7 +159,7 @@ class Workspace:
 
     def members(self, as_of: int) -> dict[str, set[str]]:
         """Return who is a member of each segment at a moment; nothing is recorded."""
-        found = members_at(self.files, self.segments, as_of, self.facts(self.ledger()), self.listed())
+        found = members_at(self.files, self.segments, as_of, self.facts(self.ledger()), self.listed(), self.over)
         return {name: set(customers.tolist()) for name, customers in found.items()}
 
     def publish_rfv(self, as_of: int) -> None:
@@ -170,7 +177,7 @@ class Workspace:
             pa.table(
                 {"customer_id": pa.array(run.customers, pa.string()), "rfv": [key] * len(run.customers), **{n: run.columns[n] for n in DIMENSIONS}}
             )
-            for key, run in publish_rfv(self.files, wanted, as_of).items()
+            for key, run in publish_rfv(self.files, wanted, as_of, self.over).items()
         ]
         if tables:
             self.store.write(RFV, pa.concat_tables(tables).replace_schema_metadata({_MARK: mark}), as_of)
@@ -202,6 +209,7 @@ class Workspace:
             before=None if last is None else ledger.spells(name).at(last),
             rows=self._rows(),
             sample=sample,
+            over=self.over,
         )
 
     def _last(self) -> int:
@@ -234,11 +242,11 @@ class Workspace:
         ledger = self.ledger()
         self.publish_rfv(as_of)
         facts, listed = self.facts(ledger), self.listed()
-        members = members_at(self.files, self.segments, as_of, facts, listed)
+        members = members_at(self.files, self.segments, as_of, facts, listed, self.over)
         undecided = frozenset(name for name, s in self.segments.items() if self.unscored([s], as_of))
 
         def measure(rules: dict[str, Segment]) -> Members:
-            return members_at(self.files, rules, as_of, facts, listed)
+            return members_at(self.files, rules, as_of, facts, listed, self.over)
 
         return review(self.segments, members, ledger.log, self.texts(), measure, small=small, undecided=undecided)
 

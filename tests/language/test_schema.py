@@ -128,7 +128,7 @@ expectations:
   vanished: warn
   new: off
   allow: [volume of A, nulls of A.x]
-engine: duckdb
+engine: {spark: {master: "local[2]", options: {spark.executor.memory: 8g, spark.executor.instances: 20, spark.ui.enabled: false}}}
 serve:
   host: 127.0.0.1
   port: 8000
@@ -277,7 +277,10 @@ BAD_PROJECTS = (
     ("seed: 1", "seed: -1"),
     ("among: {all: [{did: A}", "among: {all: [{score: churn, top: 10%}"),
     ("among: {all: [{did: A}", "among: {all: [{cluster: {p: x}}"),
-    ("engine: duckdb", "engine: spark"),
+    ("engine: {spark: {", "engine: {sparks: {"),
+    ('master: "local[2]"', "master: 2"),
+    ("spark.executor.memory: 8g", "executor.memory: 8g"),
+    ("spark.executor.memory: 8g", "spark.executor.memory: [8g]"),
     ("every: 1 week", "every: week"),
     ("campaign: utm_campaign", "campaigns: utm_campaign"),
     ("goal: Order Completed", "goal: []"),

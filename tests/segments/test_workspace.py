@@ -22,9 +22,9 @@ def scored(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The moments at which somebody was really scored."""
     moments: list[int] = []
 
-    def counted(files: list[Path], wanted: dict[str, object], as_of: int) -> object:
+    def counted(files: list[Path], wanted: dict[str, object], as_of: int, *over: object) -> object:
         moments.append(as_of)
-        return publish_rfv(files, wanted, as_of)  # type: ignore[arg-type]
+        return publish_rfv(files, wanted, as_of, *over)  # type: ignore[arg-type]
 
     monkeypatch.setattr(workspace, "publish_rfv", counted)
     return moments

@@ -1,0 +1,201 @@
+"""The same project on Spark: the same answers, whatever the session's time zone, however the events are spread over files."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from predseg import Project
+from predseg.cli import main
+from predseg.config import Config
+from predseg.errors import DataError, UsageError
+from predseg.forecast.dataset import labelled, open_source
+from predseg.history import merge
+from predseg.language.engines import Spark
+from predseg.spark import OnSpark, session_of, spread
+from predseg.store import Store
+from tests import small
+
+LONG = bool(os.environ.get("PREDSEG_LONG"))
+ENGINE = 'engine: {spark: {master: "local[2]", options: {spark.sql.session.timeZone: America/New_York, spark.ui.enabled: false}}}\n'
+LOCAL = Spark("local[2]", (("spark.sql.session.timeZone", "America/New_York"), ("spark.ui.enabled", "false")))
+SEGMENTS = """\
+segment: recent
+match: {all: [{did: Order Completed, sum: value, more_than: 50, within: 60 days}, {trait: {country: GB}}]}
+---
+segment: waiting
+refresh: live
+match: {did: Product Added, within: 30 days, then: {did_not: Order Completed, within: 10 days}}
+---
+segment: best
+match: {any: [{rfv: {of: Order Completed, within: 90 days, value: [4, 5]}}, {in: waiting}]}
+---
+segment: quiet
+match: {did_not: Order Completed, within: 40 days}
+"""
+CONFIG = (
+    (
+        small.CONFIG.replace("events.csv}", "events.csv}\ncustomers: {path: customers.csv, static: true}")
+        + "  traits: [country]\nsegments: rules.yaml\n"
+    )
+    .replace("models:\n", "  traits: [country]\nmodels:\n", 1)
+    .replace("cutoffs: 4}\n  traits: [country]\n", "cutoffs: 4}\n")
+)
+
+
+@pytest.fixture(scope="module")
+def session() -> Iterator[Any]:
+    """One Spark for all tests of the file; a skip that says why where there is none."""
+    pytest.importorskip("pyspark", reason="pyspark is not installed")
+    if shutil.which("java") is None and not os.environ.get("JAVA_HOME"):
+        pytest.skip("no Java")
+    session = session_of(LOCAL)
+    yield session
+    session.stop()
+
+
+def lines() -> list[str]:
+    """A shop in which one customer has a twentieth of all events, some come late, and some from visitors who log in later."""
+    found = [f"{line},," for line in small.rows()]
+    more = small.START + timedelta(days=150)
+    for n in range(len(found) // 19):
+        moment = more + timedelta(minutes=37 * n)
+        found.append(f"hot,{moment:%Y-%m-%dT%H:%M:%SZ},{'Product Added' if n % 3 else 'Order Completed'},{n % 90}.25,,")
+    for n in range(120):
+        when = small.START + timedelta(days=200 + n % 90, seconds=n)
+        late = when + timedelta(days=n % 4)
+        found.append(f"c{n:04d},{when:%Y-%m-%dT%H:%M:%SZ},Product Added,,{late:%Y-%m-%dT%H:%M:%SZ},")
+        visitor = "" if n % 5 else f"v{n}"
+        found.append(f",{when:%Y-%m-%dT%H:%M:%SZ},Product Viewed,,,{visitor or f'w{n}'}")
+        if visitor:
+            found.append(f"c{n:04d},{late:%Y-%m-%dT%H:%M:%SZ},Logged In,,,{visitor}")
+    return found
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project."""
+    folder = tmp_path_factory.mktemp("shop")
+    small.write(folder, [], CONFIG)
+    text = "customer_id,event_time,event,value,received_at,anonymous_id\n" + "\n".join(lines()) + "\n"
+    (folder / "events.csv").write_text(text, "utf-8")
+    (folder / "rules.yaml").write_text(SEGMENTS, "utf-8")
+    customers = [f"c{n:04d},{'GB' if n % 2 else 'FR'}" for n in range(400)]  # a hundred of them without an event
+    (folder / "customers.csv").write_text("customer_id,country\n" + "\n".join(customers) + "\n", "utf-8")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def many_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(merge, "FILE_ROWS", 700)
+
+
+def both(shop: Path, folder: Path) -> Iterator[Project]:
+    """The project, and a copy of it that differs in one line."""
+    for name, engine in (("here", ""), ("spark", ENGINE)):
+        shutil.copytree(shop, folder / name)
+        file = folder / name / "predseg.yaml"
+        file.write_text(file.read_text("utf-8") + engine, "utf-8")
+        yield Project.load(file)
+
+
+def parted(config: Config) -> Store:
+    """The store of a project with one more file that has no rows."""
+    store = Store(config.store)
+    files = store.files("events")
+    import pyarrow.parquet as pq
+
+    pq.write_table(pq.read_table(files[0]).slice(0, 0), files[0].with_name("part-00002a.parquet"))
+    return store
+
+
+def test_features_labels_and_the_training_sample_are_the_same(session: Any, shop: Path, tmp_path: Path) -> None:
+    samples, frames = [], []
+    for project in both(shop, tmp_path):
+        end = project.moment()
+        source = open_source(project.config, parted(project.config))
+        assert isinstance(source.over, OnSpark) == bool(project.config.engine) and len(source.files) >= 6
+        cutoffs = [end - days * 86_400_000_000 for days in (80, 50, 20)]
+        samples.append(labelled(source, project.model("purchase"), cutoffs, end, 300))
+        frames.append(pd.concat(source.frames([end, cutoffs[0]]), ignore_index=True))
+    one, other = samples
+    pd.testing.assert_frame_equal(one.X, other.X, check_exact=True)
+    assert one.y.tobytes() == other.y.tobytes() and one.cutoff.tobytes() == other.cutoff.tobytes() and (one.customer == other.customer).all()
+    assert one.y.dtype == other.y.dtype and 0 < one.y.mean() < 1 and "hot" in set(one.customer)
+    pd.testing.assert_frame_equal(*frames, check_exact=True)
+
+
+def test_segments_with_their_history_and_previews_are_the_same(session: Any, shop: Path, tmp_path: Path) -> None:
+    histories, previews = [], []
+    for project in both(shop, tmp_path):
+        workspace, end = project.segments(), project.moment()
+        assert len(workspace.files) >= 5
+        for days in (9, 2, 0):
+            workspace.run(end - days * 86_400_000_000)
+        histories.append([file.read_bytes() for name in ("memberships", "segment_runs") for file in workspace.store.files(name)])
+        previews.append([workspace.preview(name, end) for name in workspace.segments])
+    assert histories[0] == histories[1] and previews[0] == previews[1]
+    assert all(preview.members and preview.known > 400 for preview in previews[0])
+
+
+def test_scores_are_the_same_with_quick_reasons_and_without_who_opted_out(
+    session: Any, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables = []
+    monkeypatch.setattr("predseg.forecast.scoring.EXACT_WORK", 0.0)
+    for project in both(trained, tmp_path):
+        assert main(["optout", "add", "c0007", "c0012", "--purpose", "profiling", "-c", str(project.config.file)]) == 0
+        tables.append(project.score())
+        assert not {"c0007", "c0012"} & set(tables[-1]["customer_id"]) and len(tables[-1]) > 200
+    pd.testing.assert_frame_equal(*tables, check_exact=True)
+
+
+def test_what_predseg_refuses_in_a_task_is_said_as_it_is(session: Any) -> None:
+    def refuse(number: int) -> list[int]:
+        if number == 2:
+            raise DataError("E499", "somewhere", "no", "do something")
+        return [number, number]
+
+    found = []
+    with pytest.raises(DataError, match="E499"):
+        for number in spread(LOCAL, refuse, [0, 1, 2, 3]):
+            found.append(number)
+    assert found == [0, 0, 1, 1]
+    assert list(spread(LOCAL, refuse, [])) == []
+
+
+def test_a_failure_of_a_task_is_one_line(session: Any, tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        list(OnSpark(LOCAL)(len, [tmp_path / "gone.parquet"], ()))  # type: ignore[arg-type]
+    assert caught.value.code == "E415" and "gone.parquet" in caught.value.message and "\n" not in caught.value.message
+
+
+def test_a_spark_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "pyspark.sql", None)
+    with pytest.raises(UsageError, match="E262"):
+        session_of(LOCAL)
+
+
+def test_one_line_of_the_demo_moves_it_to_spark(session: Any, demo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A daily run over two sources, traits, late rows and visitors: all that is published has the same bytes."""
+    published = []
+    for name in ("here", "spark"):
+        shutil.copytree(demo / "shop", tmp_path / name)
+        file = tmp_path / name / "predseg.yaml"
+        if name == "spark":
+            file.write_text(file.read_text("utf-8") + ENGINE, "utf-8")
+        for command in ("score", "segment"):
+            assert main([command, "-c", str(file), "--as-of", "2026-06-02"]) == 0
+        store = Store(tmp_path / name / "store")
+        published.append({f"{n} {i}": p.read_bytes() for n in ("scores", "memberships", "segment_runs") for i, p in enumerate(store.files(n))})
+    capsys.readouterr()
+    assert published[0] == published[1] and len(published[0]) >= 4
