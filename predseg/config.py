@@ -27,7 +27,7 @@ from predseg.language.outcomes import Outcomes, parse_outcomes
 from predseg.language.secrets import Secret, read_keys
 from predseg.language.serving import Serving, parse_serving
 from predseg.language.time import DAY
-from predseg.language.yaml import Node, read_documents
+from predseg.language.yaml import MAX_BYTES, Node, read_documents
 
 DEFAULT_FILE = "predseg.yaml"
 CANONICAL = ("customer_id", "event_time", "event", "received_at", "value", "event_id", "anonymous_id")
@@ -175,13 +175,25 @@ def load(path: str | Path) -> Config:
         file = file / DEFAULT_FILE
     if not file.is_file():
         raise ConfigError("E300", str(path), "no such project file", "create one with `predseg init`, or name it with -c FILE")
+    return parse(read_text(file, str(path)), file)
+
+
+def read_text(file: Path, place: str) -> str:
+    """Return what stands in a file of YAML; of a longer one than is accepted no more than that is read.
+
+    Raises:
+        ConfigError: E300 when it cannot be read, E305 when it is too long, E306 when it is not UTF-8.
+    """
     try:
-        text = file.read_text("utf-8")
+        with file.open("rb") as content:
+            found = content.read(MAX_BYTES + 1)
+        if len(found) > MAX_BYTES:
+            raise ConfigError("E305", place, f"the file has more than {MAX_BYTES:,} bytes, no more are read", "split it into several files")
+        return found.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
-        raise ConfigError("E306", str(path), f"not UTF-8 at byte {error.start}", "save the file as UTF-8") from None
+        raise ConfigError("E306", place, f"not UTF-8 at byte {error.start}", "save the file as UTF-8") from None
     except OSError as error:
-        raise ConfigError("E300", str(path), f"cannot be read: {error.strerror}", "check its permissions") from None
-    return parse(text, file)
+        raise ConfigError("E300", place, f"cannot be read: {error.strerror}", "check its permissions") from None
 
 
 def parse(text: str, file: Path) -> Config:

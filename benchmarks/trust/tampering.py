@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 from benchmarks.trust.figures import Figure, Tally
@@ -154,7 +155,26 @@ def respelled(r: random.Random, models: list[Files]) -> Case:
     return Case(files, r.choice(ANY))
 
 
-def parts(files: Files) -> tuple[dict[str, object], str | None]:
+def typed(r: random.Random, models: list[Files]) -> Case:
+    """A manifest that agrees with itself and holds values of another kind than it should."""
+    files = dict(models[0])
+    sums, own = parts(files)
+    strange = r.choice([None, -1, True, "5", 1.5, [], {}, "é", "\u2028", 10**30, 2**63, ""])
+    name, signature = r.choice(sorted(sums)), own
+    kind = r.choice(["bytes", "sha256", "entry", "signature", "name"])
+    if kind == "entry":
+        sums[name] = strange
+    elif kind == "signature":
+        signature = strange  # type: ignore[assignment]
+    elif kind == "name":
+        sums[r.choice(["../x.txt", "/etc/passwd", "x", "", ".", "a/b.txt", "member-0.TXT", "x" * 60 + ".txt", "m\n.txt"])] = sums.pop(name)
+    else:
+        sums[name] = {**sums[name], kind: strange}
+    files[bundle.MANIFEST] = bundle._manifest_text(sums, signature)
+    return Case(files, r.choice([*ANY[:3], () if kind not in ("signature",) else ("key",)]))
+
+
+def parts(files: Files) -> tuple[dict[str, Any], str | None]:
     read = json.loads(files[bundle.MANIFEST])
     return read["files"], read["signature"]
 
@@ -168,4 +188,5 @@ ATTACKS: dict[str, Callable[[random.Random, list[Files]], Case]] = {
     "signature": signature,
     "forged": forged,
     "spelling": respelled,
+    "types": typed,
 }

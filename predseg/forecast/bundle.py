@@ -33,7 +33,8 @@ from predseg.forecast.rhythm import Rhythm
 
 FORMAT = 1
 MANIFEST, BODY, CARD = "manifest.json", "bundle.json", "card.md"
-_MAX_MANIFEST = 1 << 20
+_MAX_MANIFEST, _MAX_BODY, _MAX_FILES = 1 << 20, 8 << 20, 128 << 20
+"""Bytes of the manifest, of ``bundle.json``, and of all files together, that are read at most; models are far smaller."""
 _FILE = re.compile(r"[a-z0-9][a-z0-9-]{0,40}\.(txt|json|md)", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,150}", re.ASCII)
 _AGAIN = "export it again from the registry (delete the folder and run `predseg score`), or train again"
@@ -240,12 +241,24 @@ def _parse_manifest(place: Path, text: bytes) -> tuple[dict[str, Any], str | Non
     try:
         read = json.loads(text, object_pairs_hook=_once)
         sums, signature = read["files"], read["signature"]
-        known = all(_FILE.fullmatch(name) and set(entry) == {"bytes", "sha256"} for name, entry in sums.items())
+        known = all(_FILE.fullmatch(name) and _is_sum(entry) for name, entry in sums.items()) and (signature is None or signature.isascii())
         if known and {BODY, CARD} <= set(sums) and _manifest_text(sums, signature) == text:
-            return sums, signature
+            return _bounded(place, sums), signature
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         pass
     raise ModelError("E705", str(place), "this is not a manifest as predseg writes it: it was changed or cut off", _AGAIN)
+
+
+def _is_sum(entry: Mapping[str, Any]) -> bool:
+    return set(entry) == {"bytes", "sha256"} and type(entry["bytes"]) is int and entry["bytes"] >= 0 and type(entry["sha256"]) is str
+
+
+def _bounded(place: Path, sums: dict[str, Any]) -> dict[str, Any]:
+    sizes = {name: entry["bytes"] for name, entry in sums.items()}
+    if sizes[BODY] > _MAX_BODY or sum(sizes.values()) > _MAX_FILES:
+        message = f"it names {sum(sizes.values()):,} bytes, {sizes[BODY]:,} of them in {BODY}; at most {_MAX_FILES:,} and {_MAX_BODY:,} are read"
+        raise ModelError("E704", str(place), message, _AGAIN)
+    return sums
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

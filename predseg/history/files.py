@@ -14,9 +14,11 @@ import gzip
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from predseg.engine import Engine, engine_errors, literal, quoted
 from predseg.errors import DataError, nearest
+from predseg.history import bounds
 
 FORMATS = {
     ".csv": "csv",
@@ -28,7 +30,7 @@ FORMATS = {
     ".ndjson": "jsonl",
     ".json": "jsonl",
 }
-_SAMPLE = 20_000
+_SAMPLE, _HEADER = 20_000, 1_000_000
 
 
 @dataclass(frozen=True)
@@ -87,11 +89,14 @@ def register(engine: Engine, files: list[Path], place: str) -> Raw:
     """Make the view ``source`` of files of one format.
 
     Raises:
-        DataError: E402 unknown or mixed formats, E404 no header or no rows, E405 unreadable content.
+        DataError: E402 unknown or mixed formats, E404 no header or no rows, E405 unreadable content, E418 far more than the files weigh.
     """
     kinds = {_kind(file, place) for file in files}
     if len(kinds) > 1:
         raise DataError("E402", place, f"the files mix formats: {', '.join(sorted(kinds))}", "make one source of each format")
+    for file in files:
+        if file.name.lower().endswith(".gz"):
+            bounds.check_gzip(file, place)
     with engine_errors(place, "E405", "the file may be damaged or of another format than its name says"):
         return {"parquet": _parquet, "csv": _csv, "jsonl": _jsonl}[kinds.pop()](engine, files, place)
 
@@ -109,6 +114,8 @@ def _list(files: list[Path]) -> str:
 
 
 def _parquet(engine: Engine, files: list[Path], place: str) -> Raw:
+    for file in files:
+        bounds.check_parquet(file, place)
     engine.view("source", f"select * from read_parquet({_list(files)}, union_by_name = true, hive_partitioning = false)")
     rows = engine.rows("select count(*) from source")[0][0]
     return Raw(engine.columns("select * from source"), rows)
@@ -130,12 +137,17 @@ def _csv(engine: Engine, files: list[Path], place: str) -> Raw:
 def _header(file: Path, place: str) -> tuple[str, tuple[str, ...]]:
     try:
         with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as content:
-            line = content.readline(1_000_000).decode("utf-8-sig")
+            line = content.readline(_HEADER).decode("utf-8-sig")
     except (UnicodeDecodeError, OSError, EOFError) as error:
         raise DataError("E405", place, f"cannot read the header of {file}: {error}", "save the file as UTF-8 text, or as .gz of it") from None
     if not line.strip():
         raise DataError("E404", place, f"{file} is empty", "a CSV file starts with a line of column names")
+    if len(line) >= _HEADER:
+        raise DataError(
+            "E405", place, f"the header of {file} does not end within {_HEADER:,} characters", "a CSV file starts with a line of column names"
+        )
     delimiter = max(",;\t|", key=line.count)
+    bounds.check_columns(range(line.count(delimiter) + 1), place)
     names = [name.strip() for name in next(csv.reader([line], delimiter=delimiter))]
     return delimiter, _distinct(names)
 
@@ -163,14 +175,16 @@ def _scan(files: list[Path], names: tuple[str, ...], delimiter: str) -> str:
 def _jsonl(engine: Engine, files: list[Path], place: str) -> Raw:
     scan = f"read_csv({_list(files)}, delim = '\x01', quote = '', escape = '', header = false, auto_detect = false, columns = {{'line': 'VARCHAR'}}"
     engine.view("source_lines", f"select line from {scan}, store_rejects = true, max_line_size = 16777216) where trim(line) <> ''")
-    good = "select line::json as line from source_lines where try(json_type(line)) = 'OBJECT'"
-    bad = "select line as raw, 'not a JSON object' as reason from source_lines where coalesce(try(json_type(line)), '') <> 'OBJECT'"
+    verdict = bounds.verdict("line")
+    good = f"select line::json as line from source_lines where {verdict} is null"
+    bad = f"select line as raw, {verdict} as reason from source_lines where {verdict} is not null"
     structures = [row[0] for row in engine.rows(f"select distinct json_structure(line) from ({good})")]  # json_group_structure holds every line
     if not structures:
         raise DataError(
             "E404", place, "no line is a JSON object", 'write one object a line, such as {"customer_id": "c1", "event": "Order Completed", ...}'
         )
     kinds = _json_kinds(structures)
+    bounds.check_columns(kinds, place)
     paths = "[" + ", ".join(literal("/" + name.replace("~", "~0").replace("/", "~1")) for name in kinds) + "]"
     names = _distinct(list(kinds))
     picked = ", ".join(f"v[{i}] as {quoted(name)}" for i, name in enumerate(names, 1))
@@ -208,7 +222,7 @@ def _typed(engine: Engine, names: tuple[str, ...], kinds: dict[str, str | None],
     candidates = kinds or _guess(engine, names)
     tries = [(name, kind) for name, first in candidates.items() if first for kind in (_NUMBERS if first == "BIGINT" else (first,))]
     counts = [f"count(*) filter ({_misfit(name, kind)}), min({quoted(name)}) filter ({_misfit(name, kind)})" for name, kind in tries]
-    rows, *found = engine.rows(f"select {', '.join(['count(*)', *counts])} from source_text")[0]
+    rows, *found = _looks(engine, ["count(*)", *counts], "source_text")
     types = dict.fromkeys(names, "VARCHAR")
     notes: dict[str, str] = {}
     for (name, kind), bad, example in zip(tries, found[::2], found[1::2], strict=True):
@@ -225,6 +239,15 @@ def _typed(engine: Engine, names: tuple[str, ...], kinds: dict[str, str | None],
     return Raw(types, rows, f"select {rejected} from ({lines})", notes)
 
 
+def _looks(engine: Engine, tests: list[str], table: str) -> tuple[Any, ...]:
+    """Return one row of many tests, asked for some at a time: what a query costs grows with the square of their number."""
+    found: tuple[Any, ...] = ()
+    for begin in range(0, len(tests), _AT_ONCE):
+        found += engine.rows(f"select {', '.join(tests[begin : begin + _AT_ONCE])} from {table}")[0]
+    return found
+
+
+_AT_ONCE = 40
 _NUMBERS = ("BIGINT", "DOUBLE")
 _SAY = {"BIGINT": "a whole number", "DOUBLE": "a number", "BOOLEAN": "true or false", "DATE": "a date", "VARCHAR[]": "a list of texts"}
 _SAY |= {"TIMESTAMP": "a time without offset", "TIMESTAMP WITH TIME ZONE": "a time with offset"}
@@ -236,7 +259,7 @@ _TIMED = r"^\s*[0-9]{4}-[0-9]{2}-[0-9]{2}[T ]"
 def _guess(engine: Engine, names: tuple[str, ...]) -> dict[str, str | None]:
     """Return for every column the type to try: the first that fits the most values of a sample, if it fits at least half."""
     tests = [f"count({quoted(name)}), " + ", ".join(f"count(*) filter ({_misfit(name, kind)})" for kind in _ORDER) for name in names]
-    row = engine.rows(f"select {', '.join(tests)} from (select * from source_text limit {_SAMPLE})")[0]
+    row = _looks(engine, tests, f"(select * from source_text limit {_SAMPLE})")
     found: dict[str, str | None] = {}
     for name in names:
         (known, *misfits), row = row[: 1 + len(_ORDER)], row[1 + len(_ORDER) :]

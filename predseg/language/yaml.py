@@ -195,8 +195,10 @@ class _Events:
 
 def _block_start(event: Any) -> tuple[int, int]:
     """Return where the text of a `|` begins; all its lines begin in that column."""
-    lines = event.start_mark.buffer[event.start_mark.index :].split("\n")[1:]
-    line = next((text for text in lines if text.strip()), "")
+    buffer, begin, line = event.start_mark.buffer, event.start_mark.index, ""
+    while not line.strip() and (begin := buffer.find("\n", begin) + 1):
+        end = buffer.find("\n", begin)
+        line = buffer[begin : end if end >= 0 else len(buffer)]
     return event.start_mark.line + 2, len(line) - len(line.lstrip(" ")) + 1
 
 

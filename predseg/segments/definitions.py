@@ -11,7 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from predseg.config import Config
+from predseg.config import Config, read_text
 from predseg.errors import ConfigError, nearest
 from predseg.language import conditions as c
 from predseg.language.actions import Action, parse_actions
@@ -102,10 +102,7 @@ def _nodes(config: Config, instead: Mapping[str, str]) -> Iterator[Node]:
         if not found and not set("*?[") & set(pattern):
             raise ConfigError("E330", f"segments: {pattern}", "no such file", "create it, or correct `segments:` in the project file")
         for path in found:
-            try:
-                text = path.read_text("utf-8")
-            except UnicodeDecodeError as error:
-                raise ConfigError("E306", str(path), f"not UTF-8 at byte {error.start}", "save the file as UTF-8") from None
+            text = read_text(path, str(path))
             name = str(path.relative_to(config.root) if path.is_relative_to(config.root) else path)
             yield from read_documents(instead.get(name, text), name)
 

@@ -139,6 +139,16 @@ def test_what_is_no_manifest_is_refused(saved: Path, text: str) -> None:
     assert refusal(saved).code == "E705"
 
 
+@pytest.mark.parametrize("size", [None, -1, "5", 10**30, True])
+def test_a_manifest_with_a_size_that_is_none_is_refused(saved: Path, size: object) -> None:
+    """It agrees with itself, so that only its values say that something is wrong; it was a crash before."""
+    sums = json.loads((saved / "manifest.json").read_bytes())["files"]
+    (saved / "manifest.json").write_bytes(bundle._manifest_text({**sums, "card.md": {**sums["card.md"], "bytes": size}}, None))
+    assert refusal(saved).code == ("E704" if size == 10**30 else "E705")
+    (saved / "manifest.json").write_bytes(bundle._manifest_text(sums, "é"))
+    assert refusal(saved, key=KEY).code == "E705"
+
+
 def test_a_manifest_may_not_leave_its_folder(saved: Path, tmp_path: Path) -> None:
     (tmp_path / "outside.txt").write_text("x")
     files = {f.name: f.read_bytes() for f in saved.iterdir() if f.name != "manifest.json"} | {"../../outside.txt": b"x"}

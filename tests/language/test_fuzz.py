@@ -143,7 +143,9 @@ def test_random_project_files(keys: dict[str, str]) -> None:
         assert error.place.startswith("predseg.yaml") and error.message and error.help
 
 
-@pytest.mark.parametrize("piece", ["[", "{", "- ", "? ", "a: [", "'", "a\n", "{a: 1}, ", "x", "1", "|\n", "&a ", "!", "%", "\n", '"\\u', "&a [*a, "])
+@pytest.mark.parametrize(
+    "piece", ["[", "{", "- ", "? ", "a: [", "'", "a\n", "{a: 1}, ", "x", "1", "|\n", "&a ", "!", "%", "\n", '"\\u', "&a [*a, ", "- |\n x\n"]
+)
 def test_a_full_size_file_of_one_piece_is_answered_soon(piece: str) -> None:
     """A quarter of a megabyte of anything: no quadratic time."""
     start = time.process_time()
@@ -151,4 +153,4 @@ def test_a_full_size_file_of_one_piece_is_answered_soon(piece: str) -> None:
         read_documents((piece * MAX_BYTES)[:MAX_BYTES])
     except ConfigError as error:
         assert error.code in ("E305", "E306", "E307")
-    assert time.process_time() - start < 10
+    assert time.process_time() - start < 5
