@@ -3,6 +3,7 @@
 from predseg.cli import (
     actions,
     commands,
+    completion,
     engagement,
     experiments,
     handbook,
@@ -23,6 +24,7 @@ from predseg.cli.frame import main
 __all__ = [
     "actions",
     "commands",
+    "completion",
     "engagement",
     "experiments",
     "handbook",

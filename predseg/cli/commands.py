@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from predseg.cli.frame import Answer, Run, app, command, plain
-from predseg.cli.options import Exclude, Select, narrowed
+from predseg.cli.options import Exclude, Select, complete_models, narrowed
 from predseg.errors import DataError, ModelError
 
 if TYPE_CHECKING:
     from predseg.project import Project
     from predseg.segments.sides import Side
 
-Names = Annotated[list[str] | None, typer.Argument(metavar="[MODEL]...", help="Models of the project file; all of them when none is named.")]
-OneModel = Annotated[str, typer.Argument(metavar="MODEL", help="A model of the project file.")]
+Names = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[MODEL]...", help="Models of the project file; all of them when none is named.", autocompletion=complete_models),
+]
+OneModel = Annotated[str, typer.Argument(metavar="MODEL", help="A model of the project file.", autocompletion=complete_models)]
 Out = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Also write one file: .parquet, .csv or .jsonl.")]
 Force = Annotated[bool, typer.Option("--force", help="Pass the gate; the run says so.")]
 

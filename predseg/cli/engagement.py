@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from predseg.cli.frame import Answer, Run, command, plain
+from predseg.cli.options import complete_segments
 from predseg.errors import UsageError, nearest
 
 if TYPE_CHECKING:
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
     from predseg.outcomes.engagement import Engaged, Engagement, Figures, Rate
 
 BY = ("segment", "campaign", "period")
-Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Segments; all of them when none is named.")]
+Names = Annotated[
+    list[str] | None, typer.Argument(metavar="[NAME]...", help="Segments; all of them when none is named.", autocompletion=complete_segments)
+]
 _COLUMNS = ("delivered", "opened", "clicked", "CTR (95 %)", "of opens", "orders", "revenue", "left")
 
 

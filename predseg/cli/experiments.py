@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from predseg.cli.frame import Answer, Run, command, plain
+from predseg.cli.options import complete_segments
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from predseg.outcomes.experiments import Comparison, Effect, Group, Plan, Result
     from predseg.outcomes.projects import Trial
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="A segment.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="A segment.", autocompletion=complete_segments)]
 Goal = Annotated[str | None, typer.Option("--goal", metavar="EVENT", help="What is hoped for; else what the first model predicts.")]
 
 

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from predseg.project import Project
 
 INTERRUPTED = 130
+COMPLETING = "_PREDSEG_COMPLETE"
+"""The variable with which a shell asks how a line goes on."""
 
 app = typer.Typer(
     name="predseg",
@@ -39,6 +41,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
+
+
+def project_file(named: Path | None) -> Path | None:
+    """Return the project file: as named, else as PREDSEG_CONFIG says, else the one that lies here; None when there is none."""
+    if found := named or os.environ.get("PREDSEG_CONFIG"):
+        return Path(found)
+    return here if (here := Path("predseg.yaml")).is_file() else None
 
 
 @dataclass(frozen=True)
@@ -62,19 +71,18 @@ class Run:
 
         if self.as_of is not None:
             instant(self.as_of)
-        named = self.config or os.environ.get("PREDSEG_CONFIG")
-        if named is None and not Path("predseg.yaml").is_file():
+        if not (file := project_file(self.config)):
             raise UsageError(
                 "E202",
                 str(Path.cwd()),
                 "there is no predseg.yaml here",
                 "name the project file with -c FILE, create one with `predseg init`, or try `predseg demo shop`",
             )
-        return self.open(Path(named or "predseg.yaml"))
+        return self.open(file)
 
     def has_project(self) -> bool:
         """Say whether a project file is named, or lies here."""
-        return bool(self.config or os.environ.get("PREDSEG_CONFIG")) or Path("predseg.yaml").is_file()
+        return project_file(self.config) is not None
 
     def open(self, file: Path) -> Project:
         """Load a project file, with progress bars on a terminal."""
@@ -311,6 +319,10 @@ def printable(text: str) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if COMPLETING in os.environ:
+        from typer.completion import completion_init
+
+        completion_init()
     try:
         return int(typer.main.get_command(app).main(args=arguments, prog_name="predseg", standalone_mode=False) or 0)
     except PredsegError as error:

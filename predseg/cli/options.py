@@ -1,23 +1,58 @@
-"""How values of options are read: durations and shares, refused in the words of the option; and what `--select` means."""
+"""How values of options are read: durations and shares, refused in the words of the option; what `--select` means; and how names are completed."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from predseg.errors import UsageError
+from predseg.cli.frame import project_file
+from predseg.errors import PredsegError, UsageError
 from predseg.language.time import parse_duration
 
 if TYPE_CHECKING:
     from predseg.config import Config
     from predseg.segments.definitions import Segment
+    from predseg.segments.lineage import Node
+
+
+def _nodes(context: typer.Context) -> dict[str, Node]:
+    """Return the nodes of the project that the line is about; none where it cannot be read: completing never fails."""
+    from predseg.config import load
+    from predseg.segments.definitions import load_segments
+    from predseg.segments.lineage import lineage
+
+    with suppress(PredsegError):
+        if file := project_file(context.params.get("config")):
+            config = load(file)
+            return lineage(config, load_segments(config))
+    return {}
+
+
+def complete_segments(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """Return the segments that begin so, each with what it is for."""
+    return [(n.name, n.about) for n in _nodes(context).values() if n.kind == "segment" and n.name.startswith(incomplete)]
+
+
+def complete_models(context: typer.Context, incomplete: str) -> list[str]:
+    """Return the models that begin so."""
+    return [n.name for n in _nodes(context).values() if n.kind == "model" and n.name.startswith(incomplete)]
+
+
+def _complete_terms(context: typer.Context, incomplete: str) -> list[str]:
+    begun = re.match(r"[0-9]*\+|", incomplete)
+    before = begun[0] if begun else ""
+    return [before + n.name for n in _nodes(context).values() if n.name.startswith(incomplete[len(before) :])]
+
 
 _SELECT = "Only these: NAME, +NAME with what it uses, NAME+ with what uses it, tag:TAG; `a,b` is both; may be repeated."
-Select = Annotated[list[str] | None, typer.Option("--select", metavar="TERMS", help=_SELECT)]
-Exclude = Annotated[list[str] | None, typer.Option("--exclude", metavar="TERMS", help="But not these, written the same way.")]
+Select = Annotated[list[str] | None, typer.Option("--select", metavar="TERMS", help=_SELECT, autocompletion=_complete_terms)]
+Exclude = Annotated[
+    list[str] | None, typer.Option("--exclude", metavar="TERMS", help="But not these, written the same way.", autocompletion=_complete_terms)
+]
 
 
 def duration(option: str, text: str) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from predseg.cli.frame import Answer, Run, command
-from predseg.cli.options import Exclude, Select, narrowed
+from predseg.cli.options import Exclude, Select, complete_segments, narrowed
 
 if TYPE_CHECKING:
     from predseg.config import Config
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from predseg.segments.definitions import Segment
 
 DOCUMENTS = ("project", "segments", "manifest", "run_results")
-Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Segments; all of them when none is named.")]
+Names = Annotated[
+    list[str] | None, typer.Argument(metavar="[NAME]...", help="Segments; all of them when none is named.", autocompletion=complete_segments)
+]
 
 
 @command("test", "predseg test", "predseg test abandoned_cart --mutate", "predseg test --junit rules.xml")
@@ -57,7 +59,7 @@ def test(
 @command("explain", "predseg explain abandoned_cart 12347", "predseg explain champions 12347 --as-of 2011-12-01 --json")
 def explain(
     run: Run,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A segment.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A segment.", autocompletion=complete_segments)],
     customer: Annotated[str, typer.Argument(metavar="CUSTOMER", help="A customer_id.")],
 ) -> Answer:
     """Say why a customer is, or is not, in a segment, and what would change it."""

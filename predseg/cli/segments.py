@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from predseg.cli.frame import Answer, Run, command
-from predseg.cli.options import Exclude, Select, narrowed
+from predseg.cli.options import Exclude, Select, complete_segments, narrowed
 
 if TYPE_CHECKING:
     from predseg.project import Project
@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from predseg.segments.review import Review
     from predseg.segments.workspace import Audience, Workspace
 
-Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Segments; all of them when none is named.")]
-OneName = Annotated[str, typer.Argument(metavar="NAME", help="A segment.")]
+Names = Annotated[
+    list[str] | None, typer.Argument(metavar="[NAME]...", help="Segments; all of them when none is named.", autocompletion=complete_segments)
+]
+OneName = Annotated[str, typer.Argument(metavar="NAME", help="A segment.", autocompletion=complete_segments)]
 
 
 @command(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from predseg.cli.frame import Answer, Run, command, plain
+from predseg.cli.options import complete_segments
 from predseg.errors import UsageError, nearest
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ SHOWN = 12
 @command("tune", "predseg tune win_back", "predseg tune win_back --for conversions --within 30d --keep 70%")
 def tune(
     run: Run,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A segment.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A segment.", autocompletion=complete_segments)],
     aim: Annotated[str, typer.Option("--for", metavar="WHAT", help="clicks (of messages) or conversions (of members).")] = "clicks",
     last: Annotated[str, typer.Option("--last", metavar="DURATION", help="How far back to look.")] = "1 year",
     keep: Annotated[str, typer.Option("--keep", metavar="SHARE", help="A change must keep this share of the reach.")] = "50%",

@@ -91,7 +91,9 @@ class Draft:
         file: The file, as places name it.
         whole: The whole file.
         first: The first line of the document, from 1.
-        last: The last one.
+        last: The last one; before the first where a document is to be added.
+        before: Lines that are put before it.
+        stamp: What tells whether the files are still the same, where that is not asked of this file alone.
     """
 
     name: str
@@ -99,6 +101,8 @@ class Draft:
     whole: str
     first: int
     last: int
+    before: tuple[str, ...] = ()
+    stamp: str = ""
 
     @property
     def text(self) -> str:
@@ -108,11 +112,11 @@ class Draft:
     @property
     def base(self) -> str:
         """What tells whether the file is still the same."""
-        return hashlib.sha256(self.whole.encode()).hexdigest()[:16]
+        return self.stamp or hashlib.sha256(self.whole.encode()).hexdigest()[:16]
 
     def edit(self, text: str) -> Edit:
         """Return the edit that puts a text in the place of the document."""
-        return Edit(self.file, self.first, self.last, tuple(text.strip("\r\n").splitlines()))
+        return Edit(self.file, self.first, self.last, (*self.before, *text.strip("\r\n").splitlines()))
 
 
 def draft(workspace: Workspace, name: str) -> Draft:
@@ -201,7 +205,12 @@ class Trial:
 def tried(workspace: Workspace, as_of: int, name: str, text: str | None = None, base: str | None = None) -> Trial:
     """Return what a text would do in the place of a segment's document; without a text, the document as it is."""
     found = draft(workspace, name)
-    text, changed = found.text if text is None else text, base not in (None, found.base)
+    return trial(workspace, as_of, found, found.text if text is None else text, base)
+
+
+def trial(workspace: Workspace, as_of: int, found: Draft, text: str, base: str | None) -> Trial:
+    """Return what a text would do in a place; ``base`` tells how the files were when it was begun."""
+    changed = base not in (None, found.base)
     try:
         edited = accept(workspace, found, text)
         warnings = tuple(replace(workspace, segments=edited.segments).warnings(as_of, [edited.name]))
@@ -213,7 +222,7 @@ def tried(workspace: Workspace, as_of: int, name: str, text: str | None = None, 
 def _line(place: str, found: Draft) -> int:
     file, _, rest = place.rpartition(f"{found.file}:")
     number = rest.partition(":")[0]
-    return max(int(number) - found.first + 1, 0) if not file and number.isdigit() else 0
+    return max(int(number) - found.first - len(found.before) + 1, 0) if not file and number.isdigit() else 0
 
 
 def saved(workspace: Workspace, as_of: int, name: str, text: str, base: str) -> Trial | str:
@@ -221,7 +230,11 @@ def saved(workspace: Workspace, as_of: int, name: str, text: str, base: str) -> 
 
     The file is written whole or not at all, and only when nobody else changed it.
     """
-    found = draft(workspace, name)
+    return save(workspace, draft(workspace, name), text, base)
+
+
+def save(workspace: Workspace, found: Draft, text: str, base: str) -> Trial | str:
+    """Write a text into its place, whole or not at all, and return the name of its segment; a trial when that cannot be."""
     if base != found.base:
         return Trial(found, text, changed=True)
     try:
@@ -229,6 +242,7 @@ def saved(workspace: Workspace, as_of: int, name: str, text: str, base: str) -> 
     except ConfigError as error:
         return Trial(found, text, str(error), _line(error.place, found))
     path = workspace.config.root / found.file
+    path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.new")
     aside.write_text(apply(found.whole, [found.edit(text)]), "utf-8")
     aside.replace(path)

@@ -25,7 +25,7 @@ from predseg.live.service import Busy
 from predseg.live.web import follow, read_body
 from predseg.outcomes.report.build import outcome_sections
 from predseg.outcomes.report.page import Section
-from predseg.page import figures, people, rules
+from predseg.page import beginning, figures, people, rules
 from predseg.page.bench import Bench
 from predseg.page.door import HEADERS, HOME, admit, admitted, dismiss, own
 from predseg.segments.edits import document
@@ -226,7 +226,23 @@ class Site:
         else:
             done = await self.bench(rules.tried, name)
         context: dict[str, Any] = {"base": base or done.draft.base, "edits": self.edits, "saved": "saved" in request.query_params}
+        context["served"] = name in self.desk.served.segments
         return self.html("segment_edit.html", title=f"{name}: edit", here="segments", tab="edit", name=name, trial=done, **context)
+
+    async def new(self, request: Request) -> Response:
+        """Show a rule to begin with; with a form, what it would reach, or add it to a file."""
+        form = await self.form(request) if request.method == "POST" else {}
+        file, text, base = form.get("file"), form.get("text"), form.get("base")
+        done: rules.Trial | str  # a name, when it was saved
+        if form.get("do") == "save" and self.edits:
+            done, places = await self.bench(beginning.added, file or "", text or "", base or "")
+            if isinstance(done, str):
+                return RedirectResponse(f"{HOME}/segments/{quote(done)}/edit?saved=1", 303, HEADERS)
+        else:
+            done, places = await self.bench(beginning.begun, file, text, base, request.query_params.get("like", ""))
+        assert isinstance(done, rules.Trial)
+        context: dict[str, Any] = {"base": base or done.draft.base, "edits": self.edits, "fresh": True, "places": places, "file": file or places[0]}
+        return self.html("segment_edit.html", title="New segment", here="segments", trial=done, **context)
 
     async def outcomes(self, request: Request) -> Response:
         """Show what came of messages and experiments."""
@@ -284,6 +300,7 @@ def mount(app: FastAPI, site: Site) -> None:
         ("/segments/{name}/changes", ["GET"], site.changes),
         ("/segments/{name}/funnel", ["GET"], site.funnel),
         ("/segments/{name}/edit", ["GET", "POST"], site.edit),
+        ("/new", ["GET", "POST"], site.new),
         ("/outcomes", ["GET"], site.outcomes),
         ("/customers", ["GET"], site.customer),
         ("/sign-out", ["POST"], site.sign_out),

@@ -97,6 +97,7 @@ def no_segments(config: Config) -> ConfigError:
 
 
 def _nodes(config: Config, instead: Mapping[str, str]) -> Iterator[Node]:
+    ahead = dict(instead)
     for pattern in config.segments:
         found = sorted(config.root.glob(pattern)) if not Path(pattern).is_absolute() else [Path(pattern)]
         if not found and not set("*?[") & set(pattern):
@@ -104,7 +105,9 @@ def _nodes(config: Config, instead: Mapping[str, str]) -> Iterator[Node]:
         for path in found:
             text = read_text(path, str(path))
             name = str(path.relative_to(config.root) if path.is_relative_to(config.root) else path)
-            yield from read_documents(instead.get(name, text), name)
+            yield from read_documents(ahead.pop(name, text), name)
+    for name, text in ahead.items():  # files that are yet to be written
+        yield from read_documents(text, name)
 
 
 def arrange(nodes: Iterable[Node], vocabulary: Vocabulary, timezone: str = "UTC") -> dict[str, Segment]:

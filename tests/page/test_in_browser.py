@@ -46,6 +46,7 @@ def test_every_view_is_whole_at_its_width_and_quiet(up: Running, browser: Any, w
             "/segments/buyer",
             "/segments/buyer/funnel",
             "/segments/buyer/edit",
+            "/new",
             "/customers",
             "/customers?id=c01&segment=buyer",
         ):
@@ -109,4 +110,21 @@ def test_counts_follow_what_is_typed(up: Running, browser: Any) -> None:
         page.locator("textarea").fill("segment: anybody\nabout: '<img src=https://evil.example/x onerror=alert(1)>'\nmatch: {did: Order Completed}")
         page.wait_for_selector("#result .diff .plus")
         assert page.inner_text("#state") == "40 members." and page.locator("#result img").count() == 0
+        clean(seen, up)
+
+
+def test_a_new_segment_is_counted_while_it_is_written(up: Running, browser: Any) -> None:
+    with opened(browser, f"{up.url}/page") as (page, seen):
+        signed_in(page)
+        page.click("text=New segment")
+        page.wait_for_selector("#result .diff .plus")
+        page.locator("textarea").fill("segment: loyal\nmatch: {did: Order Completed, at_least: 2}")
+        page.wait_for_selector("#state:has-text('40 members.')")
+        assert "+segment: loyal" in page.inner_text("#result .diff") and page.locator("#result .refused").count() == 0
+        page.click("a.home")
+        page.click("th a >> text=buyer")
+        page.click("text=Edit")
+        page.click("text=Begin a new segment with this rule")
+        page.wait_for_selector("textarea")
+        assert page.input_value("textarea").startswith("segment: buyer_1")
         clean(seen, up)

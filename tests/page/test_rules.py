@@ -11,7 +11,7 @@ import pytest
 
 from predseg import Project
 from predseg.errors import ConfigError, UsageError
-from predseg.page import rules
+from predseg.page import beginning, rules
 from tests.live.serving import Running
 from tests.page.shop import EVIL, RULES, lay, shop
 from tests.page.test_site import asked, inside
@@ -153,3 +153,70 @@ def test_what_an_edit_asks_for_does_not_take_away_what_is_published(project: Pro
     trial = rules.tried(workspace, as_of, "best", "segment: best\nmatch: {rfv: {of: Order Completed, within: 30 days, recency: [1, 2, 3, 4, 5]}}")
     assert trial.funnel is not None and int(trial.funnel.members) > 10
     assert before < set(workspace.store.read("rfv", as_of).column("rfv").to_pylist())
+
+
+# new segments
+
+LATEST = "segment: latest\nmatch: {did: Order Completed, within: 30 days}"
+
+
+def write(up: Running, **fields: str) -> tuple[int, str, dict[str, str]]:
+    status, found, got = asked(up, "/page/new", fields, **inside(up))
+    return status, unescape(found), got
+
+
+def opened_new(up: Running, query: str = "") -> tuple[str, str]:
+    """The page of a new segment and its mark."""
+    status, found, _ = asked(up, f"/page/new{query}", **inside(up))
+    base = re.search('name="base" value="([0-9a-f]+)"', found)
+    assert status == 200 and base
+    return unescape(found), base[1]
+
+
+def test_a_new_segment_begins_with_a_rule_that_is_accepted(up: Running) -> None:
+    found, _ = opened_new(up)
+    assert "segment: new_segment_1" in found and "40 members" in found and "Nothing is saved from here" in found
+    assert "+segment: new_segment_1" in found and '<option value="rules.yaml" selected>' in found and 'role="alert"' not in found
+    copy, _ = opened_new(up, "?like=buyer")
+    assert "segment: buyer_1\n" in copy and "at_least: 2" in copy and "35 members" in copy
+    assert asked(up, "/page/new?like=bayer", **inside(up))[0] == 404
+    assert asked(up, "/page/new", {"text": LATEST})[0] in (401, 403), "only with the read key"
+
+
+def test_a_new_segment_is_counted_refused_and_not_saved_without_leave(up: Running) -> None:
+    _, base = opened_new(up)
+    status, found, _ = write(up, file="rules.yaml", text="segment: all_of_them\nmatch: {in: buyer}", base=base, do="save")
+    assert status == 200 and "35 members" in found and "+segment: all_of_them" in found and "+---" in found
+    assert asked(up, "/page/segments/all_of_them/edit", **inside(up))[0] == 404, "nothing was written"
+    _, refused, _ = write(up, file="rules.yaml", text="segment: x\nmatch: {did: Order Completed}\nowned: me", base=base, do="check")
+    assert f"error[E301] rules.yaml:{RULES.count(chr(10)) + 4}:1" in refused and "That is line 3 here." in refused
+    _, twice, _ = write(up, file="rules.yaml", text="segment: buyer\nmatch: {did: Order Completed}", base=base, do="check")
+    assert "E331" in twice
+    for file in ("../rules.yaml", "/etc/passwd", "predseg.yaml"):
+        assert write(up, file=file, text=LATEST, base=base, do="check")[0] == 404
+
+
+def test_a_new_segment_is_saved_at_the_end_of_its_file(tmp_path: Path) -> None:
+    with shop(tmp_path, edits=True) as up:
+        file = tmp_path / "rules.yaml"
+        before, (_, base) = file.read_text(), opened_new(up)
+        status, _, got = write(up, file="rules.yaml", text=LATEST, base=base, do="save")
+        assert (status, got["location"]) == (303, "/page/segments/latest/edit?saved=1") and file.read_text() == f"{before}---\n{LATEST}\n"
+        saved = asked(up, got["location"], **inside(up))[1]
+        assert "Saved to rules.yaml" in saved and 'class="tabs"' not in saved, "it is not served yet"
+        assert list(Project.load(tmp_path).segments().segments) == ["shopper", "buyer", "latest"]
+        status, stale, _ = write(up, file="rules.yaml", text=LATEST.replace("latest", "newest"), base=base, do="save")
+        assert status == 200 and "changed by somebody else" in stale and "newest" not in file.read_text()
+
+
+def test_a_new_segment_gets_a_file_of_its_own(tmp_path: Path) -> None:
+    project = lay(tmp_path)
+    (tmp_path / "predseg.yaml").write_text((tmp_path / "predseg.yaml").read_text().replace("rules.yaml", "[rules.yaml, own/*.yaml]"))
+    workspace = Project.load(tmp_path).segments()
+    assert beginning.places(workspace) == ["rules.yaml", "own/*.yaml"] and beginning.places(project.segments()) == ["rules.yaml"]
+    found, _ = beginning.begun(workspace, project.moment(), "own/*.yaml", LATEST)
+    assert found.draft.file == "own/latest.yaml" and found.funnel is not None and "+++ b/own/latest.yaml" in found.diff and not found.refused
+    wrong, _ = beginning.begun(workspace, project.moment(), "own/*.yaml", "segment: ../evil\nmatch: {did: Order Completed}")
+    assert wrong.draft.file == "own/new_segment.yaml" and "E332" in wrong.refused and wrong.line == 1
+    assert beginning.added(workspace, project.moment(), "own/*.yaml", LATEST, found.draft.base)[0] == "latest"
+    assert (tmp_path / "own" / "latest.yaml").read_text() == f"{LATEST}\n" and "latest" in Project.load(tmp_path).segments().segments

@@ -86,7 +86,7 @@ function build(form) {
     }
   }
 
-  text.addEventListener("input", () => later(PAUSE));
+  form.addEventListener("input", () => later(PAUSE));
 }
 
 const form = document.getElementById("build");
