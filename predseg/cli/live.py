@@ -34,7 +34,7 @@ def live(
     """Print who enters and leaves live segments, event by event and by the clock alone."""
     from predseg.errors import UsageError, nearest
     from predseg.live import lines
-    from predseg.live.opening import steady
+    from predseg.live.calm import steady
 
     if clock not in CLOCKS:
         raise UsageError("E203", "--clock", f"no such clock: {clock!r}", nearest(clock, CLOCKS))

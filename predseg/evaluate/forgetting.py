@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from predseg.evaluate.leaves import Folded, Kept, Person
 
 if TYPE_CHECKING:
-    from predseg.evaluate.live import Engine, Origin
+    from predseg.evaluate.live import Engine
+    from predseg.evaluate.program import Origin
 
 
 def prune(engine: Engine) -> None:
@@ -49,5 +50,6 @@ def _prune_origin(engine: Engine, origin: Origin, horizon: int) -> None:
             continue
         for s, values in row.hits:
             if streams[s].folds:
+                origin.folded = origin.folded or {}
                 origin.folded.setdefault(s, Folded()).add(streams[s].columns, values)
     origin.rows = rows

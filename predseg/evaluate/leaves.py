@@ -447,7 +447,10 @@ class Route:
 
     def hits(self, time: int, properties: Mapping[str, Value]) -> tuple[Hit, ...]:
         """Return the streams that such an event belongs to, with the values kept there."""
-        key = tuple([(value.__class__, value) for value in map(properties.get, self.asked)])
+        key: Any = ()
+        for name in self.asked:
+            value = properties.get(name)
+            key = (value.__class__, value, key)
         found = self.known.get(key)
         if found is None:
             if len(self.known) >= FEW:

@@ -14,38 +14,19 @@ from __future__ import annotations
 from bisect import insort
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from heapq import heappop, heappush
 
 from predseg.evaluate.forgetting import prune
 from predseg.evaluate.leaves import NEVER, TRUE, UNKNOWN, Folded, Kept, Person, Said
-from predseg.evaluate.program import Change, Facts, Program, Row
+from predseg.evaluate.program import Change, Facts, Origin, Program, Row
 from predseg.language.measures import Value
 from predseg.language.time import DAY
 
 BEGINNING = -(2**61)
+_made = tuple.__new__
+"""Makes a named tuple of all its fields in half the time that its own constructor takes."""
 LATENESS = 30 * DAY
 """Corrections are possible for events that come up to this long behind the clock."""
-
-
-# customers
-
-
-@dataclass(slots=True)
-class Origin:
-    """What came under one id: its rows within the time of corrections, and a summary of the rows before.
-
-    Attributes:
-        rows: Rows, in the order in which they became visible.
-        folded: Stream → summary of the rows that were dropped.
-        since: When the first row became visible.
-        links: Ids that came together with this one.
-    """
-
-    rows: list[Row] = field(default_factory=list)
-    folded: dict[int, Folded] = field(default_factory=dict)
-    since: int = NEVER
-    links: frozenset[str] = frozenset()
 
 
 class Engine:
@@ -110,7 +91,7 @@ class Engine:
     def row(self, customer_id: str | None, anonymous_id: str | None, time: int, visible: int, name: str, properties: Mapping[str, Value]) -> Row:
         """Return an event as it is kept; arguments as of `add`."""
         own = None if customer_id == anonymous_id else customer_id
-        return Row(visible, time, self.program.hits(name, time, properties), own, anonymous_id)
+        return _made(Row, (visible, time, self.program.route(name).hits(time, properties), own, anonymous_id))
 
     def take_back(self, row: Row) -> list[Change]:
         """Forget an event as if it had never come; return corrections when it counted already."""
@@ -160,20 +141,25 @@ class Engine:
         """Let the clock go to t and return what changed, in order of time."""
         waiting, timers, at, n = self._waiting, self._timers, 0, len(self._waiting)
         while True:
-            instant = waiting[at].visible if at < n else NEVER
-            if timers and timers[0][0] < instant:
+            instant = waiting[at][0] if at < n else NEVER
+            if timers and timers[0][0] < instant:  # by the clock alone
+                if timers[0][0] > t:
+                    break
                 instant = timers[0][0]
+                if (woken := self._woken(instant)) is not None:
+                    self._evaluate(woken, instant, ())
+                continue
             if instant > t or instant == NEVER:
                 break
             first = at
-            while at < n and waiting[at].visible == instant:
+            while at < n and waiting[at][0] == instant:
                 at += 1
-            if at == first + 1 and not (timers and timers[0][0] == instant) and not waiting[first].link:  # nearly always
-                person, leaves = self._arrive(waiting[first])
-                if leaves is not None:
-                    self._evaluate(person, instant, leaves)
-            else:
+            if at > first + 1 or (timers and timers[0][0] == instant) or waiting[first].link:
                 self._decide(instant, waiting[first:at])
+                continue
+            person, leaves = self._arrive(waiting[first])
+            if leaves is not None:
+                self._evaluate(person, instant, leaves)
         if at:
             del waiting[:at]
         self.clock = max(self.clock, t)
@@ -188,11 +174,7 @@ class Engine:
     # one instant
 
     def _decide(self, t: int, rows: list[Row]) -> None:
-        """All that happens at one instant, whoever it is about; without rows, that the clock reaches it."""
-        if not rows:
-            for person in self._due(t):
-                self._evaluate(person, t, ())
-            return
+        """All that happens at one instant, whoever it is about."""
         dirty: dict[str, Collection[int] | None] = {}
         links = [row for row in rows if row.link]
         for row in sorted(links, key=lambda row: str(row.customer_id)):
@@ -211,12 +193,18 @@ class Engine:
         """Return whose timers stand at t, in order of their ids; their timers are gone then."""
         timers, found = self._timers, []
         while timers and timers[0][0] <= t:
-            due, customer_id = heappop(timers)
-            person = self.people.get(customer_id) or self.person(customer_id)
-            if person.scheduled == due:
-                person.scheduled = NEVER
+            if (person := self._woken(timers[0][0])) is not None:
                 found.append(person)
         return found
+
+    def _woken(self, at: int) -> Person | None:
+        """Return whose timer is the first, gone then; None when it stands no more."""
+        customer_id = heappop(self._timers)[1]
+        person = self.people.get(customer_id) or self.person(customer_id)
+        if person.scheduled != at:
+            return None
+        person.scheduled = NEVER
+        return person
 
     def _arrive(self, row: Row) -> tuple[Person, Collection[int] | None]:
         """Put an event where it belongs; return whose it is, and which leaves it concerns: None when it is none of the rules' business."""
@@ -304,7 +292,7 @@ class Engine:
             if member != (person.members[i] is not None):
                 rule = self.program.rules[i]
                 n = person.change(i, t, member)
-                self._changes.append(Change("entered" if member else "left", rule.name, person.id, t, rule.definition, False, n))
+                self._changes.append(_made(Change, ("entered" if member else "left", rule.name, person.id, t, rule.definition, False, n)))
 
     # who
 
@@ -337,12 +325,11 @@ class Engine:
 
     def _known(self, person: Person, t: int) -> bool:
         """Whether anything is known of the customer that did not join another one."""
-        listed = self.facts.known_since(person.id)
-        if listed is not None and listed <= t:
+        own = self.own.get(person.id)
+        if own is not None and own.since <= t:
             return True
-        own, before = self.own.get(person.id), self.anonymous.get(person.id)
-        joined = self.owners.get(person.id)
-        return (own is not None and own.since <= t) or (before is not None and before.since <= t and (joined is None or joined[0] > t))
+        before, joined, listed = self.anonymous.get(person.id), self.owners.get(person.id), self.facts.known_since(person.id)
+        return (listed is not None and listed <= t) or (before is not None and before.since <= t and (joined is None or joined[0] > t))
 
     def _wake(self, person: Person, at: int) -> None:
         if at < person.scheduled:
@@ -383,7 +370,7 @@ class Engine:
         self._fetch(*(joined := self.anonymous_of(person.id)))
         mine = [self.own.get(person.id), *(self.anonymous.get(a) for a in joined)]
         for origin in mine:
-            for stream, folded in origin.folded.items() if origin is not None else ():
+            for stream, folded in (origin.folded or {}).items() if origin is not None else ():
                 at = kept[stream] or Kept(len(self.program.streams[stream].columns))
                 at.folded = at.folded or Folded()
                 at.folded.join(folded)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
-from predseg.evaluate.leaves import FALSE, TRUE, UNKNOWN, Hit, Person, Route, Stream, Streams, compile_did
+from predseg.evaluate.leaves import FALSE, NEVER, TRUE, UNKNOWN, Folded, Hit, Person, Route, Stream, Streams, compile_did
 from predseg.evaluate.reference import Truth
 from predseg.language import conditions as c
-from predseg.language.measures import Value
 from predseg.language.time import say_instant
 
 
@@ -69,6 +68,23 @@ class Row(NamedTuple):
         return self.customer_id is not None and self.anonymous_id is not None
 
 
+@dataclass(slots=True)
+class Origin:
+    """What came under one id: its rows within the time of corrections, and a summary of the rows before.
+
+    Attributes:
+        rows: Rows, in the order in which they became visible.
+        folded: Stream → summary of the rows that were dropped.
+        since: When the first row became visible.
+        links: Ids that came together with this one.
+    """
+
+    rows: list[Row] = field(default_factory=list)
+    folded: dict[int, Folded] | None = None
+    since: int = NEVER
+    links: frozenset[str] = frozenset()
+
+
 Decide = Callable[[bytearray, list[int | None]], int]
 """(truth of the leaves, since when a member of each rule) → truth."""
 
@@ -102,10 +118,9 @@ class Program:
         """Return a customer of whom nothing is known."""
         return Person(customer_id, len(self.streams), self.blank, self._nowhere, self._zeros)
 
-    def hits(self, name: str, time: int, properties: Mapping[str, Value]) -> tuple[Hit, ...]:
-        """Return the streams that an event belongs to, with the values kept there."""
-        route = self._routes.get(name) or self._routes.setdefault(name, Route(self.streams, name))
-        return route.hits(time, properties)
+    def route(self, name: str) -> Route:
+        """Return what says to which streams events of a name belong."""
+        return self._routes.get(name) or self._routes.setdefault(name, Route(self.streams, name))
 
     @staticmethod
     def _reads(leaf: c.Did, streams: Streams) -> set[int]:

@@ -21,12 +21,13 @@ from predseg.language.consent import Consent
 from predseg.language.serving import Serving
 from predseg.live import core
 from predseg.live.alarms import Alarm
+from predseg.live.calm import steady
 from predseg.live.desk import Desk
 from predseg.live.handover import EVENTS
 from predseg.live.keys import Keys
 from predseg.live.lines import Seen
 from predseg.live.loop import Loop
-from predseg.live.opening import open_durable, refresh, steady
+from predseg.live.opening import open_durable, refresh
 from predseg.live.outlook import ends
 from predseg.live.profiles import Profiles
 from predseg.live.served import Served

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from predseg.evaluate.leaves import TRUE
-from predseg.evaluate.live import BEGINNING, LATENESS, Engine, Origin
-from predseg.evaluate.program import Program, Row, Rule
+from predseg.evaluate.live import BEGINNING, LATENESS, Engine
+from predseg.evaluate.program import Origin, Program, Row, Rule
 from predseg.history.persons import EVERYBODY, Persons
 from predseg.live.lines import Contract
 from predseg.live.loop import Loop
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 """Raised when the state of customers is kept in another way; it is then built anew from history."""
-CALM = 50_000
-"""So many more objects than were freed wait before the collector of cycles looks at the youngest."""
 
 
 def rules_of(workspace: Workspace) -> list[Rule]:
@@ -131,16 +128,6 @@ def open_in_memory(config: Config, workspace: Workspace, clock: int | None, *, f
     return Loop(engine, Contract.of(config), published, persons=persons)
 
 
-def steady() -> None:
-    """Calm the collector of cycles in a process that keeps many customers for long.
-
-    What is there now is never searched again, what comes is searched more seldom. Customers hold no cycles: they are freed as always.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(CALM, 20, 100)
-
-
 def fingerprint_of(program: Program) -> str:
     """Return a hash of the rules and of the way in which customers are kept for them."""
     streams = [[repr(s.events), s.since, s.columns, s.span] for s in program.streams]
@@ -199,4 +186,4 @@ def _rows(program: Program, files: Iterable[Path]) -> Iterator[Row]:
                 customer, anonymous, linked = row["customer_id"], row.get("anonymous_id"), row.get("linked_at")
                 own = None if anonymous is not None and (linked is not None or customer == anonymous) else customer
                 event = to_event({**row, "linked_at": None})
-                yield Row(event.visible, event.time, program.hits(event.name, event.time, event.properties), own, anonymous)
+                yield Row(event.visible, event.time, program.route(event.name).hits(event.time, event.properties), own, anonymous)

@@ -27,8 +27,8 @@ from typing import Any
 import orjson
 
 from predseg.evaluate.leaves import NEVER, Folded
-from predseg.evaluate.live import Engine, Origin
-from predseg.evaluate.program import Change, Row
+from predseg.evaluate.live import Engine
+from predseg.evaluate.program import Change, Origin, Row
 from predseg.language.measures import Value
 from predseg.live.lines import Seen
 from predseg.segments.live_scores import LiveScore
@@ -309,7 +309,7 @@ def _dump(engine: Engine, customer_id: str) -> bytes:
 def _origin(origin: Origin | None) -> Any:
     if origin is None:
         return None
-    folded = [[s, f.count, [[*column[:4], list(column[4])] for column in f.columns]] for s, f in origin.folded.items()]
+    folded = [[s, f.count, [[*column[:4], list(column[4])] for column in f.columns]] for s, f in (origin.folded or {}).items()]
     return [[list(row) for row in origin.rows], folded, origin.since, list(origin.links)]
 
 

@@ -55,7 +55,7 @@ BUGS = (
     Bug("a rule does not hear of the rules it asks about", "program", "mine.union(*(depends[i] for i in used))", "mine"),
     Bug("what follows changes nothing", "program", "*(streams.number(s.events) for s in leaf.measure.steps())", ""),
     # instants
-    Bug("decided is per event", "live", "while at < n and waiting[at].visible == instant:\n                at += 1", "at += 1"),
+    Bug("decided is per event", "live", "while at < n and waiting[at][0] == instant:\n                at += 1", "at += 1"),
     Bug("timers are not looked at", "live", "if timers and timers[0][0] < instant:", "if False:"),
     Bug(
         "only what an event touches is answered again",
@@ -125,8 +125,8 @@ EQUIVALENT = (
     Bug(
         "a stale timer is no reason to sleep",
         "live",
-        "if person.scheduled == due:",
-        "if True:",
+        "if person.scheduled != at:",
+        "if False:",
         "waking without a change says nothing",
     ),
     Bug(
