@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from typing import TYPE_CHECKING
 
-from predseg.evaluate.leaves import Folded, Kept, Person
+from predseg.evaluate.leaves import NEVER, Folded, Kept, Stream
 
 if TYPE_CHECKING:
     from predseg.evaluate.live import Engine
@@ -15,11 +15,14 @@ if TYPE_CHECKING:
 def prune(engine: Engine) -> None:
     """Forget what lies behind the longest window and the time of corrections; what windows without a beginning see is summed up."""
     horizon = engine.clock - engine.lateness
+    streams = [(stream, -NEVER if stream.span is None else engine.clock - stream.span) for stream in engine.program.streams]
     for person in engine.people.values():
         for number, kept in enumerate(person.kept):
-            if kept is not None:
-                _prune_stream(engine, person, number, kept)
-        if person.log:
+            if kept is not None and kept.times and kept.times[0] <= streams[number][1]:
+                _prune_stream(kept, *streams[number])
+                if not kept.times and kept.folded is None:
+                    person.kept[number] = None
+        if person.log and person.log[0][0] < horizon:
             person.log = [x for x in person.log if x[0] >= horizon]
     for origins in (engine.own, engine.anonymous):
         for origin in origins.values():
@@ -27,18 +30,12 @@ def prune(engine: Engine) -> None:
                 _prune_origin(engine, origin, horizon)
 
 
-def _prune_stream(engine: Engine, person: Person, number: int, kept: Kept) -> None:
-    stream = engine.program.streams[number]
-    if stream.span is None or (not kept.times or kept.times[0] > engine.clock - stream.span):
-        return
-    until = engine.clock - stream.span
+def _prune_stream(kept: Kept, stream: Stream, until: int) -> None:
     if stream.folds:
         kept.folded = kept.folded or Folded()
         for i in range(bisect_right(kept.times, until)):
             kept.folded.add(stream.columns, tuple([column[i] for column in kept.columns]))
     kept.drop(until)
-    if not kept.times and kept.folded is None:
-        person.kept[number] = None
 
 
 def _prune_origin(engine: Engine, origin: Origin, horizon: int) -> None:

@@ -217,7 +217,8 @@ class Engine:
             for one in (mine, anonymous):
                 if one is not None:
                     self.touched.add(one)
-                    self._fetch(one)
+                    if one not in self.people:
+                        self.person(one)
         origin = (self.own.get(mine) if mine is not None else None) or self._origin(row)
         if hits or visible < origin.since or row.link:
             origin.rows.append(row)

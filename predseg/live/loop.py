@@ -222,9 +222,9 @@ class Loop:
 
     def _rescore(self) -> None:
         """Publish, at the instant after the clock, new scores of customers whose events were committed."""
-        engine, ready = self.engine, self._ready()
-        if self.rescore is None or not ready:
+        if self.rescore is None or not (ready := self._ready()):
             return
+        engine = self.engine
         customers = {engine.person(engine.owners.get(one, (0, one))[1]).id for one, _ in ready}
         self._owed -= ready
         try:

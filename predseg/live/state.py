@@ -310,7 +310,7 @@ def _origin(origin: Origin | None) -> Any:
     if origin is None:
         return None
     folded = [[s, f.count, [[*column[:4], list(column[4])] for column in f.columns]] for s, f in (origin.folded or {}).items()]
-    return [[list(row) for row in origin.rows], folded, origin.since, list(origin.links)]
+    return [list(map(list, origin.rows)), folded, origin.since, list(origin.links)]
 
 
 def _load(engine: Engine, customer_id: str, state: Any) -> None:

@@ -117,7 +117,7 @@ BUGS = (
         "origin.folded.setdefault(s, Folded()).add(streams[s].columns, values)",
         "pass",
     ),
-    Bug("streams forget too early", "forgetting", "until = engine.clock - stream.span\n", "until = engine.clock - stream.span // 2\n"),
+    Bug("streams forget too early", "forgetting", "else engine.clock - stream.span)", "else engine.clock - stream.span // 2)"),
     Bug("streams sum nothing up", "forgetting", "kept.folded.add(stream.columns, tuple([column[i] for column in kept.columns]))", "pass"),
     Bug("a summary counts twice", "leaves", "        self.count += 1\n", "        self.count += 2\n"),
 )
