@@ -71,6 +71,7 @@ def test_the_live_engine_is_measured(root: Path) -> None:
         "in memory",
         "cost of 20 rules",
         "durable",
+        "durable",
         "restart with 1",
     ]
 
