@@ -47,6 +47,8 @@ def optout(
     project = run.project()
     named = _named(customers or [], source)
     purposes = _purposes(project, purpose or [])
+    if len(project.config.pseudonymize) > 1 and named and not run.dry_run:
+        project.people.recognise(named)
     if action is OptOut.LIST:
         return _listed(run, project, named)
     return _said(run, project, _required(named, "optout add"), purposes, action is OptOut.ADD)
@@ -84,9 +86,11 @@ def forget(
 
 def _lifted(project: Project, customers: list[str], dry_run: bool) -> Answer:
     from predseg.history import privacy
+    from predseg.history.keys import generations
 
+    names = [name for customer in customers for name in generations(customer, project.people.names())]
     with project.people.consent(dry_run=dry_run) as (connection, _):
-        lifted = privacy.remember(connection, customers)
+        lifted = privacy.remember(connection, dict.fromkeys(names))
     return Answer(
         {"lifted": lifted, "dry_run": dry_run},
         lambda console: console.print(f"{lifted:,} of {len(customers):,} were forgotten; they may come in again"),
@@ -108,13 +112,14 @@ def subject(
     found = run.project().people.subject(customer)
     text = json.dumps(json.loads(as_json(found)), ensure_ascii=False, indent=1)
     if out is not None and not run.dry_run:
-        _write_private(out, text)
+        write_private(out, text)
     counts = {name: len(rows) for name, rows in found["held"].items()}
     results = {"out": out, "rows": counts} if out is not None else {"subject": json.loads(text)}
     return Answer(results, lambda console: typer.echo(text if out is None else f"{sum(counts.values()):,} rows written to {out}"))
 
 
-def _write_private(path: Path, text: str) -> None:
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner can read."""
     import os
 
     from predseg.disks import disk_errors, replaced

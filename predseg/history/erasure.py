@@ -106,7 +106,7 @@ def held(store: Store, ids: Sequence[str]) -> dict[str, Any]:
     if (store.path / DATABASE).is_file():
         with closing(_opened(store.path / DATABASE)) as connection:
             connection.row_factory = sqlite3.Row
-            for table, columns in _columns(connection):
+            for table, columns in columns_of(connection):
                 rows = [dict(row) for row in connection.execute(f"select * from {table} where {_whose(columns)}", {"ids": json.dumps(list(ids))})]
                 if rows:
                     found[f"{DATABASE}/{table}"] = rows
@@ -134,7 +134,7 @@ def everybody(store: Store) -> set[str]:
                 found.update(column.unique().to_pylist())
     if (store.path / DATABASE).is_file():
         with closing(_opened(store.path / DATABASE)) as connection:
-            for table, columns in _columns(connection):
+            for table, columns in columns_of(connection):
                 for column in set(columns) & set(IDS):
                     found.update(row[0] for row in connection.execute(f"select distinct {column} from {table}"))
     return {one for one in found if one is not None}
@@ -221,7 +221,7 @@ def _erase_events(store: Store, ids: Sequence[str]) -> int:
         with store.scratch("erasure") as aside:
             (aside / "rows").mkdir()
             _lay(folder, changed | unlinked, aside / "rows")
-            _name_anew(store, aside)
+            name_anew(store, aside)
     elif removed:
         with store.replace(EVENTS) as target:
             _lay(folder, changed, target)
@@ -248,7 +248,7 @@ def _lay(folder: Path, changed: dict[Path, pa.Table], target: Path) -> None:
     kept = [file for file in files if file not in changed or len(changed[file])] or files[:1]
     for file in kept:
         if file in changed:
-            _write(_compact(changed[file]), target / file.name)
+            write_rows(_compact(changed[file]), target / file.name)
         else:
             _link(file, target / file.name)
 
@@ -277,7 +277,7 @@ def _unlinked(rows: pa.Table | Path, ids: Sequence[str]) -> pa.Table | None:
     return rows.set_column(rows.column_names.index("anonymous_id"), "anonymous_id", cleared)
 
 
-def _name_anew(store: Store, aside: Path) -> None:
+def name_anew(store: Store, aside: Path) -> None:
     """Make the events table of the rows laid into ``aside``, as if they had come in like this."""
     from predseg.engine import engine_in
     from predseg.history import merge
@@ -302,7 +302,8 @@ def _compact(table: pa.Table) -> pa.Table:
     return table
 
 
-def _write(table: pa.Table, file: Path) -> None:
+def write_rows(table: pa.Table, file: Path) -> None:
+    """Write rows of a table as one of its files."""
     import pyarrow.parquet as pq
 
     from predseg.history.merge import GROUP_ROWS, encoding
@@ -343,7 +344,7 @@ def _without(part: report.SourceReport, ids: Sequence[str]) -> report.SourceRepo
 # the database
 
 
-def _columns(connection: sqlite3.Connection) -> Iterator[tuple[str, list[str]]]:
+def columns_of(connection: sqlite3.Connection) -> Iterator[tuple[str, list[str]]]:
     """Yield the tables that name persons, and the columns in which they do; ``raw`` is a row as it came."""
     tables = [row[0] for row in connection.execute("select name from sqlite_master where type = 'table' and name not like 'sqlite_%' order by name")]
     for table in tables:
@@ -377,7 +378,7 @@ def _erase_database(file: Path, ids: Sequence[str]) -> list[tuple[str, int]]:
         connection.execute("pragma secure_delete = on")
         connection.execute("begin immediate")
         given, found = {"ids": json.dumps(list(ids))}, []
-        for table, columns in _columns(connection):
+        for table, columns in columns_of(connection):
             found.append((table, connection.execute(f"delete from {table} where {_whose(columns)}", given).rowcount))
         _unlink_rows(connection, given)
         connection.execute("commit")
@@ -390,7 +391,7 @@ def _unlink_rows(connection: sqlite3.Connection, given: dict[str, str]) -> None:
     """Take anonymous ids of the person out of what others left; the state of these is built anew from history by the live engine."""
     among = "in (select value from json_each(:ids))"
     others: set[str] = set()
-    for table, columns in _columns(connection):
+    for table, columns in columns_of(connection):
         if set(IDS) <= set(columns):
             others.update(row[0] for row in connection.execute(f"select customer_id from {table} where anonymous_id {among}", given))
             keyed = any(row[1] == "anonymous_id" and row[5] for row in connection.execute(f"pragma table_info({table})"))

@@ -58,7 +58,7 @@ def ingest(
     """
     tell = progress or (lambda step, done, total: None)
     found = {name: sources.locate(source, config.resolve, f"source {name}") for name, source in config.sources.items()}
-    state = report_.State(_definition(config, persons), {name: sources.fingerprint(paths) for name, paths in found.items()})
+    state = report_.State(definition_of(config, persons), {name: sources.fingerprint(paths) for name, paths in found.items()})
     memory = None if rebuild else _current(config, store, state, now)
     if memory is None:
         with store.lock():
@@ -100,7 +100,7 @@ def last_report(store: Store) -> IngestReport | None:
     return before.report if before else None
 
 
-def _definition(config: Config, persons: Persons) -> str:
+def definition_of(config: Config, persons: Persons) -> str:
     """Return a hash of everything that decides what the table looks like, but not of what the files hold."""
     parts = {name: sources.definition(source, config.timezone) for name, source in config.sources.items()}
     whole: dict[str, Any] = {"format": FORMAT, "sources": parts, "counted": sorted(config.numeric_properties()), "events": config.contract.events}

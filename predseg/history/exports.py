@@ -54,7 +54,7 @@ def rows_about(path: Path, ids: Sequence[str]) -> list[dict[str, Any]]:
     Raises:
         ValueError: when the file is no longer what was written.
     """
-    return [row for row in _read(path) if _is_about(row, ids)] if path.is_file() else []
+    return [row for row in rows_of(path) if _is_about(row, ids)] if path.is_file() else []
 
 
 def take_out(path: Path, ids: Sequence[str]) -> int:
@@ -70,7 +70,12 @@ def take_out(path: Path, ids: Sequence[str]) -> int:
     return found
 
 
-def _read(path: Path) -> list[dict[str, Any]]:
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of an exported file.
+
+    Raises:
+        ValueError: when the file is no longer what was written.
+    """
     try:
         rows = _ROWS[path.suffix](path)
     except (KeyError, OSError, UnicodeDecodeError, csv.Error) as error:

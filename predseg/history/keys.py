@@ -17,7 +17,7 @@ from pathlib import Path
 from predseg.disks import disk_errors
 
 KEY = "privacy.key"
-_PSEUDONYM = re.compile(r"p_[0-9a-f]{32}", re.ASCII)
+PSEUDONYM = re.compile(r"p_[0-9a-f]{32}", re.ASCII)
 
 
 def person(customer_id: str, keys: Sequence[bytes]) -> bytes:
@@ -43,8 +43,21 @@ def pseudonym(customer_id: str, keys: Sequence[bytes]) -> str:
 
 def generations(customer_id: str, keys: Sequence[bytes]) -> list[str]:
     """Return an id, and what it is called with the first key, with the first two, and so on."""
-    found = [customer_id]
-    for key in keys if not _PSEUDONYM.fullmatch(customer_id) else ():
+    return _chain(customer_id, () if PSEUDONYM.fullmatch(customer_id) else keys)
+
+
+def renamed(name: str, keys: Sequence[bytes]) -> str:
+    """Return what a pseudonym is called after keys were added.
+
+    >>> renamed(pseudonym("c1", [b"first"]), [b"second"]) == pseudonym("c1", [b"first", b"second"])
+    True
+    """
+    return _chain(name, keys)[-1]
+
+
+def _chain(name: str, keys: Sequence[bytes]) -> list[str]:
+    found = [name]
+    for key in keys:
         found.append("p_" + hmac.digest(key, found[-1].encode("utf-8", "surrogatepass"), "sha256").hex()[:32])
     return found
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from predseg.config import Config
 from predseg.errors import UsageError
-from predseg.history import audit, erasure, privacy
+from predseg.history import audit, erasure, privacy, renaming
 from predseg.history.erasure import Erased
-from predseg.history.keys import keys_of, person, pseudonym
+from predseg.history.keys import generations, keys_of, person, pseudonym
 from predseg.history.persons import Persons
 from predseg.history.privacy import OptedOut
+from predseg.history.renaming import Renamed
 from predseg.language.time import say_instant
 from predseg.store import PATIENCE, Store
 
@@ -68,8 +69,49 @@ class People:
         if not (self.config.store / privacy.DATABASE).is_file():
             return Persons(keys=self.names())
         used = self.keys(dry_run=dry_run)
-        with privacy.opened(self.config.store, used, None, names=self.names(), dry_run=dry_run) as connection:
-            return Persons(privacy.all_forgotten(connection, used), self.names(), privacy.all_dropped(connection, used))
+        names = self.names()
+        with privacy.opened(self.config.store, used, None, names=names, dry_run=dry_run) as connection:
+            found = Persons(privacy.all_forgotten(connection, used), names, privacy.all_dropped(connection, used))
+            if len(names) < 2 or dry_run:
+                return found
+            return replace(found, listed=privacy.all_listed(connection, used), met=lambda one: self.recognise([one]))
+
+    def recognise(self, customers: Sequence[str]) -> None:
+        """Let what was said of customers before a key of pseudonyms was added hold for them; only who is named by an id can be recognised."""
+        used, names = self.keys(), self.names()
+        with privacy.opened(self.config.store, used, None, names=names) as connection:
+            for one in customers:
+                privacy.recognise(connection, used, generations(one.strip(), names))
+
+    def names_anew(self, config: Config, told: Callable[[Mapping[str, str]], object], *, dry_run: bool = False) -> Renamed | None:
+        """Give everybody in the store the pseudonym that all keys make; None when they have it.
+
+        Args:
+            config: The project, with what came live and what was replayed among its sources.
+            told: Called before anything is changed with the names: old → new.
+            dry_run: Write nothing, and say how many names there are.
+
+        Raises:
+            UsageError: E243 when the keys of before are not the first of those named now.
+        """
+        names, file = self.names(), self.config.store / privacy.DATABASE
+        if not file.is_file():
+            return None
+        store, lists = Store(self.config.store, wait=PATIENCE), self.keys(dry_run=dry_run)
+        with store.lock(), closing(sqlite3.connect(file, timeout=60, isolation_level=None)) as connection:
+            privacy.prepare(connection, lists, whatever_names=True)
+            if (known := renaming.known_keys(connection, names)) is None:
+                raise UsageError(
+                    "E243",
+                    self.config.file.name,
+                    "the pseudonyms of the store were not made with the first of the keys under `pseudonymize`",
+                    "write the keys of before and then the new one: `pseudonymize: [env:OLD, env:NEW]`",
+                )
+            if known == len(names):
+                return None
+            if dry_run:
+                return Renamed(len(renaming.names_of(store)))
+            return renaming.rename(config, store, connection, lists, names, told)
 
     def forget(self, customers: Sequence[str], *, now: int, dry_run: bool = False) -> Erased:
         """Take everything about some customers out of the store and of exported files, and keep them from coming in again.
@@ -93,7 +135,8 @@ class People:
         ids = erasure.ids_of(store, [one])
         with self.consent() as (connection, used):
             said = [statement.plain() for i in ids for statement in privacy.said_of(connection, i)]
-            gone = one in privacy.all_forgotten(connection, used)
+            forgotten = privacy.all_forgotten(connection, used)
+        gone = any(name in forgotten for name in generations(customer.strip(), self.names()))
         return {"customer_id": one, "ids": ids, "held": erasure.held(store, ids), "consent": said, "forgotten": gone}
 
     def note(self, entry: Mapping[str, Any], now: int) -> None:

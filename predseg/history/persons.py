@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -33,11 +33,15 @@ class Persons:
         forgotten: Whose rows are left away.
         keys: What pseudonyms are made with; without any, ids stay as they are.
         dropped: Bad rows that are left away, see `bad_row`.
+        listed: Of whom something was said; looked at where a key was added, for who was on the list before the store knew them.
+        met: Told the id of one of them who comes in and stands on the list under an earlier name.
     """
 
     forgotten: OptedOut = NOBODY
     keys: tuple[bytes, ...] = ()
     dropped: OptedOut = NOBODY
+    listed: OptedOut = NOBODY
+    met: Callable[[str], None] = field(default=lambda customer_id: None, compare=False)
 
     @property
     def mark(self) -> str:
@@ -46,7 +50,14 @@ class Persons:
 
     def named(self, ids: pa.Array) -> pa.Array:
         """Return ids as they stand in the tables."""
-        return mapped(ids, lambda text: pseudonym(text, self.keys)) if self.keys else ids
+        return mapped(ids, self.name) if self.keys else ids
+
+    def name(self, text: str) -> str:
+        """Return an id as it stands in the tables."""
+        found = generations(text, self.keys)
+        if len(self.listed) and any(name in self.listed for name in found[:-1]):
+            self.met(text)
+        return found[-1]
 
     def admit(self, batch: pa.RecordBatch, checked: Checked) -> tuple[Checked, int]:
         """Return a checked batch as it may come in, and how many of its rows are left away because their person was forgotten."""
@@ -80,7 +91,7 @@ class Persons:
             return None
         if self.gone(ids.get("anonymous_id") or ""):
             del row["anonymous_id"], ids["anonymous_id"]
-        return row | {name: pseudonym(one, self.keys) for name, one in ids.items() if one}
+        return row | {name: self.name(one) for name, one in ids.items() if one}
 
     def _gone(self, customers: pa.Array, anonymous: pa.Array) -> np.ndarray:
         """Return which rows are of a forgotten person: by their customer, or, when they have none, by their anonymous id."""

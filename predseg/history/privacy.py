@@ -37,6 +37,8 @@ from predseg.store import Store
 DATABASE = "live.db"
 FILE, COMMAND, EVENT, LIVE = "file", "command", "event", "live"
 """Where a no (or a yes) comes from: the file of opt-outs, `predseg optout`, the events table, an event that came live."""
+NAMES, RENAMING = "names", " > "
+"""Under which name the database remembers what the pseudonyms are made with, and what it remembers between the old and the new while they are changed."""
 ALWAYS = 2**62 - 1
 """The instant of a line of the file: later than anything that can be said."""
 _TABLES = """
@@ -60,13 +62,14 @@ _ANY = f"group by person, purpose having max(max(2 * at + out), cast({_UNLESS_AL
 # the database
 
 
-def prepare(connection: sqlite3.Connection, keys: Sequence[bytes], names: Sequence[bytes] = ()) -> None:
+def prepare(connection: sqlite3.Connection, keys: Sequence[bytes], names: Sequence[bytes] = (), *, whatever_names: bool = False) -> None:
     """Make a connection fit for the functions below: the tables, and the SQL function ``person``.
 
     Args:
         connection: To the database; it must not be in a transaction.
         keys: See `predseg.history.keys.keys_of`.
         names: What pseudonyms are made with, when the project wants pseudonyms.
+        whatever_names: Do not look at what the pseudonyms of the store are made with.
 
     Raises:
         DataError: E450 when the list was made with other keys, E451 when with other pseudonyms.
@@ -74,7 +77,8 @@ def prepare(connection: sqlite3.Connection, keys: Sequence[bytes], names: Sequen
     connection.create_function("person", 1, lambda customer_id: person(pseudonym(customer_id, names), keys), deterministic=True)
     connection.executescript(_TABLES)
     _use_keys(connection, keys)
-    _use_names(connection, names)
+    if not whatever_names:
+        _use_names(connection, names)
 
 
 @contextmanager
@@ -160,16 +164,16 @@ def _use_keys(connection: sqlite3.Connection, keys: Sequence[bytes]) -> None:
 def _use_names(connection: sqlite3.Connection, names: Sequence[bytes]) -> None:
     """Refuse other pseudonyms than those of the store: nobody on the list would be recognised, and the tables would hold two names of everybody."""
     mark = pseudonym("predseg", names)
-    known = noted(connection, "names")
+    known = noted(connection, NAMES)
     if known is None:
-        note(connection, "names", mark)
+        note(connection, NAMES, mark)
     elif known != mark:
-        raise DataError(
-            "E451",
-            DATABASE,
-            "the store was made with another `pseudonymize`, so nobody in its lists would be recognised",
-            "set the old key again; for a new key name a new folder with `store:`, and the sources are read into it",
-        )
+        found, remedy = "the store was made with another `pseudonymize`, so nobody in its lists would be recognised", "set the old key again"
+        if RENAMING in known:
+            found, remedy = "giving everybody another pseudonym was cut short", "do it again: predseg pseudonyms rotate"
+        elif known in [pseudonym("predseg", names[:n]) for n in range(1, len(names))]:
+            found, remedy = "a key was added to `pseudonymize`, and the store has the pseudonyms of before", "predseg pseudonyms rotate"
+        raise DataError("E451", DATABASE, found, f"{remedy}; a new key is added after the old one" if remedy == "set the old key again" else remedy)
 
 
 def noted(connection: sqlite3.Connection, name: str) -> str | None:
@@ -296,6 +300,28 @@ def joined(connection: sqlite3.Connection, losing: str, winning: str) -> None:
         for s in said_of(connection, losing):
             if s.at != ALWAYS:
                 say(connection, [winning], [s.purpose], s.at, out=s.out, origin=s.origin)
+
+
+def all_listed(connection: sqlite3.Connection, keys: Sequence[bytes]) -> OptedOut:
+    """Return everybody of whom anything was said."""
+    return OptedOut({who: ALWAYS for (who,) in connection.execute("select distinct person from optouts")}, tuple(keys))
+
+
+def recognise(connection: sqlite3.Connection, keys: Sequence[bytes], names: Sequence[str]) -> None:
+    """Let what was said of a person under earlier names hold for the last of them."""
+    with _writing(connection):
+        for was in (person(name, keys) for name in names[:-1]):
+            follow_name(connection, was, person(names[-1], keys))
+
+
+def follow_name(connection: sqlite3.Connection, was: bytes, now: bytes) -> None:
+    """Let what was said of somebody hold under another name; within a transaction."""
+    connection.execute(
+        "insert into optouts select ?, purpose, origin, at, out from optouts where person = ? "
+        "on conflict do update set at = excluded.at, out = excluded.out where 2 * excluded.at + excluded.out > 2 * at + out",
+        (now, was),
+    )
+    connection.execute("delete from optouts where person = ?", (was,))
 
 
 # forgetting

@@ -370,7 +370,9 @@ def project_schema() -> Schema:
         "outcomes": outcomes_schema(),
         "monitor": limits_schema(),
         "serve": serving_schema(),
-        "pseudonymize": _secrets("Ids become hashes with this key at ingest, everywhere: `env:NAME`. It stays for the life of the store."),
+        "pseudonymize": _secrets(
+            "Ids become hashes with this key at ingest, everywhere: `env:NAME`. A list names the keys of before and the one that was added, see `predseg pseudonyms rotate`."
+        ),
         "engine": engine_schema(),
     }
     whole = _object(keys, "A project.", ["project"])

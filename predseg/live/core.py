@@ -118,6 +118,10 @@ class Core:
             raise gone(self._file)
         marks = self._tombstones()
         if marks != self._marks:
+            if marks[2] != self._marks[2]:
+                raise DataError(
+                    "E451", str(self._file), "everybody was given another pseudonym while the server ran", "start it again, with all keys"
+                )
             self._marks, self._again = marks, now + ERASING
             self._renew()
         elif self._again and now >= self._again:
@@ -136,11 +140,13 @@ class Core:
             published.refresh(self.loop, now)
             self._mark = mark
 
-    def _tombstones(self) -> tuple[int, ...]:
+    def _tombstones(self) -> tuple[int, int, str | None]:
+        """Return how many were forgotten, when the last one was, and what pseudonyms are made with."""
         connection = self._state()
         if not connection.execute("select 1 from sqlite_master where name = 'forgotten'").fetchone():
-            return (0, 0)
-        return tuple(connection.execute("select count(*), coalesce(max(at), 0) from forgotten").fetchone())
+            return (0, 0, None)
+        names = "(select value from privacy where name = 'names')"
+        return tuple(connection.execute(f"select count(*), coalesce(max(at), 0), {names} from forgotten").fetchone())
 
     def _renew(self) -> None:
         self.loop.close()

@@ -17,15 +17,26 @@ _COLUMNS = ("segment", "since", "holdout", "split")
 
 def note_designs(store: Store, segments: Iterable[Segment], as_of: int) -> None:
     """Note the design of each segment where it is not the one that was noted last (table ``experiments``: segment, since, holdout, split)."""
-    import pyarrow as pa
-
     noted = _rows(store)
     last = {row["segment"]: (row["holdout"], row["split"]) for row in noted}
     designs = [(segment.name, as_of, *_written(segment.experiment)) for segment in segments]
     new = [dict(zip(_COLUMNS, row, strict=True)) for row in designs if row[2:] != last.get(row[0], _written(None))]
     if new:
-        columns: dict[str, pa.Array] = {name: pa.array([row[name] for row in (*noted, *new)]) for name in _COLUMNS}
-        store.write(TABLE, pa.table({**columns, "since": columns["since"].cast(pa.timestamp("us", "UTC"))}))
+        _write(store, [*noted, *new])
+
+
+def begin_anew(store: Store, segments: Iterable[Segment], at: int) -> None:
+    """Let what is tried out count from an instant on, as when a design is changed: customers are in other groups since then."""
+    new = [dict(zip(_COLUMNS, (s.name, at, *_written(s.experiment)), strict=True)) for s in segments if s.experiment is not None]
+    if new:
+        _write(store, [*_rows(store), *new])
+
+
+def _write(store: Store, rows: list[dict[str, Any]]) -> None:
+    import pyarrow as pa
+
+    columns: dict[str, pa.Array] = {name: pa.array([row[name] for row in rows]) for name in _COLUMNS}
+    store.write(TABLE, pa.table({**columns, "since": columns["since"].cast(pa.timestamp("us", "UTC"))}))
 
 
 def in_force_since(store: Store, segment: Segment) -> int | None:
