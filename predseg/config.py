@@ -21,6 +21,7 @@ from predseg.language.consent import Consent, parse_consent
 from predseg.language.documents import parse_condition, parse_measure, parse_prediction, read_duration
 from predseg.language.engines import Spark, parse_engine
 from predseg.language.expectations import Expectations, parse_expectations
+from predseg.language.floor import Floor, parse_floor
 from predseg.language.measures import Measure
 from predseg.language.monitoring import Limits, parse_limits
 from predseg.language.outcomes import Outcomes, parse_outcomes
@@ -130,6 +131,7 @@ class Config:
     serve: Serving = Serving()
     pseudonymize: tuple[Secret, ...] = ()
     engine: Spark | None = None
+    smallest_group: Floor = Floor()
 
     @property
     def root(self) -> Path:
@@ -380,4 +382,5 @@ _KEYS: dict[str, Any] = {
     "serve": parse_serving,
     "pseudonymize": lambda node: read_keys(node, "`pseudonymize`"),
     "engine": parse_engine,
+    "smallest_group": parse_floor,
 }

@@ -68,10 +68,10 @@ def watches(config: Config, environment: Mapping[str, str], clock: Callable[[], 
     teller = Teller(name, config.channels[name], World(environment, config.root, clock))
 
     def tell(turn: Turn) -> None:
-        now = clock()
-        facts = {"project": config.project, "watch": turn.watch, "of": turn.about, "status": turn.status, "says": turn.says}
+        now, says = clock(), config.smallest_group.told(turn.says)
+        facts = {"project": config.project, "watch": turn.watch, "of": turn.about, "status": turn.status, "says": says}
         alert_id = hashlib.sha256(f"{config.project}|{turn.key}|{turn.status}|{now}".encode()).hexdigest()[:32]
-        teller(Alert(alert_id, now, turn.status, f"{config.project}: {turn.says}", facts))
+        teller(Alert(alert_id, now, turn.status, f"{config.project}: {says}", facts))
 
     return tell
 

@@ -22,6 +22,7 @@ from predseg.language.consent import PURPOSE
 from predseg.language.documents import ADVERBS
 from predseg.language.engines import engine_schema
 from predseg.language.expectations import expectations_schema
+from predseg.language.floor import MOST
 from predseg.language.measures import COMPARISONS, PROPERTY_AGGREGATES
 from predseg.language.monitoring import limits_schema
 from predseg.language.outcomes import outcomes_schema
@@ -374,6 +375,12 @@ def project_schema() -> Schema:
             "Ids become hashes with this key at ingest, everywhere: `env:NAME`. A list names the keys of before and the one that was added, see `predseg pseudonyms rotate`."
         ),
         "engine": engine_schema(),
+        "smallest_group": {
+            "type": "integer",
+            "minimum": 1,
+            "maximum": MOST,
+            "description": "Groups of fewer people are not shown in aggregates (10); 1 shows all.",
+        },
     }
     whole = _object(keys, "A project.", ["project"])
     definitions = _definitions()

@@ -71,7 +71,7 @@ class Deployment:
         Raises:
             PredsegError: when the live state cannot be opened.
         """
-        served = Served(self.workspace.segments)
+        served = Served(self.workspace.segments, self.config.smallest_group)
         file = core.database(self.config.store)
         opened: list[Loop] = []
         desks: list[Desk] = []

@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 from predseg.evaluate.program import Change
+from predseg.language.floor import Floor
 from predseg.language.time import HOUR, say_instant
 from predseg.segments.definitions import Segment
 
@@ -74,6 +75,7 @@ class Served:
 
     Args:
         segments: The rules.
+        floor: How small a group may be and still be told.
 
     Attributes:
         as_of: Up to when everything was decided (microseconds); None before the loop was open.
@@ -81,8 +83,8 @@ class Served:
         errors: Segment → the last error that concerned it.
     """
 
-    def __init__(self, segments: Mapping[str, Segment]) -> None:
-        self.segments = segments
+    def __init__(self, segments: Mapping[str, Segment], floor: Floor) -> None:
+        self.segments, self.floor = segments, floor
         self.as_of: int | None = None
         self.down: Callable[[], str | None] = lambda: None
         self.errors: dict[str, dict[str, str]] = {}
@@ -189,9 +191,19 @@ class Served:
             **_aged(as_of, stale),
         }
 
+    def told(self, name: str, now: int, without: Container[str] = ()) -> dict[str, Any]:
+        """Return one segment as others may see it: no number of a small group, and nobody out of one."""
+        found, plain = self.segment(name, now, without), self.floor.plain
+        size = found["size"]
+        return found | {
+            "size": None if size is None else plain(size),
+            "sample": [] if size is not None and self.floor.hides(size) else found["sample"],
+            "hours": [hour | {"entered": plain(hour["entered"]), "left": plain(hour["left"])} for hour in found["hours"]],
+        }
+
     def sizes(self) -> dict[str, int]:
-        """Return how many belong to each segment."""
-        return {name: len(members.since) for name, members in self._members.items()}
+        """Return how many belong to each segment whose number may be told."""
+        return {name: len(members.since) for name, members in self._members.items() if not self.floor.hides(len(members.since))}
 
     def since(self, number: int) -> tuple[list[tuple[int, Change]], bool]:
         """Return the changes after a number that are still in memory, and whether that is all of them."""

@@ -97,12 +97,13 @@ _MEMBERSHIP = {
         **_AGED,
     },
 }
+_NUMBER = {"type": ["integer", "string"], "description": "Of a group smaller than `smallest_group` only that: `<10`.", "pattern": "^<[0-9]+$"}
 _SEGMENT = {
     "type": "object",
     "required": ["segment", "size", "as_of", "stale"],
-    "properties": {"segment": {"type": "string"}, "size": {"type": ["integer", "null"]}, **_AGED},
+    "properties": {"segment": {"type": "string"}, "size": {**_NUMBER, "type": ["integer", "string", "null"]}, **_AGED},
 }
-_HOURS = {"type": "object", "properties": {"hour": {"type": "string"}, "entered": {"type": "integer"}, "left": {"type": "integer"}}}
+_HOURS = {"type": "object", "properties": {"hour": {"type": "string"}, "entered": _NUMBER, "left": _NUMBER}}
 _SHOWN: dict[str, tuple[str, dict[str, Any], str, dict[int, str]]] = {
     "customer": (
         "The segments of a customer, with scores; with `features=true` also what is known of him.",

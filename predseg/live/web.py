@@ -244,7 +244,7 @@ def _reading(app: FastAPI, desk: Desk) -> None:
         if name not in desk.served.segments:
             return refusal(404, "not_found", f"no such segment; {nearest(name, tuple(desk.served.segments))}")
         without = await run_in_threadpool(desk.without, name)
-        return answer(desk.served.segment(name, desk.clock(), without))
+        return answer(desk.served.told(name, desk.clock(), without))
 
     async def segments(request: Request) -> Response:
         if (no := denied(request)) is not None:
@@ -286,7 +286,7 @@ def follow(desk: Desk, request: Request, segment: str | None, said: Callable[[in
 
 
 def _listed(desk: Desk, name: str, now: int) -> dict[str, Any]:
-    found = desk.served.segment(name, now)
+    found = desk.served.told(name, now)
     return {key: found[key] for key in ("segment", "about", "refresh", "size", "as_of", "stale")}
 
 

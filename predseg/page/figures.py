@@ -1,4 +1,4 @@
-"""What the page says of segments: sizes, who entered and left, how fresh that is. Groups of one to nine people are hidden."""
+"""What the page says of segments: sizes, who entered and left, how fresh that is. Small groups are hidden."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from predseg.language.time import HOUR, say_instant
 from predseg.live.desk import Desk
 from predseg.live.served import HOURS
-from predseg.outcomes.report.page import count
 from predseg.page.pictures import Bar, Moved, bars
 from predseg.segments.definitions import Segment
 from predseg.segments.memberships import LOG
@@ -87,7 +86,7 @@ def runs_of(store: Store, segments: Iterable[Segment]) -> Runs:
 
 def listed(desk: Desk, name: str, runs: Runs) -> Row:
     """Return one segment."""
-    now, segment = desk.clock(), desk.served.segments[name]
+    now, segment, floor = desk.clock(), desk.served.segments[name], desk.served.floor
     found = desk.served.segment(name, now)
     moved = _moved(found["hours"], segment, runs)
     over = f"since {short(desk.started)}" if desk.started > now - HOURS * HOUR else "in 24 hours"
@@ -100,9 +99,9 @@ def listed(desk: Desk, name: str, runs: Runs) -> Row:
         without_name(name, segment.sentence()),
         segment.about,
         segment.live,
-        "withheld" if found["size"] is None else count(found["size"]),
-        count(sum(m.entered for m in moved)),
-        count(sum(m.left for m in moved)),
+        "withheld" if found["size"] is None else floor.count(found["size"]),
+        floor.count(sum(m.entered for m in moved)),
+        floor.count(sum(m.left for m in moved)),
         over,
         short(as_of),
         stale,
@@ -122,19 +121,19 @@ def without_name(name: str, sentence: str) -> str:
 
 def movement(desk: Desk, name: str, runs: Runs) -> Movement:
     """Return who entered and left: by the hour of a live segment, by the run of a daily one."""
-    now, segment = desk.clock(), desk.served.segments[name]
+    now, segment, floor = desk.clock(), desk.served.segments[name], desk.served.floor
     moved = _moved(desk.served.segment(name, now)["hours"], segment, runs)
-    entered, left = count(sum(m.entered for m in moved)), count(sum(m.left for m in moved))
+    entered, left = floor.count(sum(m.entered for m in moved)), floor.count(sum(m.left for m in moved))
     if segment.live:
         began = desk.started > now - HOURS * HOUR
         span = f"since the server started at {short(desk.started)} UTC" if began else "in the last 24 hours"
-        rows = [(m.when, count(m.entered), count(m.left), "") for m in reversed(moved) if m.entered or m.left]
+        rows = [(m.when, floor.count(m.entered), floor.count(m.left), "") for m in reversed(moved) if m.entered or m.left]
     else:
         mine = list(runs.get(name, ()))
         span = f"in the last {len(mine)} runs" if len(mine) != 1 else "at the only run"
-        rows = [(short(r.as_of), count(r.entered), count(r.left), count(r.members)) for r in reversed(mine)]
+        rows = [(short(r.as_of), floor.count(r.entered), floor.count(r.left), floor.count(r.members)) for r in reversed(mine)]
     says = f"{entered} entered and {left} left {span}." if entered != "0" or left != "0" else f"Nobody entered or left {span}."
-    return Movement(says, bars(moved), rows, not segment.live)
+    return Movement(says, bars(moved, floor), rows, not segment.live)
 
 
 def _moved(hours: Sequence[Mapping[str, object]], segment: Segment, runs: Runs) -> list[Moved]:

@@ -6,8 +6,8 @@ import hashlib
 from dataclasses import dataclass, replace
 
 from predseg.errors import ConfigError, UsageError, nearest
+from predseg.language.floor import Floor
 from predseg.language.yaml import Node, read_documents
-from predseg.outcomes.report.page import FEW, count, shown
 from predseg.page.figures import short, without_name
 from predseg.segments.definitions import Segment, load_segments
 from predseg.segments.edits import Edit, apply, diff, document
@@ -43,43 +43,43 @@ class Funnel:
     overlaps: tuple[tuple[str, str, str, str], ...]
 
 
-def funnel(found: Preview, warnings: tuple[str, ...] = ()) -> Funnel:
-    """Return a preview as the page shows it; groups of one to nine people are hidden."""
+def funnel(found: Preview, floor: Floor, warnings: tuple[str, ...] = ()) -> Funnel:
+    """Return a preview as the page shows it; small groups are hidden."""
     about = "" if found.sampled == 1 else f"estimated from {found.sampled:.0%} of the customers, ± {found.error:,}"
     return Funnel(
         without_name(found.segment, found.sentence),
         short(found.as_of),
-        count(found.known),
-        count(found.members),
+        floor.count(found.known),
+        floor.count(found.members),
         about,
-        tuple(_step(step.condition, step.alone, step.removes, step.remains, found.known) for step in found.steps),
-        (*_notes(found), *(f"{s.condition}: unknown of {count(s.unknown)}" for s in found.steps if s.unknown), *warnings),
-        tuple((o.segment, count(o.both), _percent(o.share, o.both), _percent(o.jaccard, o.both)) for o in found.overlaps),
+        tuple(_step(step.condition, step.alone, step.removes, step.remains, found.known, floor) for step in found.steps),
+        (*_notes(found, floor), *(f"{s.condition}: unknown of {floor.count(s.unknown)}" for s in found.steps if s.unknown), *warnings),
+        tuple((o.segment, floor.count(o.both), _percent(o.share, o.both, floor), _percent(o.jaccard, o.both, floor)) for o in found.overlaps),
     )
 
 
 def reached(workspace: Workspace, as_of: int, name: str) -> Funnel:
     """Return what a segment reaches."""
-    return funnel(workspace.preview(name, as_of), tuple(workspace.warnings(as_of, [name])))
+    return funnel(workspace.preview(name, as_of), workspace.config.smallest_group, tuple(workspace.warnings(as_of, [name])))
 
 
-def _step(condition: str, alone: int, removes: int, remains: int, known: int) -> Step:
-    share = round(100 * remains / known, 2) if known and shown(remains) else 0.0
-    return Step(condition, count(alone), count(removes), count(remains), share)
+def _step(condition: str, alone: int, removes: int, remains: int, known: int, floor: Floor) -> Step:
+    share = round(100 * remains / known, 2) if known and floor.shown(remains) else 0.0
+    return Step(condition, floor.count(alone), floor.count(removes), floor.count(remains), share)
 
 
-def _notes(found: Preview) -> list[str]:
-    notes = [f"{count(found.opted_out)} of the members opted out, {count(found.contactable)} can be contacted."]
+def _notes(found: Preview, floor: Floor) -> list[str]:
+    notes = [f"{floor.count(found.opted_out)} of the members opted out, {floor.count(found.contactable)} can be contacted."]
     if found.held_out:
-        notes.append(f"{count(found.held_out)} are held out.")
-    notes += [f"{count(number)} get {name}." for name, number in found.variants.items()]
+        notes.append(f"{floor.count(found.held_out)} are held out.")
+    notes += [f"{floor.count(number)} get {name}." for name, number in found.variants.items()]
     if found.before is not None and found.entered is not None and found.left is not None:
-        notes.append(f"The run before had {count(found.before)}: {count(found.entered)} would enter, {count(found.left)} leave.")
+        notes.append(f"The run before had {floor.count(found.before)}: {floor.count(found.entered)} would enter, {floor.count(found.left)} leave.")
     return notes
 
 
-def _percent(part: float, people: int) -> str:
-    return f"{part:.0%}" if shown(people) else FEW
+def _percent(part: float, people: int, floor: Floor) -> str:
+    return f"{part:.0%}" if floor.shown(people) else floor.few
 
 
 @dataclass(frozen=True)
@@ -214,7 +214,9 @@ def trial(workspace: Workspace, as_of: int, found: Draft, text: str, base: str |
     try:
         edited = accept(workspace, found, text)
         warnings = tuple(replace(workspace, segments=edited.segments).warnings(as_of, [edited.name]))
-        return Trial(found, text, funnel=funnel(reach(workspace, edited, as_of), warnings), diff=edited.diff, changed=changed)
+        return Trial(
+            found, text, funnel=funnel(reach(workspace, edited, as_of), workspace.config.smallest_group, warnings), diff=edited.diff, changed=changed
+        )
     except ConfigError as error:
         return Trial(found, text, str(error), _line(error.place, found), changed=changed)
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from predseg.language.floor import Floor
 from predseg.language.serving import Alerts, Serving
 from predseg.live.desk import Desk
 from predseg.live.keys import Keys
@@ -31,7 +32,7 @@ def clock() -> int:
 
 def made(store: Store, limits: Limits | None = None, segment: Segment = INSIDE, **more: Any) -> Desk:
     """A desk over a store, started."""
-    served = Served({"inside": segment})
+    served = Served({"inside": segment}, Floor(1))
     now = more.pop("clock", clock)
     box: list[Desk] = []
     writer = Writer(lambda: Core(store), now, lambda core: box[0].committed(core), limits or Limits())

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from predseg.config import load
+from predseg.language.floor import Floor
 from predseg.language.time import DAY, HOUR, parse_instant
 from predseg.live import core
 from predseg.live.deployment import reading
@@ -65,7 +66,7 @@ def test_what_is_said_beforehand_comes_true(project: Project) -> None:
 
 
 def test_it_is_served_with_the_membership(project: Project) -> None:
-    served = Served(project.segments().segments)
+    served = Served(project.segments().segments, Floor(1))
     served.follow(SimpleNamespace(members=lambda: {"spender": {"ann": START}}, last=0, log=lambda after, limit: []), START)  # type: ignore[arg-type]
     [found] = served.of("ann", START, {"spender": START + DAY})
     assert (found["since"], found["until"]) == ("2026-03-01T12:00Z", "2026-03-02T12:00Z")

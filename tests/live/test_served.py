@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from predseg.evaluate.program import Change
+from predseg.language.floor import Floor
 from predseg.language.serving import Stale
 from predseg.language.time import HOUR, MINUTE
 from predseg.live.served import HOURS, Served
@@ -17,7 +18,7 @@ OLD = NOW - 3 * HOUR
 
 
 def served(on_stale: str = "serve", max_stale: int | None = 2 * HOUR, refresh: str = "live") -> Served:
-    found = Served({"inside": replace(INSIDE, stale=Stale(max_stale, on_stale), refresh=refresh)})
+    found = Served({"inside": replace(INSIDE, stale=Stale(max_stale, on_stale), refresh=refresh)}, Floor(1))
     found.follow(Core(Store(members={"ann": OLD - 1, "bob": OLD})), OLD)
     return found
 
@@ -66,7 +67,7 @@ def test_who_opted_out_is_in_no_list() -> None:
 
 def test_hours_and_corrections() -> None:
     store = Store()
-    found = Served({"inside": INSIDE})
+    found = Served({"inside": INSIDE}, Floor(1))
     found.follow(Core(store), NOW)
 
     def say(change: str, customer: str, at: int, correction: bool = False) -> None:
@@ -83,7 +84,7 @@ def test_hours_and_corrections() -> None:
 
 def test_changes_are_followed_once_whatever_happens() -> None:
     store = Store()
-    found = Served({"inside": INSIDE})
+    found = Served({"inside": INSIDE}, Floor(1))
     assert found.follow(Core(store), NOW) == [] and found.since(0) == ([], True)
     store.changes += [Change("entered", "inside", f"c{i}", NOW, "d1", False, i) for i in range(25)]
     assert [n for n, _ in found.follow(Core(store), NOW)] == list(range(1, 26)) and found.follow(Core(store), NOW) == []
@@ -93,7 +94,7 @@ def test_changes_are_followed_once_whatever_happens() -> None:
 @pytest.mark.parametrize(("kept", "whole"), [(25, True), (10, False)])
 def test_it_is_known_whether_memory_reaches_back(kept: int, whole: bool) -> None:
     store = Store()
-    found = Served({"inside": INSIDE})
+    found = Served({"inside": INSIDE}, Floor(1))
     found.follow(Core(store), NOW)
     store.changes += [Change("entered", "inside", f"c{i}", NOW, "d1", False, i) for i in range(25)]
     found.follow(Core(store), NOW)

@@ -16,13 +16,16 @@ import pytest
 
 from predseg import Project
 from predseg.cli import main
+from predseg.language.floor import Floor
 from predseg.language.time import DAY, parse_instant, say_instant
 from predseg.outcomes.causes import moved
 from predseg.outcomes.log import Log
 from predseg.outcomes.report.data import rfv_section
-from predseg.outcomes.report.page import FEW, Page, Picture, Section, count, render
+from predseg.outcomes.report.page import Page, Picture, Section, render
 from tests import small
 from tests.outcomes.browser import browsing, opened
+
+FLOOR = Floor()
 
 ROOT = Path(__file__).parents[2]
 END = parse_instant("2025-10-28")
@@ -180,23 +183,27 @@ def test_small_groups_are_hidden(shop: Path, html: str) -> None:
             small_counts = [v for k, v in values(chart.get("datasets", chart)) if k in ("members", "customers", "number") and 0 < abs(v) < 10]
             assert not small_counts, name
     rows = re.findall(r'<tr><th scope="row"[^>]*>few</th>(.*?)</tr>', html)
-    assert len(rows) >= 3 and all(not re.search(rf">{few}<", row) for row in rows) and FEW in "".join(rows)
+    assert len(rows) >= 3 and all(not re.search(rf">{few}<", row) for row in rows) and FLOOR.few in "".join(rows)
 
 
 def test_counts_under_the_floor() -> None:
-    assert [count(n) for n in (0, 1, 9, 10, 1_000)] == ["0", FEW, FEW, "10", "1,000"]
+    assert [FLOOR.count(n) for n in (0, 1, 9, 10, 1_000)] == ["0", FLOOR.few, FLOOR.few, "10", "1,000"]
 
 
 def test_the_grid_hides_small_cells() -> None:
     ids = np.array([f"c{n:03d}" for n in range(60)], object)
     time = np.where(np.arange(60) < 55, END - DAY, END - 300 * DAY)
     log = Log(ids, np.arange(60), time, np.zeros(60, np.int64), ("Order",), np.full(60, 50_000))
-    [picture] = rfv_section("Order", log, END).pictures
+    [picture] = rfv_section("Order", log, END, FLOOR).pictures
     assert (
-        picture.chart is not None and "55" in {cell for row in picture.rows for cell in row} and FEW in {cell for row in picture.rows for cell in row}
+        picture.chart is not None
+        and "55" in {cell for row in picture.rows for cell in row}
+        and FLOOR.few in {cell for row in picture.rows for cell in row}
     )
     assert "5" not in {cell for row in picture.rows for cell in row[1:]}
-    assert not rfv_section("Order", Log(ids[:9], np.arange(9), time[:9], np.zeros(9, np.int64), ("Order",), np.zeros(9, np.int64)), END).pictures
+    assert not rfv_section(
+        "Order", Log(ids[:9], np.arange(9), time[:9], np.zeros(9, np.int64), ("Order",), np.zeros(9, np.int64)), END, FLOOR
+    ).pictures
 
 
 def test_why_members_came_and_went(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from predseg import Project
 from predseg.errors import ConfigError, UsageError
+from predseg.language.floor import Floor
 from predseg.page import beginning, rules
 from tests.live.serving import Running
 from tests.page.shop import EVIL, RULES, lay, shop
@@ -62,8 +63,8 @@ def test_a_funnel_hides_what_few_people_are_in(up: Running) -> None:
 
 
 def test_few_that_remain_have_no_bar() -> None:
-    assert rules._step("c", 3, 97, 3, 100) == rules.Step("c", "under 10", "97", "under 10", 0.0)
-    assert rules._percent(0.3, 4) == "under 10" and rules._percent(0.3, 40) == "30%"
+    assert rules._step("c", 3, 97, 3, 100, Floor()) == rules.Step("c", "under 10", "97", "under 10", 0.0)
+    assert rules._percent(0.3, 4, Floor()) == "under 10" and rules._percent(0.3, 40, Floor()) == "30%"
 
 
 # edits

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 from predseg.config import Config, Source
 from predseg.language.channels import Dry, Folder
 from predseg.language.english import say_measure
+from predseg.language.floor import Floor
 from predseg.language.measures import slug
 from predseg.language.time import say_duration, say_instant
 from predseg.language.urls import without_password
 from predseg.outcomes.handbook.drawing import Drawing, draw
-from predseg.outcomes.report.page import FLOOR, count, shown
 from predseg.segments.definitions import Segment
 from predseg.segments.edits import document
 from predseg.segments.lineage import Node, lineage, used_by
@@ -81,6 +81,7 @@ class Handbook:
     drawing: Drawing
     rows: tuple[tuple[str, str, Links], ...]
     chapters: tuple[Chapter, ...]
+    floor: Floor
 
 
 def build(workspace: Workspace, report: IngestReport | None, champion: Callable[[str], Bundle | None], as_of: int) -> Handbook:
@@ -100,7 +101,15 @@ def build(workspace: Workspace, report: IngestReport | None, champion: Callable[
     facts = {"customers": f"{known:,}", "events": f"{report.rows if report is not None else 0:,}"}
     facts |= {chapter.title.lower(): f"{len(chapter.entries)}" for chapter in chapters if chapter.entries}
     rows = tuple((node.id, anchor(node.id), write.links(node.uses)) for node in nodes.values())
-    return Handbook(config.project, say_instant(as_of)[:16].replace("T", " "), facts, draw(nodes), rows, tuple(c for c in chapters if c.entries))
+    return Handbook(
+        config.project,
+        say_instant(as_of)[:16].replace("T", " "),
+        facts,
+        draw(nodes),
+        rows,
+        tuple(c for c in chapters if c.entries),
+        config.smallest_group,
+    )
 
 
 def anchor(node: str) -> str:
@@ -141,7 +150,7 @@ class Writer:
                 f"segment.{s.name}",
                 _capital(s.sentence().partition(": ")[2]),
                 about=s.about,
-                facts=_size(s, ledger, as_of, known) | _agreed(s),
+                facts=_size(s, ledger, as_of, known, workspace.config.smallest_group) | _agreed(s),
                 code=_document(s, texts),
             )
             for s in workspace.segments.values()
@@ -201,13 +210,13 @@ def _capital(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}"
 
 
-def _size(segment: Segment, ledger: Ledger, as_of: int, known: int) -> dict[str, str]:
-    """How many belong; groups of one to nine are hidden."""
+def _size(segment: Segment, ledger: Ledger, as_of: int, known: int, floor: Floor) -> dict[str, str]:
+    """How many belong; small groups are hidden."""
     if ledger.last_run(segment.name, segment.definition) is None:
         return {"members": "not run yet"}
     members = len(ledger.spells(segment.name, segment.definition).at(as_of))
-    share = {"of all customers": f"{members / known:.1%}"} if known and shown(members) else {}
-    return {"members": count(members), **share}
+    share = {"of all customers": f"{members / known:.1%}"} if known and floor.shown(members) else {}
+    return {"members": floor.count(members), **share}
 
 
 def _agreed(segment: Segment) -> dict[str, str]:
@@ -255,7 +264,7 @@ def render(handbook: Handbook) -> str:
     environment = Environment(autoescape=select_autoescape(default=True), trim_blocks=True, lstrip_blocks=True)
     style = _asset("predseg.outcomes.report", "page.css") + _asset(__package__, "handbook.css")
     template = environment.from_string(_asset(__package__, "handbook.html"))
-    return template.render(book=handbook, anchor=anchor, floor=FLOOR, style=style, script=_asset(__package__, "handbook.js"))
+    return template.render(book=handbook, anchor=anchor, floor=handbook.floor.k, style=style, script=_asset(__package__, "handbook.js"))
 
 
 @cache

@@ -14,7 +14,7 @@ from predseg.outcomes.projects import engaged, goal_of, trial
 from predseg.outcomes.report.data import data_section, monitor_section, rfv_section
 from predseg.outcomes.report.engagement import engagement_section, experiments_section
 from predseg.outcomes.report.models import model_section
-from predseg.outcomes.report.page import FLOOR, Page, Section
+from predseg.outcomes.report.page import Page, Section
 from predseg.outcomes.report.segments import segments_section
 from predseg.segments.workspace import Workspace
 
@@ -40,13 +40,13 @@ def build(workspace: Workspace, report: IngestReport | None, champions: Mapping[
     sections += outcome_sections(workspace, as_of)
     sections += [model_section(workspace, name, bundle.version, bundle.facts, ledger, as_of) for name, bundle in champions.items()]
     goal = goal_of(config)
-    sections.append(rfv_section(goal, read_log(workspace.files, [goal], as_of), as_of))
+    sections.append(rfv_section(goal, read_log(workspace.files, [goal], as_of), as_of, config.smallest_group))
     checks = judge(config, workspace.files, report, as_of, as_of) if report is not None else []
-    sections += [data_section(report, workspace.files, as_of, checks), monitor_section(watches, at)]
+    sections += [data_section(report, workspace.files, as_of, checks), monitor_section(watches, at, config.smallest_group)]
     facts = {"customers": f"{customers:,}", "events": f"{report.rows if report is not None else 0:,}", "segments": f"{len(workspace.segments)}"}
     facts |= {"models": f"{len(champions)}", "watches failing": "not looked at" if at is None else f"{failing} of {len(watches)}"}
     notes = (
-        f"Groups of one to {FLOOR - 1} people are not shown. Figures are aggregates; nobody is named.",
+        f"Groups of one to {config.smallest_group.k - 1} people are not shown. Figures are aggregates; nobody is named.",
         "Everything is in this file: it loads nothing and sends nothing.",
     )
     state = "" if at is None else "failing" if failing else "ok"
@@ -56,7 +56,8 @@ def build(workspace: Workspace, report: IngestReport | None, champions: Mapping[
 
 def outcome_sections(workspace: Workspace, as_of: int) -> list[Section]:
     """Return the sections about what came of the messages and experiments of the last year."""
+    floor = workspace.config.smallest_group
     occurred, goal = workspace.vocabulary.occurred or (), goal_of(workspace.config)
     mail = engaged(workspace, as_of, last=YEAR) if DELIVERED in occurred else None
     tried = [trial(workspace, name, as_of) for name, s in workspace.segments.items() if s.experiment and goal in occurred]
-    return [engagement_section(mail), experiments_section(tried)]
+    return [engagement_section(mail, floor), experiments_section(tried, floor)]

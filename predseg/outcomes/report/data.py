@@ -10,12 +10,13 @@ import numpy as np
 
 from predseg.history.volumes import daily_counts
 from predseg.language.expectations import FAIL
+from predseg.language.floor import Floor
 from predseg.language.measures import SCALE
 from predseg.language.time import DAY, YEAR, say_instant
 from predseg.outcomes.log import Log
 from predseg.outcomes.monitoring import FAILING, UNKNOWN, Watch
 from predseg.outcomes.report import charts
-from predseg.outcomes.report.page import FEW, Picture, Section, count, shown
+from predseg.outcomes.report.page import Picture, Section
 from predseg.segments.facts import rfv_scores
 
 if TYPE_CHECKING:
@@ -25,14 +26,14 @@ if TYPE_CHECKING:
 DAYS, EVENTS = 90, 7
 
 
-def rfv_section(goal: str, log: Log, as_of: int) -> Section:
+def rfv_section(goal: str, log: Log, as_of: int, floor: Floor) -> Section:
     """Return the grid of recency and frequency of who did the goal in the last year."""
     about = f"Everybody who did {goal} in the last 365 days, scored 1 to 5 by how recently, how often and for how much; equal customers get equal scores, 5 is best."
     kept = (log.time > as_of - YEAR) & (log.time <= as_of)
     customer, time, value = log.customer[kept], log.time[kept], log.value[kept]
     who, last, number = np.unique(customer[::-1], return_index=True, return_counts=True)
-    if not shown(len(who)):
-        return Section("rfv", "Recency, frequency, value", f"Fewer than ten customers did {goal} in the last 365 days.")
+    if not floor.shown(len(who)):
+        return Section("rfv", "Recency, frequency, value", f"Fewer than {floor.k} customers did {goal} in the last 365 days.")
     recency = rfv_scores(time[::-1][last])
     frequency, spent = rfv_scores(number), np.bincount(customer, weights=value / SCALE)[who]
     cells, table = [], []
@@ -41,14 +42,14 @@ def rfv_section(goal: str, log: Log, as_of: int) -> Section:
         for r in range(1, 6):
             mine = (recency == r) & (frequency == f)
             n = int(mine.sum())
-            row.append(count(n))
-            if shown(n):
+            row.append(floor.count(n))
+            if floor.shown(n):
                 cells.append({"recency": r, "frequency": f, "customers": n, "spent": float(spent[mine].mean())})
         table.append((str(f), *row))
     best = (recency >= 4) & (frequency >= 4)
     share = spent[best].sum() / spent.sum() if spent.sum() > 0 else 0.0
-    reads = f"{count(int(best.sum()))} of {len(who):,} are in the four best cells (recency and frequency of 4 and 5)"
-    reads += f" and brought {share:.0%} of the money." if shown(int(best.sum())) else "."
+    reads = f"{floor.count(int(best.sum()))} of {len(who):,} are in the four best cells (recency and frequency of 4 and 5)"
+    reads += f" and brought {share:.0%} of the money." if floor.shown(int(best.sum())) else "."
     chart = charts.grid(cells, "recency", "frequency", "customers", "recency, 5 is most recent", "frequency, 5 is most often")
     columns = ("frequency", *(f"recency {r}" for r in range(1, 6)))
     return Section("rfv", "Recency, frequency, value", about, [Picture("rfv", "Customers by recency and frequency", reads, columns, table, chart)])
@@ -105,7 +106,7 @@ def _reasons(reasons: dict[str, int]) -> str:
     return "; ".join(f"{reason} ({n:,})" for reason, n in list(reasons.items())[:3]) or "-"
 
 
-def monitor_section(watches: Sequence[Watch], at: int | None) -> Section:
+def monitor_section(watches: Sequence[Watch], at: int | None, floor: Floor) -> Section:
     """Return what the watches said last."""
     if at is None:
         return Section("monitor", "Monitor", "The watches have not been looked at yet: `predseg monitor`.")
@@ -117,13 +118,6 @@ def monitor_section(watches: Sequence[Watch], at: int | None) -> Section:
         reads = f"{len(failing)} of {len(judged)} watches are failing: {what}{' and others' if len(failing) > 5 else ''}."
     order = {FAILING: 0, UNKNOWN: 2}
     shown_first = sorted(watches, key=lambda w: order.get(w.status, 1))
-    rows = [(w.watch, w.about, w.status, _told(w.value), w.limit, say_instant(w.since)[:10]) for w in shown_first]
+    rows = [(w.watch, w.about, w.status, floor.told(w.value), w.limit, say_instant(w.since)[:10]) for w in shown_first]
     picture = Picture("watches", "All watches", reads, ("watch", "of", "state", "found", "limit", "since"), rows)
     return Section("monitor", "Monitor", f"As looked at {say_instant(at)[:16].replace('T', ' ')} UTC.", [picture])
-
-
-def _told(value: str) -> str:
-    """A value as the page may say it: counts of members under ten are hidden."""
-    import re
-
-    return re.sub(r"\b([1-9]) members\b|\bbefore ([1-9])\b", lambda m: f"{FEW} members" if m[1] else f"before {FEW}", value)

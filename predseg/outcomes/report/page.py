@@ -10,10 +10,6 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-FLOOR = 10
-"""Groups of fewer people are not shown: who knows somebody in a small group would learn something about that person."""
-FEW = f"under {FLOOR}"
-
 
 @dataclass(frozen=True)
 class Picture:
@@ -79,21 +75,7 @@ def _kind(cells: Sequence[str]) -> str:
 
 
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
-_FIGURE = re.compile(rf"[-+−]?[\d,.]+ ?%?( to [-+−]?[\d,.]+ ?%?)?|{FEW}")
-
-
-def count(number: int) -> str:
-    """Return a number of people, unless it is one to nine.
-
-    >>> count(0), count(3), count(1200)
-    ('0', 'under 10', '1,200')
-    """
-    return FEW if 0 < number < FLOOR else f"{number:,}"
-
-
-def shown(number: int) -> bool:
-    """Say whether so many people may be shown as a mark in a picture."""
-    return number >= FLOOR
+_FIGURE = re.compile(r"[-+−]?[\d,.]+ ?%?( to [-+−]?[\d,.]+ ?%?)?|under \d+")
 
 
 def render(page: Page) -> str:

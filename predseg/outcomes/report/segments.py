@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from predseg.evaluate.block import Array
+from predseg.language.floor import Floor
 from predseg.language.time import say_instant
 from predseg.outcomes.causes import Cause, Moved, moved
 from predseg.outcomes.report import charts
-from predseg.outcomes.report.page import FEW, Picture, Section, count, shown
+from predseg.outcomes.report.page import Picture, Section
 from predseg.segments.memberships import Ledger
 from predseg.segments.workspace import Workspace
 
@@ -21,29 +22,31 @@ SHOWN, COMBINATIONS = 8, 14
 
 def segments_section(workspace: Workspace, ledger: Ledger, as_of: int, known: int) -> Section:
     """Return the section; ``known`` is the number of all customers."""
+    floor = workspace.config.smallest_group
     members = {name: ledger.spells(name, s.definition).at(as_of) for name, s in workspace.segments.items()}
     if not len(ledger.log):
         return Section("segments", "Segments", "No run is recorded yet: `predseg segment` records who belongs.")
     about = "Who belongs where, at the last run of each segment. A member is counted in every segment that it is in."
-    pictures = [_sizes(workspace, members, known), _history(ledger, members, as_of), _overlaps(members), *_moves(moved(workspace, ledger, as_of))]
+    pictures = [_sizes(workspace, members, known, floor), _history(ledger, members, as_of, floor), _overlaps(members, floor)]
+    pictures += _moves(moved(workspace, ledger, as_of), floor)
     return Section("segments", "Segments", about, [p for p in pictures if p is not None])
 
 
-def _sizes(workspace: Workspace, members: Mapping[str, Array], known: int) -> Picture:
+def _sizes(workspace: Workspace, members: Mapping[str, Array], known: int, floor: Floor) -> Picture:
     sizes = {name: len(ids) for name, ids in sorted(members.items(), key=lambda item: -len(item[1]))}
-    rows = [{"segment": name, "members": n} for name, n in sizes.items() if shown(n)]
+    rows = [{"segment": name, "members": n} for name, n in sizes.items() if floor.shown(n)]
     first = rows[0] if rows else None
-    small = [name for name, n in sizes.items() if not shown(n)]
-    reads = f"The largest is {first['segment']} with {first['members']:,} of {known:,} customers" if first else "No segment has ten members"
-    reads += f"; {len(small)} of {len(sizes)} {'has' if len(small) == 1 else 'have'} fewer than ten." if small else "."
-    table = [(name, count(n), workspace.segments[name].about or "-", workspace.segments[name].sentence()) for name, n in sizes.items()]
+    small = [name for name, n in sizes.items() if not floor.shown(n)]
+    reads = f"The largest is {first['segment']} with {first['members']:,} of {known:,} customers" if first else f"No segment has {floor.k} members"
+    reads += f"; {len(small)} of {len(sizes)} {'has' if len(small) == 1 else 'have'} fewer than {floor.k}." if small else "."
+    table = [(name, floor.count(n), workspace.segments[name].about or "-", workspace.segments[name].sentence()) for name, n in sizes.items()]
     chart = charts.bars(rows, "segment", "members", "members") if rows else None
     return Picture("sizes", "Members now", reads, ("segment", "members", "what for", "rule"), table, chart)
 
 
-def _history(ledger: Ledger, members: Mapping[str, Array], as_of: int) -> Picture | None:
+def _history(ledger: Ledger, members: Mapping[str, Array], as_of: int, floor: Floor) -> Picture | None:
     runs = ledger.log[(ledger.log["as_of"] <= as_of) & ledger.log["segment"].isin(list(members))].sort_values("as_of")
-    runs = runs[runs["members"] >= 10]
+    runs = runs[runs["members"] >= floor.k]
     largest = [name for name in sorted(members, key=lambda name: -len(members[name])) if name in set(runs["segment"])][:SHOWN]
     rows = [{"segment": r.segment, "at": say_instant(r.as_of), "members": int(r.members)} for r in runs.itertuples() if r.segment in largest]
     rows.sort(key=lambda row: (largest.index(row["segment"]), row["at"]))
@@ -66,49 +69,58 @@ def _growth(sizes: Sequence[int]) -> float:
     return sizes[-1] / sizes[0] - 1
 
 
-def _overlaps(members: Mapping[str, Array]) -> Picture | None:
+def _overlaps(members: Mapping[str, Array], floor: Floor) -> Picture | None:
     """How many are in exactly which segments together."""
-    largest = sorted((name for name in members if shown(len(members[name]))), key=lambda name: -len(members[name]))[:SHOWN]
+    largest = sorted((name for name in members if floor.shown(len(members[name]))), key=lambda name: -len(members[name]))[:SHOWN]
     if len(largest) < 2:
         return None
     every = np.unique(np.concatenate([members[name] for name in largest]).astype(str))
     inside = np.stack([np.isin(every, members[name].astype(str)) for name in largest], axis=1)
     found = Counter(map(tuple, inside.tolist()))
     sets = [(tuple(n for n, is_in in zip(largest, key, strict=True) if is_in), number) for key, number in found.most_common()]
-    kept = [(names, number) for names, number in sets if shown(number)][:COMBINATIONS]
+    kept = [(names, number) for names, number in sets if floor.shown(number)][:COMBINATIONS]
     rows = [{"combination": i, "customers": number, "names": " and ".join(names)} for i, (names, number) in enumerate(kept)]
     cells = [{"combination": i, "segment": name, "inside": name in names} for i, (names, _) in enumerate(kept) for name in largest]
     together = [(names, number) for names, number in kept if len(names) > 1]
     several = int((inside.sum(axis=1) > 1).sum())
     reads = f"{several / len(every):.0%} of the members of these segments are in more than one"
     reads += f"; most often in {' and '.join(together[0][0])} ({together[0][1]:,})." if together else "."
-    table = [(" and ".join(names), count(number)) for names, number in sets[: 3 * COMBINATIONS]]
+    table = [(" and ".join(names), floor.count(number)) for names, number in sets[: 3 * COMBINATIONS]]
     title = "In exactly these segments"
     return Picture("overlaps", title, reads, ("segments", "customers"), table, charts.upset(rows, cells), wide=len(kept) > 8)
 
 
-def _moves(found: Sequence[Moved]) -> list[Picture]:
+def _moves(found: Sequence[Moved], floor: Floor) -> list[Picture]:
     rows = []
     for one in found:
         for change, number, sign in (("entered", one.entered, 1), ("left", one.left, -1)):
-            if shown(number):
+            if floor.shown(number):
                 rows.append({"segment": one.segment, "change": change, "number": sign * number, "customers": number})
     if not found:
         return []
-    table = [(one.segment, count(one.entered), _because(one.entered_by, "began"), count(one.left), _because(one.left_by, "ceased")) for one in found]
+    table = [
+        (
+            one.segment,
+            floor.count(one.entered),
+            _because(one.entered_by, "began", floor),
+            floor.count(one.left),
+            _because(one.left_by, "ceased", floor),
+        )
+        for one in found
+    ]
     columns = ("segment", "entered", "what began to be true for most of them", "left", "what ceased to be true for most of them")
     most = max(found, key=lambda one: one.entered + one.left)
-    reads = "Fewer than ten entered or left any segment."
-    if shown(most.entered + most.left):
-        reads = f"{most.segment} moved most since its run before, of {say_instant(most.since)[:10]}: {count(most.entered)} entered and {count(most.left)} left"
-        cause = most.entered_by[0].condition if most.entered_by and shown(most.entered_by[0].customers) else ""
+    reads = f"Fewer than {floor.k} entered or left any segment."
+    if floor.shown(most.entered + most.left):
+        reads = f"{most.segment} moved most since its run before, of {say_instant(most.since)[:10]}: {floor.count(most.entered)} entered and {floor.count(most.left)} left"
+        cause = most.entered_by[0].condition if most.entered_by and floor.shown(most.entered_by[0].customers) else ""
         reads += f"; who entered mostly began to be customers who {cause}." if cause else "."
     chart = charts.moves(rows, "segment") if rows else None
     return [Picture("moves", "Entered and left at the last run, and why", reads, columns, table, chart, wide=True)]
 
 
-def _because(causes: Sequence[Cause], _: str) -> str:
+def _because(causes: Sequence[Cause], _: str, floor: Floor) -> str:
     first = causes[0] if causes else None
     if first is None:
         return "-"
-    return f"{first.condition} ({count(first.customers)})" if shown(first.customers) else FEW
+    return f"{first.condition} ({floor.count(first.customers)})" if floor.shown(first.customers) else floor.few
