@@ -203,7 +203,8 @@ def parse(text: str, file: Path) -> Config:
     documents = read_documents(text, file.name)
     if len(documents) != 1:
         remedy = "rules of segments go into their own files" if documents else "begin with `project: my_shop`"
-        raise ConfigError("E302", file.name, f"a project is one YAML document, found {len(documents)}", remedy)
+        place = documents[1].place if documents else f"{file.name}:1:1"
+        raise ConfigError("E302", place, f"a project is one YAML document, found {len(documents)}", remedy)
     keys = documents[0].mapping("the project file", tuple(_KEYS))
     if "project" not in keys:
         raise ConfigError("E309", documents[0].place, "the project has no name", "add `project: my_shop`")

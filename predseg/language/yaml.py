@@ -135,7 +135,13 @@ def read_documents(text: str, file: str = "<text>") -> list[Node]:
         place = f"{file}:{mark.line + 1}:{mark.column + 1}" if mark else file
         raise ConfigError("E306", place, f"not YAML: {error.problem or error.context}", _yaml_help(text, mark.line if mark else 0)) from None
     except (YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError("E306", file, f"not YAML: {str(error).splitlines()[0]}", "check the indentation, quotes and brackets") from None
+        place = _place_of(file, text, getattr(error, "position", 0))
+        raise ConfigError("E306", place, f"not YAML: {str(error).splitlines()[0]}", "check the indentation, quotes and brackets") from None
+
+
+def _place_of(file: str, text: str, at: int) -> str:
+    """Return ``file:line:column`` of a character."""
+    return f"{file}:{text.count(chr(10), 0, at) + 1}:{at - text.rfind(chr(10), 0, at)}"
 
 
 def _yaml_help(text: str, line: int) -> str:

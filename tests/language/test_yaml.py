@@ -82,7 +82,7 @@ def test_what_other_loaders_convert_stays_text(word: str) -> None:
         ("a: b: c", "rule.yaml:1:5", "E306", "not YAML"),
         ("a: 'x", "rule.yaml:1:6", "E306", "not YAML"),
         ("a:\n\t- b", "rule.yaml:2:1", "E306", "not YAML"),
-        ("a: \x07", "rule.yaml", "E306", "not YAML"),
+        ("a: \x07", "rule.yaml:1:4", "E306", "not YAML"),
     ],
 )
 def test_traps_are_refused_where_they_stand(text: str, place: str, code: str, found: str) -> None:
