@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,18 @@ from predseg.config import Config
 from predseg.errors import DataError, UsageError
 from predseg.forecast.dataset import labelled, open_source
 from predseg.history import merge
+from predseg.history.persons import EVERYBODY
 from predseg.language.engines import Spark
+from predseg.language.time import say_instant
+from predseg.live.spark import ROCKSDB, changes, refused
 from predseg.spark import OnSpark, session_of, spread
 from predseg.store import Store
 from tests import small
+from tests.live.test_spark import END, Row, embedded, live_project, stream
 
 LONG = bool(os.environ.get("PREDSEG_LONG"))
 ENGINE = 'engine: {spark: {master: "local[2]", options: {spark.sql.session.timeZone: America/New_York, spark.ui.enabled: false}}}\n'
-LOCAL = Spark("local[2]", (("spark.sql.session.timeZone", "America/New_York"), ("spark.ui.enabled", "false")))
+LOCAL = Spark("local[2]", (("spark.sql.session.timeZone", "America/New_York"), ("spark.ui.enabled", "false"), ("spark.sql.shuffle.partitions", "1")))
 SEGMENTS = """\
 segment: recent
 match: {all: [{did: Order Completed, sum: value, more_than: 50, within: 60 days}, {trait: {country: GB}}]}
@@ -199,3 +204,33 @@ def test_one_line_of_the_demo_moves_it_to_spark(session: Any, demo: Path, tmp_pa
         published.append({f"{n} {i}": p.read_bytes() for n in ("scores", "memberships", "segment_runs") for i, p in enumerate(store.files(n))})
     capsys.readouterr()
     assert published[0] == published[1] and len(published[0]) >= 4
+
+
+def test_a_stream_on_spark_has_the_log_of_predseg_live_over_a_restart(session: Any, tmp_path: Path) -> None:
+    project, rows, folder = live_project(tmp_path), stream(3, customers=8, events=130), tmp_path / "in"
+    folder.mkdir()
+    wanted, parts = embedded(project, rows), [rows[:90], rows[90:]]
+    with pytest.raises(UsageError, match="E263"):
+        changes(project.segments(), EVERYBODY, session.readStream.text(str(folder)))
+    session.conf.set("spark.sql.streaming.stateStore.providerClass", ROCKSDB)
+
+    def run() -> None:
+        """Read what lies in the folder, and stop; the next run goes on from the checkpoint."""
+        lines = session.readStream.option("maxFilesPerTrigger", 1).text(str(folder))
+        found = changes(project.segments(), EVERYBODY, lines, late="301 seconds")
+        writer = found.writeStream.format("parquet").option("checkpointLocation", str(tmp_path / "checkpoint"))
+        writer.trigger(availableNow=True).start(str(tmp_path / "out")).awaitTermination()
+
+    def put(number: int, part: Sequence[Row]) -> None:
+        (folder / f"{number}.jsonl").write_text("\n".join(map(json.dumps, part)) + "\n", "utf-8")
+
+    put(0, parts[0])
+    run()
+    put(1, [*parts[1], {"clock": (END + timedelta(seconds=301)).isoformat()}])
+    run()
+    found = session.read.parquet(str(tmp_path / "out")).selectExpr("unix_micros(at) as at", "segment", "customer_id", "change").collect()
+    assert sorted((say_instant(x.at), x.segment, x.customer_id, x.change) for x in found) == wanted and len(wanted) > 40
+
+    (folder / "2.jsonl").write_text('{"customer_id": "a"}\nnot json\n', "utf-8")
+    bad = refused(project.segments(), EVERYBODY, session.read.text(str(folder))).collect()
+    assert sorted((x.line, x.field) for x in bad) == [("not json", "line"), ('{"customer_id": "a"}', "event")]

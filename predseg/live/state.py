@@ -203,7 +203,7 @@ class State:
 
     def save(self, engine: Engine, customers: Iterable[str]) -> None:
         """Write the state of customers."""
-        rows = [(one, min(engine.people[one].due, default=NEVER), _dump(engine, one)) for one in sorted(customers)]
+        rows = [(one, min(engine.people[one].due, default=NEVER), dump(engine, one)) for one in sorted(customers)]
         self.connection.executemany("insert or replace into people values (?, ?, ?)", rows)
 
     def fetch(self, engine: Engine, customer_id: str) -> bool:
@@ -211,7 +211,7 @@ class State:
         row = self._read.execute("select state from people where customer_id = ?", (customer_id,)).fetchone()
         if row is None:
             return False
-        _load(engine, customer_id, orjson.loads(row[0]))
+        load(engine, customer_id, orjson.loads(row[0]))
         return True
 
     def timers(self) -> list[tuple[int, str]]:
@@ -300,7 +300,8 @@ def _seen(row: Sequence[Any]) -> Seen:
     return Seen(row[0], row[1], row[2], row[3], row[4], row[5], _values(row[6]), {})
 
 
-def _dump(engine: Engine, customer_id: str) -> bytes:
+def dump(engine: Engine, customer_id: str) -> bytes:
+    """Return what is kept of a customer as JSON."""
     person = engine.people[customer_id]
     own, anonymous = engine.own.get(customer_id), engine.anonymous.get(customer_id)
     return orjson.dumps([person.members, person.counts, person.log, _origin(own), _origin(anonymous)], default=_plain)
@@ -313,7 +314,8 @@ def _origin(origin: Origin | None) -> Any:
     return [list(map(list, origin.rows)), folded, origin.since, list(origin.links)]
 
 
-def _load(engine: Engine, customer_id: str, state: Any) -> None:
+def load(engine: Engine, customer_id: str, state: Any) -> None:
+    """Bring a customer into an engine whose clock stands where it stood when `dump` was called; ``state`` is the JSON, read."""
     members, counts, log, own, anonymous = state
     for origins, kept in ((engine.own, own), (engine.anonymous, anonymous)):
         if kept is not None:
