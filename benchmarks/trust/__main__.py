@@ -23,7 +23,7 @@ from typing import Any
 from benchmarks.timing import table
 from benchmarks.trust.figures import SHOWN, Figure
 
-FIGURES = ("tampering", "requests", "webhooks", "formulas", "bombs", "definitions", "optout", "killing")
+FIGURES = ("malformed", "definitions", "tampering", "optout", "requests", "webhooks", "formulas", "bombs", "killing")
 SEED = 7
 
 
