@@ -6,9 +6,12 @@ over (as_of − within, as_of], what came before over the four weeks before that
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +21,8 @@ import pyarrow.parquet as pq
 
 from predseg.errors import GateError
 from predseg.history.report import IngestReport
-from predseg.history.volumes import USUAL, volumes
+from predseg.history.volumes import COLUMNS, LOOKED_AT, USUAL, Daily, Volume, instants, judged
+from predseg.language.english import say_list
 from predseg.language.expectations import FAIL, OFF, WARN, Expectations
 from predseg.language.time import DAY, say_duration, say_instant
 
@@ -29,6 +33,14 @@ PASS, SKIPPED = "pass", "skipped"
 NEAR = 0.8
 BEFORE = 28 * DAY
 """How far back before ``within`` it is looked at what came then."""
+TEXT = "texts"
+_LIKE = {
+    "numbers": re.compile(r"[-+]?\d+(\.\d+)?([eE][-+]?\d+)?", re.ASCII),
+    "true or false": re.compile(r"true|false", re.ASCII | re.IGNORECASE),
+    "dates": re.compile(r"\d{4}-\d{2}-\d{2}([ T]\d{2}:\d{2}.*)?", re.ASCII),
+    "lists": re.compile(r"\[.*\]", re.DOTALL),
+}
+"""What a text may be that is more than a text."""
 _NO_PROPERTY = ("customer_id", "event", "event_time", "received_at", "event_id", "anonymous_id", "linked_at")
 
 
@@ -62,8 +74,8 @@ def judge(config: Config, files: Sequence[Path], report: IngestReport, as_of: in
     wanted = config.expectations
     if wanted is None:
         return []
-    facts = _facts(files, wanted, as_of)
-    found = [*_of_sources(wanted, report, now), *_of_events(wanted, files, facts, as_of, now), *_changes(wanted, facts)]
+    facts = _read(files, wanted, as_of)
+    found = [*_of_sources(wanted, report, now), *_of_events(wanted, facts, now), *_changes(wanted, facts)]
     return [Check(c.kind, c.about, c.status, c.found, c.limit, c.name in wanted.allow) for c in found]
 
 
@@ -120,14 +132,23 @@ class _Facts:
     last: int | None = None
     has: dict[str, list[int]] = field(default_factory=dict)
     outside: dict[str, tuple[int, int, Decimal | None]] = field(default_factory=dict)
+    kinds: dict[str, tuple[Counter[str], Counter[str]]] = field(default_factory=dict)
 
 
-def _of_events(wanted: Expectations, files: Sequence[Path], facts: tuple[dict[str, _Facts], bool], as_of: int, now: int) -> Iterator[Check]:
-    counts = volumes(files, as_of) if any(e.volume is not None for _, e in wanted.events) else {}
+@dataclass
+class _History:
+    """What one reading of the events table found: facts by event, how many a day, and whether it goes back far enough to say what is new."""
+
+    events: dict[str, _Facts]
+    volumes: dict[str, Volume]
+    long_enough: bool
+
+
+def _of_events(wanted: Expectations, facts: _History, now: int) -> Iterator[Check]:
     for name, expected in wanted.events:
-        seen = facts[0].get(name, _Facts())
+        seen = facts.events.get(name, _Facts())
         if expected.volume is not None:
-            volume = counts.get(name)
+            volume = facts.volumes.get(name)
             level, found = (None, "too few weeks, or too few a day") if volume is None else (volume.away / expected.volume, str(volume))
             yield _check("volume", name, level, found, f"{expected.volume:.0%} away")
         if expected.max_lag is not None:
@@ -146,11 +167,10 @@ def _range(about: str, seen: tuple[int, int, Decimal | None] | None, limit: str)
     return _check("between", about, float(bool(outside)), found, limit)
 
 
-def _changes(wanted: Expectations, facts: tuple[dict[str, _Facts], bool]) -> Iterator[Check]:
-    """Yield the events and properties that came in one of the two times and not in the other; nothing while the history is too short."""
-    known, long_enough = facts
+def _changes(wanted: Expectations, facts: _History) -> Iterator[Check]:
+    """Yield the events and properties that came in one of the two times and not in the other, and values of another kind; nothing while the history is too short."""
     span = say_duration(wanted.within)
-    for name, seen in sorted(known.items()) if long_enough else ():
+    for name, seen in sorted(facts.events.items()) if facts.long_enough else ():
         pairs = {name: (seen.lately, seen.before)}
         if seen.lately and seen.before:
             pairs |= {f"{name}.{prop}": (lately, before) for prop, (lately, before) in sorted(seen.has.items())}
@@ -159,32 +179,63 @@ def _changes(wanted: Expectations, facts: tuple[dict[str, _Facts], bool]) -> Ite
                 yield Check("vanished", about, wanted.vanished, f"{before:,} in the four weeks before, none in {span}", "comes as before")
             if wanted.new != OFF and not before and lately:
                 yield Check("new", about, wanted.new, f"{lately:,} in {span}, none in the four weeks before", "came before")
+        for prop, (kinds, usual) in sorted(seen.kinds.items()) if wanted.types != OFF else ():
+            if other := _other_kinds(kinds, usual):
+                number = sum(kinds[kind] for kind in other)
+                found = f"{number:,} of {kinds.total():,} in {span} {'is' if number == 1 else 'are'} {say_list(other)}"
+                yield Check("types", f"{name}.{prop}", wanted.types, found, f"{say_list(sorted(usual))}, as in the four weeks before")
+
+
+def _other_kinds(now: Counter[str], before: Counter[str]) -> list[str]:
+    """Return of which kinds values are that none was of before. A text that looks like something else is still a text, unless all are like it."""
+    if before.total() < USUAL:
+        return []
+    if TEXT in before:
+        return [] if TEXT in now or now.total() < USUAL else sorted(now.keys() - before.keys())
+    return sorted(now.keys() - before.keys())
 
 
 # reading
 
 
-def _facts(files: Sequence[Path], wanted: Expectations, as_of: int) -> tuple[dict[str, _Facts], bool]:
-    """Return what is known of each event, and whether the history goes back far enough to say what is new."""
+def _read(files: Sequence[Path], wanted: Expectations, as_of: int) -> _History:
+    """Read the events once, a part at a time, and of each part only the columns that are asked about."""
     known: dict[str, _Facts] = {}
-    expected, first = dict(wanted.events), as_of
+    daily = Daily(as_of, LOOKED_AT)
     for file in files:
-        table = pq.read_table(file)
-        times = {name: table[name].cast(pa.timestamp("us", "UTC")).cast(pa.int64()) for name in ("event_time", "received_at")}
-        first = min(first, pc.min(times["event_time"]).as_py() or first)
-        seen = pc.and_(pc.less_equal(times["event_time"], as_of), pc.less_equal(times["received_at"], as_of))
-        table = table.set_column(table.column_names.index("event_time"), "event_time", times["event_time"])
-        table = table.set_column(table.column_names.index("event"), "event", table["event"].cast(pa.string())).filter(seen)
-        for key, last in _groups(table, {"event_time": "max"}):
-            facts = known.setdefault(key["event"], _Facts())
-            facts.last = max(facts.last or last["event_time"], last["event_time"])
-        lately = pc.greater(table["event_time"], as_of - wanted.within)
-        recent = table.append_column("lately", lately).filter(pc.greater(table["event_time"], as_of - wanted.within - BEFORE))
-        _count(recent, known)
-        for name, of in expected.items():
-            for prop, low, high in of.between if name in known else ():
-                _outside(recent.filter(pc.and_(recent["lately"], pc.equal(recent["event"], name))), prop, low, high, known[name])
-    return known, first <= as_of - wanted.within - BEFORE
+        reader = pq.ParquetFile(file)
+        props = [name for name in reader.schema_arrow.names if name not in _NO_PROPERTY and _asked_about(name, wanted)]
+        for part in range(reader.num_row_groups):
+            rows = reader.read_row_group(part, columns=list(COLUMNS))
+            daily.add(rows)
+            _take(rows, partial(reader.read_row_group, part, columns=props), wanted, as_of, known)
+    return _History(known, judged(daily.counts()), daily.first <= as_of - wanted.within - BEFORE)
+
+
+def _asked_about(prop: str, wanted: Expectations) -> bool:
+    named = {one[0] for _, event in wanted.events for one in (*event.nulls, *event.between)}
+    return prop in named or (wanted.vanished, wanted.new, wanted.types) != (OFF, OFF, OFF)
+
+
+def _take(rows: pa.Table, more: Callable[[], pa.Table], wanted: Expectations, as_of: int, known: dict[str, _Facts]) -> None:
+    """Take in one part of the table; its properties are read only when something of it is of the time that is looked at."""
+    time, received = instants(rows, "event_time"), instants(rows, "received_at")
+    seen = (time <= as_of) & (received <= as_of)
+    names = rows["event"].cast(pa.string())
+    columns = pa.table({"event": names, "event_time": time})
+    for key, last in _groups(columns.filter(pa.array(seen)), {"event_time": "max"}):
+        facts = known.setdefault(key["event"], _Facts())
+        facts.last = max(facts.last or last["event_time"], last["event_time"])
+    kept = seen & (time > as_of - wanted.within - BEFORE)
+    if not kept.any():
+        return
+    recent = more().filter(pa.array(kept))
+    recent = recent.append_column("event", names.filter(pa.array(kept))).append_column("lately", pa.array(time[kept] > as_of - wanted.within))
+    recent = recent.append_column("event_time", pa.array(time[kept]))
+    _count(recent, known)
+    for name, of in wanted.events:
+        for prop, low, high in of.between if name in known else ():
+            _outside(recent.filter(pc.and_(recent["lately"], pc.equal(recent["event"], name))), prop, low, high, known[name])
 
 
 def _groups(table: pa.Table, aggregates: Mapping[str, str], keys: Sequence[str] = ("event",)) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
@@ -195,6 +246,7 @@ def _groups(table: pa.Table, aggregates: Mapping[str, str], keys: Sequence[str] 
 
 def _count(recent: pa.Table, known: dict[str, _Facts]) -> None:
     props = [name for name in recent.column_names if name not in (*_NO_PROPERTY, "lately")]
+    texts = [name for name in props if pa.types.is_string(_plain_type(recent.schema.field(name).type))]
     for key, numbers in _groups(recent, {"event_time": "count", **dict.fromkeys(props, "count")}, ("event", "lately")):
         facts = known[key["event"]]
         if key["lately"]:
@@ -203,6 +255,24 @@ def _count(recent: pa.Table, known: dict[str, _Facts]) -> None:
             facts.before += numbers["event_time"]
         for prop in props:
             facts.has.setdefault(prop, [0, 0])[0 if key["lately"] else 1] += numbers[prop]
+    for prop in texts:
+        kinds = _kinds(recent[prop])
+        for key, number in _groups(
+            pa.table([recent["event"], recent["lately"], kinds], ["event", "lately", "kind"]), {"event": "count"}, ("event", "lately", "kind")
+        ):
+            if key["kind"] is not None:
+                known[key["event"]].kinds.setdefault(prop, (Counter(), Counter()))[0 if key["lately"] else 1][key["kind"]] += number["event"]
+
+
+def _plain_type(kind: pa.DataType) -> pa.DataType:
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
+def _kinds(texts: pa.ChunkedArray) -> pa.Array:
+    """Return of which kind each text is: a property of which some values were of another kind stands as text in the table."""
+    coded = pc.dictionary_encode(texts.cast(pa.string()).combine_chunks())
+    named = [next((kind for kind, like in _LIKE.items() if like.fullmatch(text)), TEXT) for text in coded.dictionary.to_pylist()]
+    return pa.array(named, pa.string()).take(coded.indices)
 
 
 def _outside(rows: pa.Table, prop: str, low: Decimal, high: Decimal, facts: _Facts) -> None:

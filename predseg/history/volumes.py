@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,10 +12,13 @@ import numpy as np
 from predseg.language.time import DAY
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from numpy.typing import NDArray
 
 WEEKS, FEWEST_WEEKS, USUAL = 8, 4, 50
 """Weekdays that say what is usual, how many there must be, and what at least one of them must have had."""
+LOOKED_AT = WEEKS * 7 + 1
+COLUMNS = ("event", "event_time", "received_at")
 
 
 @dataclass(frozen=True)
@@ -33,8 +36,13 @@ class Volume:
 
 def volumes(files: Sequence[Path], as_of: int) -> dict[str, Volume]:
     """Return of each event with a usual number how many came in the last 24 hours, in order of their names."""
+    return judged(daily_counts(files, as_of, LOOKED_AT))
+
+
+def judged(counts: Mapping[str, NDArray[np.int64]]) -> dict[str, Volume]:
+    """Return the same of numbers a day, newest first, as `Daily` gives them for `LOOKED_AT` days."""
     found = {}
-    for name, days in sorted(daily_counts(files, as_of, WEEKS * 7 + 1).items()):
+    for name, days in sorted(counts.items()):
         usual = days[7::7]
         if len(usual) >= FEWEST_WEEKS and usual.max() >= USUAL:
             away = min(apart(int(days[0]), int(n)) for n in usual)
@@ -53,21 +61,44 @@ def apart(a: float, b: float) -> float:
 
 def daily_counts(files: Sequence[Path], as_of: int, days: int) -> dict[str, NDArray[np.int64]]:
     """Return of each event, per 24 hours back from as_of, newest first, how many were visible by as_of; as far as the history goes."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    numbers: dict[str, NDArray[np.int64]] = {}
-    first = as_of
+    found = Daily(as_of, days)
     for path in files:
-        table = pq.read_table(path, columns=["event", "event_time", "received_at"])
-        time, received = (table[name].cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_numpy() for name in ("event_time", "received_at"))
-        first = min(first, int(time.min(initial=as_of)))
-        kept = (np.maximum(time, received) <= as_of) & (time > as_of - days * DAY)
-        codes = pc.dictionary_encode(table["event"].cast(pa.string()).combine_chunks().filter(pa.array(kept)))
-        back = (as_of - time[kept]) // DAY
+        found.add(pq.read_table(path, columns=list(COLUMNS)))
+    return found.counts()
+
+
+class Daily:
+    """Numbers of events a day while rows are read; see `daily_counts`."""
+
+    def __init__(self, as_of: int, days: int) -> None:
+        self.as_of, self.days, self.first = as_of, days, as_of
+        self._numbers: dict[str, NDArray[np.int64]] = {}
+
+    def add(self, rows: pa.Table) -> None:
+        """Take rows of the events table with at least `COLUMNS`."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        time, received = (instants(rows, name) for name in COLUMNS[1:])
+        self.first = min(self.first, int(time.min(initial=self.as_of)))
+        kept = (np.maximum(time, received) <= self.as_of) & (time > self.as_of - self.days * DAY)
+        codes = pc.dictionary_encode(rows["event"].cast(pa.string()).combine_chunks().filter(pa.array(kept)))
+        back = (self.as_of - time[kept]) // DAY
         for code, name in enumerate(codes.dictionary.to_pylist()):
-            mine = np.bincount(back[codes.indices.to_numpy() == code], minlength=days)
-            numbers[name] = numbers.get(name, np.zeros(days, np.int64)) + mine
-    whole = int(min(days, (as_of - first) // DAY))
-    return {name: column[:whole] for name, column in numbers.items()}
+            mine = np.bincount(back[codes.indices.to_numpy() == code], minlength=self.days)
+            self._numbers[name] = self._numbers.get(name, np.zeros(self.days, np.int64)) + mine
+
+    def counts(self) -> dict[str, NDArray[np.int64]]:
+        """Return of each event how many came in each 24 hours, newest first, as far as the history goes."""
+        whole = int(min(self.days, (self.as_of - self.first) // DAY))
+        return {name: column[:whole] for name, column in self._numbers.items()}
+
+
+def instants(rows: pa.Table, name: str) -> NDArray[np.int64]:
+    """Return a column of instants as microseconds."""
+    import pyarrow as pa
+
+    found: NDArray[np.int64] = rows[name].cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_numpy()
+    return found

@@ -12,6 +12,7 @@ expectations:
       between: {value: [0, 10000]}   # no value outside
   vanished: fail                     # an event or property that came until a week ago: fail, warn or off
   new: warn                          # one that never came before
+  types: warn                        # values of a property that are of another kind than before: texts for numbers, say
   allow: [volume of Order Completed]
 """
 
@@ -27,8 +28,9 @@ from predseg.language.time import DAY
 from predseg.language.yaml import Node
 
 FAIL, WARN, OFF = "fail", "warn", "off"
-KINDS = ("max_lag", "rejected", "volume", "nulls", "between", "vanished", "new")
+KINDS = ("max_lag", "rejected", "volume", "nulls", "between", "vanished", "new", "types")
 """The kinds of checks; the name of one is ``KIND of WHAT``."""
+_WORDS = ("vanished", "new", "types")
 
 
 @dataclass(frozen=True)
@@ -58,13 +60,14 @@ class Expectations:
     within: int = 7 * DAY
     vanished: str = FAIL
     new: str = WARN
+    types: str = WARN
     allow: tuple[str, ...] = ()
 
 
 def parse_expectations(node: Node) -> Expectations:
     """Return the declaration under ``expectations:``."""
-    keys = node.mapping("`expectations`", ("sources", "events", "within", "vanished", "new", "allow"))
-    found: dict[str, Any] = {key: _word(keys[key], key) for key in ("vanished", "new") if key in keys}
+    keys = node.mapping("`expectations`", ("sources", "events", "within", *_WORDS, "allow"))
+    found: dict[str, Any] = {key: _word(keys[key], key) for key in _WORDS if key in keys}
     if "within" in keys:
         found["within"] = read_duration(keys["within"], "within")
     if "allow" in keys:
@@ -146,6 +149,7 @@ def expectations_schema() -> dict[str, Any]:
         "events": mapping(some(event, "What is expected of an event."), "Event → what is expected of it."),
         "vanished": word | {"description": "An event or property that came in the four weeks before and no more; fail by default."},
         "new": word | {"description": "One that did not come in the four weeks before; warn by default."},
+        "types": word | {"description": "Values of a property that are of another kind than in the four weeks before; warn by default."},
         "allow": {"anyOf": [names, {"type": "array", "items": names, "minItems": 1}], "description": "Checks that may fail: `KIND of WHAT`."},
     }
     return some(keys, "What is expected of the data; a check that fails blocks train and score.")

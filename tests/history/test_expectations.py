@@ -142,6 +142,74 @@ def test_a_short_history_is_not_judged_by_what_is_usual(tmp_path: Path) -> None:
     assert never[f"max_lag of {ORDER}"] == "fail" and never[f"between of {ORDER}.value"] == never[f"nulls of {ORDER}.city"] == "skipped"
 
 
+def typed(rows: list[Row], values: Callable[[int, bool], str | None]) -> list[Row]:
+    """Orders with a size that is a text of some kind; the table has texts as soon as one value is no number."""
+    return [(*row[:3], {**row[3], "size": values(n, lately(row))} if row[2] == ORDER else row[3]) for n, row in enumerate(rows)]
+
+
+@pytest.mark.parametrize(
+    ("values", "found"),
+    [
+        (lambda n, late: str(n), None),
+        (lambda n, late: f"{n}.5" if late else str(n), None),
+        (lambda n, late: "XL" if late and n < 40 else str(n), "40 of 420 in 7 days are texts"),
+        (lambda n, late: "XL" if not late else str(n), "420 of 420 in 7 days are numbers"),
+        (lambda n, late: ("XL" if n % 2 else str(n)) if not late else "M", None),
+        (lambda n, late: "7" if late and n == 3 else "XL", None),
+        (lambda n, late: ["true", "false"][n % 2] if not late else "yes", "420 of 420 in 7 days are texts"),
+        (lambda n, late: "2026-01-01" if not late else "01.01.2026", "420 of 420 in 7 days are texts"),
+        (lambda n, late: (None if n % 40 else "1") if not late else "XL", None),
+    ],
+    ids=[
+        "numbers stay",
+        "fractions are numbers",
+        "some texts",
+        "all numbers now",
+        "mixed before",
+        "one text like a number",
+        "flags",
+        "dates",
+        "too few before",
+    ],
+)
+def test_values_of_another_kind_than_before(tmp_path: Path, values: Callable[[int, bool], str | None], found: str | None) -> None:
+    config = parse(TEXT, tmp_path / "predseg.yaml")
+    checks = {c.name: c for c in judge(config, write_events(tmp_path, typed(history(), values)), FINE, NOON, NOON)}
+    check = checks.get(f"types of {ORDER}.size")
+    assert (check.found if check else None) == found and (check is None or check.status == "warn")
+    assert check is None or "as in the four weeks before" in check.limit
+
+
+def test_another_kind_fails_or_is_not_looked_at_where_that_is_declared(tmp_path: Path) -> None:
+    rows = typed(history(), lambda n, late: "XL" if late else str(n))
+    assert checked(tmp_path, rows, text=TEXT + "  types: fail\n")[f"types of {ORDER}.size"] == "fail"
+    assert f"types of {ORDER}.size" not in checked(tmp_path, rows, text=TEXT + "  types: off\n")
+    allowed = parse(TEXT + f"  types: fail\n  allow: [types of {ORDER}.size]\n", tmp_path / "predseg.yaml")
+    demand(allowed, write_events(tmp_path, rows), FINE, NOON, NOON)
+
+
+def test_the_events_are_read_once_and_only_what_is_asked_about(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pyarrow.parquet as pq
+
+    read: list[str] = []
+    real = pq.ParquetFile.read_row_group
+
+    def noted(self: pq.ParquetFile, i: int, columns: list[str] | None = None, **more: Any) -> Any:
+        read.extend(columns or ["everything"])
+        return real(self, i, columns=columns, **more)
+
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", noted)
+    for name in ("read_table", "read_pandas"):
+        monkeypatch.setattr(pq, name, lambda *given, **more: pytest.fail("read again"))
+    rows = [(*row[:3], {**row[3], "unasked": "x"}) for row in history()]
+    narrow = TEXT + "  vanished: off\n  new: off\n  types: off\n"
+    assert checked(tmp_path, rows, text=narrow) == HEALTHY
+    assert sorted(read) == sorted(["event", "event_time", "received_at", "value", "product", "city"])
+    read.clear()
+    checked(tmp_path, rows)
+    assert read.count("unasked") == 1 and read.count("event_time") == 1
+
+
 def test_how_new_and_vanished_are_taken_is_declared(tmp_path: Path) -> None:
     rows = [*FAULTS["no views any more"][0](history()), ("c1", NOON - HOUR, "Coupon Used", {})]
     off = checked(tmp_path, rows, text=TEXT + "  vanished: off\n  new: fail\n")
