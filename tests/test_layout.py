@@ -33,6 +33,7 @@ LAYERS = {
     "page": 6.5,
     "moment": 3,
     "project": 7,
+    "resuming": 7.5,
     "cli": 8,
     "__init__": 8,
     "__main__": 9,

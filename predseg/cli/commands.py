@@ -183,9 +183,15 @@ def score(run: Run, models: Names = None, out: Out = None, select: Select = None
     return Answer(reports.summary(scored, out, run.dry_run), reports.scores(scored, out, run.dry_run), nodes=reports.rows(scored))
 
 
-@command("run", "predseg run", "predseg run --as-of 2011-12-09T13:00 --json", "predseg run --select +abandoned_cart+")
-def run_daily(run: Run, select: Select = None, exclude: Exclude = None) -> Answer:
-    """Run the daily steps: check, score, segments, actions, monitor, report."""
+@command("run", "predseg run", "predseg run --as-of 2011-12-09T13:00 --json", "predseg run --select +abandoned_cart+", "predseg run --timings")
+def run_daily(
+    run: Run,
+    select: Select = None,
+    exclude: Exclude = None,
+    full_refresh: Annotated[bool, typer.Option("--full-refresh", help="Score and segment anew even if nothing changed.")] = False,
+    timings: Annotated[bool, typer.Option("--timings", help="Also say how long each step took.")] = False,
+) -> Answer:
+    """Run the daily steps: check, score, segments, actions, monitor, report; what is up to date is not done again."""
     from predseg.cli.daily import run_all
 
-    return run_all(run, select, exclude)
+    return run_all(run, select, exclude, full_refresh=full_refresh, timings=timings)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.text import Text
 
+from predseg import resuming
 from predseg.cli import checks, reports
 from predseg.cli.artifacts import said
 from predseg.cli.frame import Answer, Run, plain
+from predseg.cli.views import table
 from predseg.errors import UsageError
+from predseg.moment import clock
 
 if TYPE_CHECKING:
     from predseg.config import Config
@@ -21,10 +24,28 @@ if TYPE_CHECKING:
 Step = tuple[str, Callable[[], Answer]]
 
 
-def run_all(run: Run, select: list[str] | None = None, exclude: list[str] | None = None) -> Answer:
-    """Run the daily steps; a step that is refused ends the run, a watch that is failing does not."""
+def run_all(
+    run: Run, select: list[str] | None = None, exclude: list[str] | None = None, *, full_refresh: bool = False, timings: bool = False
+) -> Answer:
+    """Run the daily steps; a step that is refused ends the run, a watch that is failing does not.
+
+    Scores and segments that would come out the same are left as they are, unless there is a full refresh.
+    """
     project = run.project()
-    return in_order(run, dict(_steps(run, project, *_selected(project.config, select, exclude))))
+    answer = in_order(run, dict(_steps(run, project, *_selected(project.config, select, exclude), full_refresh)))
+    return replace(answer, show=_with_timings(run, answer.show)) if timings else answer
+
+
+def _with_timings(run: Run, show: Callable[[Console], None] | None) -> Callable[[Console], None]:
+    def shown(console: Console) -> None:
+        if show is not None:
+            show(console)
+        whole = sum(step.seconds for step in run.steps.done) or 1.0
+        rows = [[step.step, f"{step.seconds:.1f} s", f"{step.seconds / whole:.0%}"] for step in run.steps.done]
+        console.print()
+        console.print(table(("step", "took", "share"), rows, ("took", "share")))
+
+    return shown
 
 
 def _selected(config: Config, select: list[str] | None, exclude: list[str] | None) -> tuple[list[str], list[str] | None]:
@@ -69,7 +90,7 @@ def _taken(run: Run, name: str, step: Callable[[], Answer], later: Sequence[str]
         run.steps.add(name, "interrupted" if isinstance(error, KeyboardInterrupt) else "error", {}, said(error))
         run.steps.skip(later)
         raise
-    run.steps.add(name, answer.status, answer.nodes, *([said(answer.error)] if answer.error else ()))
+    run.steps.add(name, answer.status, answer.nodes, *answer.said, *([said(answer.error)] if answer.error else ()))
     return answer
 
 
@@ -77,16 +98,43 @@ def _done(console: Console, failed: Sequence[str]) -> None:
     console.print(f"\nall steps are done, but {' and '.join(failed)} did not succeed" if failed else "\nall steps are done")
 
 
-def _steps(run: Run, project: Project, models: list[str], segments: list[str] | None) -> Iterator[Step]:
+def _steps(run: Run, project: Project, models: list[str], segments: list[str] | None, fresh: bool) -> Iterator[Step]:
     yield "check", lambda: _check(run, project)
     if models:
-        yield "score", lambda: _score(run, project, models)
+        scoring = _Resumable(resuming.SCORE, lambda moment: resuming.scores_made_of(project, models, moment), lambda: _score(run, project, models))
+        yield scoring.name, lambda: scoring.take(run, project, fresh)
     if segments is None or segments:
-        yield "segment", lambda: _segment(run, project, segments)
+        deciding = _Resumable(
+            resuming.SEGMENT, lambda moment: resuming.segments_made_of(project, segments, moment), lambda: _segment(run, project, segments)
+        )
+        yield deciding.name, lambda: deciding.take(run, project, fresh)
     if (segments is None or segments) and project.config.channels:
         yield "act", lambda: _act(run, project)
     yield "monitor", lambda: _monitor(run, project)
     yield "report", lambda: _report(run, project)
+
+
+@dataclass(frozen=True)
+class _Resumable:
+    """A step that is not taken again when it would give the same, see `predseg.resuming`."""
+
+    name: str
+    made_of: Callable[[int], str]
+    step: Callable[[], Answer]
+
+    def take(self, run: Run, project: Project, fresh: bool) -> Answer:
+        """Take the step unless it is up to date; a fresh one is taken in any case."""
+        if run.dry_run:
+            return self.step()
+        made_of, store = self.made_of(project.moment(run.as_of)), project.store
+        since = None if fresh else resuming.since_when(store, self.name, made_of)
+        if since is not None:
+            said = f"up to date since {since}: nothing that it reads has changed"
+            return Answer({"up_to_date": since}, lambda out: out.print(Text(said)), said=(said,))
+        answer = self.step()
+        if answer.status == "ok":
+            resuming.note(store, self.name, made_of, clock())
+        return answer
 
 
 def _check(run: Run, project: Project) -> Answer:

@@ -132,7 +132,7 @@ class Bars:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a command found: ``results`` for ``--json``, ``show`` for people, ``nodes``: rows by node for `run_results.json`."""
+    """What a command found: ``results`` for ``--json``, ``show`` for people, ``nodes``: rows by node, and ``said``: messages, for `run_results.json`."""
 
     results: dict[str, Any] = field(default_factory=dict)
     show: Callable[[Console], None] | None = None
@@ -140,6 +140,7 @@ class Answer:
     exit_code: int = 0
     error: PredsegError | None = None
     nodes: Mapping[str, int] = field(default_factory=dict)
+    said: tuple[str, ...] = ()
 
 
 Command = Callable[..., Answer]

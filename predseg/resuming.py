@@ -1,0 +1,78 @@
+"""What the long steps of a daily run were made of: one with nothing new is not taken again, so a run that was stopped goes on where it was.
+
+    STORE/steps.json    {STEP: {"made_of": HASH, "gave": HASH, "at": INSTANT}}
+
+A step is up to date while everything it reads and everything it gave is as it was at its end. What is hashed is what decides the
+result: predseg, the moment, the project file and the rules, the files of the tables, the registry and who opted out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from predseg import __version__
+from predseg.language.time import say_instant
+from predseg.project import Project
+from predseg.store import Store
+
+FILE = "steps.json"
+SCORE, SEGMENT = "score", "segment"
+_READS = {
+    SCORE: ("events", "customers", "live_traits"),
+    SEGMENT: ("events", "customers", "live_traits", "scores", "live_scores", "clusters"),
+}
+_GIVES = {SCORE: ("scores",), SEGMENT: ("memberships", "segment_runs")}
+
+
+def scores_made_of(project: Project, models: Iterable[str], moment: int) -> str:
+    """Return a hash of what the scores of some models at a moment are made of; the registry is not asked, only its file looked at."""
+    database = project.registry().database
+    registry = [database.stat().st_size, database.stat().st_mtime_ns] if database.is_file() else None
+    out = sorted(one.hex() for one in project.opted_out("profiling").persons)
+    return _hash(_common(project, SCORE, moment), sorted(set(models)), registry, out)
+
+
+def segments_made_of(project: Project, names: Iterable[str] | None, moment: int) -> str:
+    """Return a hash of what the memberships of some segments (None: of all) at a moment are made of."""
+    return _hash(_common(project, SEGMENT, moment), project.segments().texts(), None if names is None else sorted(names))
+
+
+def since_when(store: Store, step: str, made_of: str) -> str | None:
+    """Return when a step was taken that would give the same again (ISO, UTC); None when it has to be taken."""
+    found = _noted(store).get(step)
+    if found is None or found["made_of"] != made_of or found["gave"] != _marks(store, _GIVES[step]):
+        return None
+    return str(found["at"])
+
+
+def note(store: Store, step: str, made_of: str, now: int) -> None:
+    """Note that a step was taken, after its tables are in place."""
+    with store.lock():
+        noted = _noted(store) | {step: {"made_of": made_of, "gave": _marks(store, _GIVES[step]), "at": say_instant(now)}}
+        store.write_text(FILE, json.dumps(noted, indent=1))
+
+
+def _noted(store: Store) -> dict[str, Any]:
+    try:
+        found = json.loads(store.read_text(FILE) or "{}")
+    except ValueError:  # not as it was written: every step is taken again
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _common(project: Project, step: str, moment: int) -> list[Any]:
+    return [__version__, moment, project.config.file.read_text("utf-8"), _marks(project.store, _READS[step])]
+
+
+def _marks(store: Store, tables: Iterable[str]) -> str:
+    """Hash the names, sizes and times of the files of tables: a table is replaced whole, so they change with what it holds."""
+    folders = {name: store.files(name) for name in tables if store.exists(name)}
+    stats = {name: [(str(f.relative_to(store.tables)), f.stat().st_size, f.stat().st_mtime_ns) for f in files] for name, files in folders.items()}
+    return _hash(stats)
+
+
+def _hash(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,95 @@
+"""A daily run does what is new: a step that would give the same is left as it is, and a run that was stopped goes on where it was."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from predseg.cli import daily, main
+from predseg.project import Project
+from tests import small
+
+RULES = "segment: recent\nmatch: {did: Order Completed, within: 90 days}\n---\nsegment: keen\nmatch: {score: purchase, top: 20%}\n"
+
+
+@pytest.fixture
+def shop(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    file = small.copied(trained, tmp_path / "shop")
+    file.write_text(small.CONFIG + "segments: rules.yaml\n", "utf-8")
+    (file.parent / "rules.yaml").write_text(RULES, "utf-8")
+    monkeypatch.chdir(file.parent)
+    return file.parent
+
+
+def ran(capsys: pytest.CaptureFixture[str], *options: str) -> dict[str, bool]:
+    """Run, and say of the two long steps whether they were taken."""
+    capsys.readouterr()
+    assert main(["run", "--json", *options]) == 0
+    steps: dict[str, Any] = json.loads(capsys.readouterr().out)["steps"]
+    return {name: "up_to_date" not in steps[name] for name in ("score", "segment")}
+
+
+BOTH, NONE = {"score": True, "segment": True}, {"score": False, "segment": False}
+
+
+def contents(shop: Path) -> dict[str, Any]:
+    """The tables that the two steps give."""
+    store = Project.load(shop / "predseg.yaml").store
+    return {name: [pq.read_table(file).to_pylist() for file in store.files(name)] for name in ("scores", "memberships", "segment_runs")}
+
+
+def test_only_what_would_come_out_otherwise_is_done_again(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ran(capsys) == BOTH
+    before = contents(shop)
+    assert ran(capsys) == NONE
+    results = json.loads((shop / "target" / "run_results.json").read_text("utf-8"))["results"]
+    assert [step["messages"][0].split(" since ")[0] for step in results if step["step"] in NONE] == ["up to date", "up to date"]
+    assert ran(capsys, "--full-refresh") == BOTH and contents(shop) == before
+    (shop / "rules.yaml").write_text(RULES.replace("20%", "10%"), "utf-8")
+    assert ran(capsys) == {"score": False, "segment": True}, "a rule changed"
+    with (shop / "events.csv").open("a", encoding="utf-8") as file:
+        file.write("c0001,2025-10-27T01:00:00Z,Order Completed,10.00\n")
+    assert ran(capsys) == BOTH, "an event came"
+    assert ran(capsys) == NONE
+    assert ran(capsys, "--as-of", "2025-10-01") == BOTH, "another moment"
+    assert main(["optout", "add", "c0001", "--purpose", "profiling"]) == 0
+    assert ran(capsys, "--as-of", "2025-10-01") == BOTH, "somebody must not be scored any more"
+
+
+def test_what_was_taken_away_is_made_again(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ran(capsys) == BOTH
+    before, store = contents(shop), Project.load(shop / "predseg.yaml").store
+    store.drop("memberships")
+    assert ran(capsys) == {"score": False, "segment": True}
+    store.drop("scores", store.partitions("scores")[-1])
+    assert ran(capsys) == BOTH and contents(shop)["scores"] == before["scores"]
+    (store.path / "steps.json").write_text("{", "utf-8")
+    assert ran(capsys) == BOTH, "nothing is believed of a file that was damaged"
+
+
+def test_a_run_that_was_stopped_goes_on_where_it_was(
+    shop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undisturbed = small.copied(shop, tmp_path / "undisturbed").parent
+    with monkeypatch.context() as patched:
+        patched.setattr(daily, "_segment", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+        assert main(["run", "--json"]) == 130
+    assert ran(capsys) == {"score": False, "segment": True}
+    stopped = contents(shop)
+    monkeypatch.chdir(undisturbed)
+    assert ran(capsys) == BOTH and contents(undisturbed) == stopped
+
+
+def test_a_dry_run_looks_at_everything_and_notes_nothing(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ran(capsys, "--dry-run") == BOTH
+    assert not (shop / "store" / "steps.json").exists() and ran(capsys) == BOTH
+
+
+def test_timings_are_shown(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "--timings"]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.split("share\n")[-1].splitlines()]
+    assert [row[0] for row in rows] == ["check", "score", "segment", "monitor", "report"] and sum(float(row[1]) for row in rows) > 0
