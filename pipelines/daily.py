@@ -9,6 +9,7 @@ import sys
 
 from predseg import PredsegError, Project
 from predseg.formats import write_page
+from predseg.history.audience import publish
 
 
 def main(arguments: list[str]) -> int:
@@ -20,7 +21,10 @@ def main(arguments: list[str]) -> int:
             project.score()
         lost = 0
         if project.config.segments:
-            project.segments().run(project.moment())
+            workspace = project.segments()
+            found = workspace.run(project.moment())
+            if project.config.audience is not None:
+                publish(project.config.audience, workspace.audience(found).table, None)
             if project.config.channels and (lost := project.act().count("failed", "dead")):
                 print(f"{lost:,} messages did not arrive: predseg actions list --status failed --status dead", file=sys.stderr)  # noqa: T201
         failing = [watch.key for watch in project.monitor().failing]

@@ -15,6 +15,7 @@ from typing import Any
 
 from predseg.errors import ConfigError, nearest
 from predseg.language.actions import read_timezone
+from predseg.language.audience import Audience, parse_audience
 from predseg.language.channels import Channel, parse_channels
 from predseg.language.conditions import Cluster, Condition, In, Prediction, Rfv, Score, measures, walk
 from predseg.language.consent import Consent, parse_consent
@@ -131,6 +132,7 @@ class Config:
     serve: Serving = Serving()
     pseudonymize: tuple[Secret, ...] = ()
     engine: Spark | None = None
+    audience: Audience | None = None
     smallest_group: Floor = Floor()
 
     @property
@@ -383,5 +385,6 @@ _KEYS: dict[str, Any] = {
     "serve": parse_serving,
     "pseudonymize": lambda node: read_keys(node, "`pseudonymize`"),
     "engine": parse_engine,
+    "audience": parse_audience,
     "smallest_group": parse_floor,
 }

@@ -107,7 +107,8 @@ def _steps(run: Run, project: Project, models: list[str], segments: list[str] | 
         deciding = _Resumable(
             resuming.SEGMENT, lambda moment: resuming.segments_made_of(project, segments, moment), lambda: _segment(run, project, segments)
         )
-        yield deciding.name, lambda: deciding.take(run, project, fresh)
+        publishes = project.config.audience is not None  # who said no since then has to leave it
+        yield deciding.name, lambda: deciding.take(run, project, fresh or publishes)
     if (segments is None or segments) and project.config.channels:
         yield "act", lambda: _act(run, project)
     yield "monitor", lambda: _monitor(run, project)
@@ -154,7 +155,7 @@ def _score(run: Run, project: Project, models: list[str]) -> Answer:
 def _segment(run: Run, project: Project, segments: list[str] | None) -> Answer:
     from predseg.cli.segments import segment
 
-    return segment(replace(run, config=project.config.file), segments)
+    return segment(replace(run, config=project.config.file), segments, publish=project.config.audience is not None)
 
 
 def _act(run: Run, project: Project) -> Answer:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from predseg.cli.frame import Answer, Run, command
+from predseg.cli.frame import Answer, Run, command, plain
 from predseg.cli.options import Exclude, Select, complete_segments, narrowed
 
 if TYPE_CHECKING:
+    from predseg.history.audience import Published
     from predseg.project import Project
     from predseg.segments.preview import Preview
     from predseg.segments.replay import Replay
@@ -38,6 +39,7 @@ def segment(
     on: Annotated[str | None, typer.Option("--on", metavar="INSTANT", help="Only read who was recorded as a member then; nothing is run.")] = None,
     start: Annotated[str | None, typer.Option("--from", metavar="INSTANT", help="First fill in the past, as if it had been run since then.")] = None,
     every: Annotated[str, typer.Option("--every", metavar="DURATION", help="The time between two runs of the past.")] = "7d",
+    publish: Annotated[bool, typer.Option("--publish", help="Also bring the table that `audience:` names up to date.")] = False,
     select: Select = None,
     exclude: Exclude = None,
 ) -> Answer:
@@ -58,11 +60,12 @@ def segment(
     if out is not None and not run.dry_run:
         export(workspace.store, out, audience.table)
     notes = workspace.warnings(as_of, names or ())
+    published = _published(project, audience, names, result.recorded, run.dry_run) if publish else None
     if not result.recorded:
         notes.append(f"a later run is recorded already, so this one at {_say(as_of)} was computed but not recorded")
     for note in notes:
         run.note(f"warning: {note}")
-    return _ran(result, audience, None if run.dry_run else out, notes)
+    return _ran(result, audience, None if run.dry_run else out, notes, published)
 
 
 @command("preview", "predseg preview champions", "predseg preview abandoned_cart --json")
@@ -120,6 +123,17 @@ def _open(run: Run) -> tuple[Project, Workspace]:
     return project, workspace
 
 
+def _published(project: Project, audience: Audience, names: list[str] | None, recorded: bool, dry_run: bool) -> Published | None:
+    """Bring the table of the audience up to date; what was before a later run is not published."""
+    from predseg.errors import UsageError
+    from predseg.history.audience import publish
+
+    if project.config.audience is None:
+        remedy = "add `audience: {url: postgresql://writer@host/database}` to the project file"
+        raise UsageError("E234", "--publish", "the project names no table for its audience", remedy)
+    return publish(project.config.audience, audience.table, names, dry_run=dry_run) if recorded or dry_run else None
+
+
 def _past(start: str | None, as_of: int, every: str) -> range:
     """The moments from ``start`` to before as_of, the last of them a whole step before it."""
     from predseg.cli.options import duration
@@ -158,7 +172,7 @@ def _recorded(workspace: Workspace, names: list[str] | None, on: str) -> Answer:
     return Answer({"at": _say(at), "members": members}, show)
 
 
-def _ran(result: Any, audience: Audience, out: Path | None, notes: list[str]) -> Answer:
+def _ran(result: Any, audience: Audience, out: Path | None, notes: list[str], published: Published | None = None) -> Answer:
     changes = [{"segment": c.segment, "members": c.members, "entered": c.entered, "left": c.left, "definition": c.definition} for c in result.changes]
 
     def show(console: Any) -> None:
@@ -170,11 +184,17 @@ def _ran(result: Any, audience: Audience, out: Path | None, notes: list[str]) ->
         if out is not None:
             held = f" and {audience.held_out:,} held out" if audience.held_out else ""
             console.print(f"{audience.table.num_rows:,} rows written to {out}, {audience.opted_out:,} opted-out{held} left away")
+        if published is not None:
+            console.print(f"audience: {published.added:,} rows added, {published.changed:,} changed, {published.removed:,} removed")
         console.print("next: predseg preview NAME, predseg explain NAME CUSTOMER")
 
     nodes = {f"segment.{c['segment']}": c["members"] for c in changes}
     left = {"opted_out": audience.opted_out, "held_out": audience.held_out}
-    return Answer({"as_of": _say(result.as_of), "recorded": result.recorded, "segments": changes, **left, "notes": notes}, show, nodes=nodes)
+    return Answer(
+        {"as_of": _say(result.as_of), "recorded": result.recorded, "segments": changes, **left, "published": plain(published), "notes": notes},
+        show,
+        nodes=nodes,
+    )
 
 
 def _show_preview(console: Any, found: Preview) -> None:

@@ -178,7 +178,7 @@ def _postgresql(url: str, table: str, place: str) -> Iterator[pa.RecordBatch]:
         connection = psycopg.connect(url, connect_timeout=10, application_name="predseg")
     except psycopg.Error as error:
         raise DataError(
-            "E407", place, f"{where} does not answer: {_hidden(error, url)}", "is the server up, and are user and database right?"
+            "E407", place, f"{where} does not answer: {hidden(error, url)}", "is the server up, and are user and database right?"
         ) from None
     try:
         with connection:
@@ -189,13 +189,14 @@ def _postgresql(url: str, table: str, place: str) -> Iterator[pa.RecordBatch]:
         raise _no_table(table, _postgresql_tables(url), where, place) from None
     except psycopg.Error as error:
         raise DataError(
-            "E407", place, f"cannot read {table} of {where}: {_hidden(error, url)}", "read a view of the table that leaves such values away"
+            "E407", place, f"cannot read {table} of {where}: {hidden(error, url)}", "read a view of the table that leaves such values away"
         ) from None
     finally:
         connection.close()
 
 
-def _hidden(error: Exception, url: str) -> str:
+def hidden(error: Exception, url: str) -> str:
+    """Return the first line of what a database said, without the password of its URL."""
     password = urlsplit(url).password
     text = first_line(error)
     return text.replace(unquote(password), "***").replace(password, "***") if password else text

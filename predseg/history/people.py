@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from predseg.config import Config
-from predseg.errors import UsageError
-from predseg.history import audit, erasure, privacy, renaming
+from predseg.errors import ChannelError, UsageError
+from predseg.history import audience, audit, erasure, privacy, renaming
 from predseg.history.erasure import Erased
 from predseg.history.keys import generations, keys_of, person, pseudonym
 from predseg.history.persons import Persons
@@ -18,6 +18,8 @@ from predseg.history.privacy import OptedOut
 from predseg.history.renaming import Renamed
 from predseg.language.time import say_instant
 from predseg.store import PATIENCE, Store
+
+AUDIENCE = "audience"
 
 
 @dataclass(frozen=True)
@@ -127,17 +129,32 @@ class People:
             privacy.forget(connection, ids, now)
             if dry_run:
                 return Erased(len(ids), {name: len(rows) for name, rows in erasure.held(store, ids).items()})
-            return erasure.erase(store, ids)
+            found = erasure.erase(store, ids)
+        return self._taken_out(found, ids)
+
+    def _taken_out(self, found: Erased, ids: Sequence[str]) -> Erased:
+        """Take persons out of the audience in another database as well."""
+        if self.config.audience is None:
+            return found
+        place = f"{AUDIENCE} {self.config.audience.table}"
+        try:
+            number = audience.take_out(self.config.audience, ids)
+        except ChannelError as error:
+            return replace(found, unreachable={**found.unreachable, place: error.message})
+        return replace(found, files=found.files | ({place: number} if number else {}))
 
     def subject(self, customer: str) -> dict[str, Any]:
         """Return everything that is held about a customer: plain values, by table and file, and what they said of consent."""
         store, one = Store(self.config.store), self.customer(customer)
         ids = erasure.ids_of(store, [one])
+        held = erasure.held(store, ids)
+        if self.config.audience is not None and (rows := audience.rows_about(self.config.audience, ids)):
+            held[f"{AUDIENCE} {self.config.audience.table}"] = rows
         with self.consent() as (connection, used):
             said = [statement.plain() for i in ids for statement in privacy.said_of(connection, i)]
             forgotten = privacy.all_forgotten(connection, used)
         gone = any(name in forgotten for name in generations(customer.strip(), self.names()))
-        return {"customer_id": one, "ids": ids, "held": erasure.held(store, ids), "consent": said, "forgotten": gone}
+        return {"customer_id": one, "ids": ids, "held": held, "consent": said, "forgotten": gone}
 
     def note(self, entry: Mapping[str, Any], now: int) -> None:
         """Write what was done into the audit log, customers as hashes; a project whose store was never made has no log.

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from predseg.language.audience import audience_schema
 from predseg.language.channels import channels_schema
 from predseg.language.consent import PURPOSE
 from predseg.language.documents import ADVERBS
@@ -375,6 +376,7 @@ def project_schema() -> Schema:
             "Ids become hashes with this key at ingest, everywhere: `env:NAME`. A list names the keys of before and the one that was added, see `predseg pseudonyms rotate`."
         ),
         "engine": engine_schema(),
+        "audience": audience_schema(),
         "smallest_group": {
             "type": "integer",
             "minimum": 1,
