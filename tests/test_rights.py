@@ -269,3 +269,22 @@ def test_live_state_forgets_and_goes_on_for_everybody_else(tmp_path: Path, monke
             == "zoe"
         )
     assert sorted({*project.events()["customer_id"].to_pylist()}) == ["bob", "eve", "zoe"] and naming(tmp_path, ["canary-ann", "canary-device"]) == []
+
+
+def test_a_run_goes_on_when_everybody_who_came_live_was_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was refused for want of rows."""
+    from contextlib import closing
+
+    from predseg.language.time import parse_instant
+    from predseg.live.opening import open_durable
+
+    file = small.write(tmp_path, small.rows()[:50], small.CONFIG + "segments: rules.yaml\n")
+    (tmp_path / "rules.yaml").write_text(RULES)
+    monkeypatch.chdir(tmp_path)
+    project, now = Project.load(file), parse_instant("2026-03-01T11:00")
+    assert project.check().rows == 50
+    with closing(open_durable(project.config, project.segments(), now)) as loop:
+        loop.feed([{"customer_id": "canary", "event": "Order Completed", "event_time": "2026-03-01T10:00:00Z", "event_id": "e1"}], now)
+    assert project.check().rows == 51
+    project.forget(["canary"])
+    assert project.check().rows == 50 and main(["check"]) == 0

@@ -23,7 +23,7 @@ from typing import Any
 from benchmarks.timing import table
 from benchmarks.trust.figures import SHOWN, Figure
 
-FIGURES = ("malformed", "definitions", "tampering", "optout", "requests", "webhooks", "formulas", "bombs", "killing")
+FIGURES = ("malformed", "definitions", "tampering", "optout", "erasure", "canaries", "requests", "webhooks", "formulas", "bombs", "killing")
 SEED = 7
 
 

@@ -106,14 +106,14 @@ def first_day(runs: Runs, shop: Path) -> Path:
     (shop / "rules.yaml").write_text(RULES)
     for command in (["train"], ["run", "--as-of", FIRST]):
         code, _ = runs.run(shop, *command)
-        assert code in (0, 1), (shop / "said").read_text()
+        assert code in (0, 1), (shop / "said.err").read_text()
     return shop
 
 
 def second_day(runs: Runs, morning: Path, shop: Path) -> State:
     copied(morning, shop)
     code, seconds = runs.run(shop, "run", "--as-of", SECOND)
-    assert code in (0, 1), (shop / "said").read_text()
+    assert code in (0, 1), (shop / "said.err").read_text()
     runs.seconds.append(seconds)
     return state(shop)
 
@@ -227,9 +227,8 @@ def work(shop: Path, command: list[str]) -> None:
     code = 70
     try:
         os.chdir(shop)
-        said = os.open("said", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        os.dup2(said, 1)
-        os.dup2(said, 2)
+        for name, where in (("said", 1), ("said.err", 2)):
+            os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), where)
         code = main(command)
         sys.stdout.flush()
         (shop / "modules.json").write_text(json.dumps(sorted(sys.modules)))

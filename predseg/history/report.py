@@ -152,9 +152,9 @@ def judge(report: IngestReport, tolerance: float) -> None:
 
 def _broken(source: SourceReport, message: str) -> DataError:
     reasons = "; ".join(f"{reason}: {number:,}" for reason, number in list(source.reasons.items())[:5])
-    sample = source.samples[0].raw if source.samples else ""
-    shown = sample if len(sample) <= 300 else sample[:300] + "..."
-    help_ = f"correct the source or its `columns:`, or raise `contract: {{tolerance: ...}}`; for example {shown}"
+    help_ = (
+        f"`predseg quarantine list --source {source.name}` shows them; correct the source or its `columns:`, or raise `contract: {{tolerance: ...}}`"
+    )
     return DataError("E409", f"source {source.name}", f"{message} ({reasons})", help_)
 
 

@@ -33,10 +33,16 @@ def hand_over(config: Config, *, dry_run: bool = False) -> Config:
     if (config.store / DATABASE).is_file() and not dry_run:
         with closing(connect(config.store / DATABASE)) as connection:
             _write(Store(config.store), State(connection))
-    if not (config.store / "tables" / EVENTS).is_dir():
-        return config
+    if not any(_has_rows(file) for file in sorted((config.store / "tables" / EVENTS).glob("*/*.parquet"))):
+        return config  # nothing came, or everybody who did was forgotten
     source = Source(EVENTS, (str(config.store / "tables" / EVENTS / "*" / "*.parquet"),), place="live events")
     return replace(config, sources={**config.sources, EVENTS: source})
+
+
+def _has_rows(file: Path) -> bool:
+    import pyarrow.parquet as pq
+
+    return bool(pq.read_metadata(file).num_rows)
 
 
 def to_come(store: Path, customer_id: str) -> tuple[int, list[Event]]:

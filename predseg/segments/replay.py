@@ -147,7 +147,7 @@ class _Tally:
         """Yield when each message of an action would have gone out: to who was still a member then, not held out, and not too often."""
         order, tries = np.lexsort((at, customer)), self.rule.experiment
         last: tuple[int, int] | None = None
-        for i, after in zip(order, [*order[1:], None], strict=True):
+        for i, after in zip(order, [*order[1:], None][: len(order)], strict=True):
             who, due = int(customer[i]), action.due(int(at[i])) if entered[i] else 0
             gone = after is not None and customer[after] == who and at[after] <= due
             if not entered[i] or gone or (tries is not None and tries.group(ids[who]) == HOLDOUT):

@@ -138,7 +138,7 @@ GOLDEN = {
         "who,stamp,what\n,2026-01-01,A\nc1,soon,A\nc2,soon,A\n",
         MAPPED,
         "error[E409] source a: all 3 rows break the contract (event_time cannot be read: 2; customer_id is missing: 1)\n"
-        'help: correct the source or its `columns:`, or raise `contract: {tolerance: ...}`; for example {"who":"c1","stamp":"soon","what":"A"}',
+        "help: `predseg quarantine list --source a` shows them; correct the source or its `columns:`, or raise `contract: {tolerance: ...}`",
     ),
     "query of a missing column": (
         HEAD + LINE,

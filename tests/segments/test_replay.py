@@ -28,6 +28,11 @@ def test_without_a_message_nothing_is_sent(tmp_path: Path) -> None:
     assert sent(tmp_path, BASKET + "on_leave: {send: mail}") == [0] * 10, "leaving is not entering"
 
 
+def test_customers_of_whom_none_changes_are_sent_nothing(tmp_path: Path) -> None:
+    """A block without a change ended the replay."""
+    assert sent(tmp_path, BASKET + "on_enter: {send: mail}", [("a", 0, "Look", {})]) == [0] * 10
+
+
 def test_every_entry_sends_unless_it_is_limited(tmp_path: Path) -> None:
     assert sent(tmp_path, BASKET + "on_enter: {send: mail}") == [1] * 10
     assert sent(tmp_path, BASKET + "on_enter: {send: mail, limit: once per 3 days}") == [1, 0, 0] * 3 + [1]
