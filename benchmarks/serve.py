@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import os
 import random
@@ -98,6 +99,8 @@ class Load:
         for _ in range(CONNECTIONS):
             free.put_nowait(await asyncio.open_connection("127.0.0.1", self.port))
         requests = [self.request(number) for number in range(self.requests)]
+        gc.collect()
+        gc.disable()  # a pause of the clients is none of the server's
         begin = time.perf_counter() + 0.1
         tasks = []
         for number, request in enumerate(requests):
@@ -107,6 +110,7 @@ class Load:
             tasks.append(asyncio.create_task(self.send(free, request, due)))
         await asyncio.gather(*tasks)
         self.lasted = time.perf_counter() - begin
+        gc.enable()
         while not free.empty():
             free.get_nowait()[1].close()
 
