@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -99,9 +100,7 @@ class Project:
 
     def warnings(self, report: IngestReport) -> list[str]:
         """Return what is worth a second look: events that the project file names and the data do not have."""
-        if not report.events:
-            return []
-        absent = {name: place for name, place in self.config.event_names().items() if name not in report.events}
+        absent = {name: place for name, place in self.config.event_names().items() if report.events and name not in report.events}
         return [f"{place} names the event {name!r}, which never occurs: {nearest(name, tuple(report.events))}" for name, place in absent.items()]
 
     def events(self) -> pa.Table:
@@ -133,7 +132,7 @@ class Project:
             return pd.concat(source.frames([moment], model), ignore_index=True).drop(columns="as_of").set_index("customer_id")
 
     def train(
-        self, models: Sequence[str] | None = None, as_of: Moment = None, *, force: bool = False, dry_run: bool = False
+        self, models: Sequence[str] | None = None, as_of: Moment = None, *, force: bool = False, dry_run: bool = False, recalibrate: bool = False
     ) -> dict[str, TrainingReport]:
         """Train, test forward in time, and register each model behind its gate; nothing later than ``as_of`` is used.
 
@@ -142,6 +141,7 @@ class Project:
             as_of: The moment of training; by default the last one of the data.
             force: Pass the gate; the run says so.
             dry_run: Train and test, register nothing.
+            recalibrate: Learn the calibrations of the champions alone, from what came true since they were trained.
 
         Raises:
             LabelError: when nothing can be learned from the labels.
@@ -152,8 +152,9 @@ class Project:
         chosen = self._chosen(models)
         with self._events(dry_run) as (store, report):
             moment = self._expected(as_of, store, report)
-            registry, without = self.registry(), self.opted_out("training", events=store, dry_run=dry_run)
-            return {m.name: learn.learn(self.config, store, m, moment, registry, without=without, force=force, register=not dry_run) for m in chosen}
+            without = self.opted_out("training", events=store, dry_run=dry_run)
+            how = partial(learn.learn, without=without, force=force, register=not dry_run, recalibrate=recalibrate)
+            return {m.name: how(self.config, store, m, moment, self.registry()) for m in chosen}
 
     def score(
         self, models: Sequence[str] | None = None, as_of: Moment = None, *, out: str | Path | None = None, dry_run: bool = False

@@ -100,13 +100,23 @@ def check(
     return Answer(results, said, "failed" if error or failing else "ok", int(bool(failing)), error, reports.accepted(report))
 
 
-@command("train", "predseg train", "predseg train churn --as-of 2011-09-10", "predseg train --select tag:weekly")
-def train(run: Run, models: Names = None, force: Force = False, select: Select = None, exclude: Exclude = None) -> Answer:
+@command("train", "predseg train", "predseg train churn --as-of 2011-09-10", "predseg train --select tag:weekly", "predseg train churn --recalibrate")
+def train(
+    run: Run,
+    models: Names = None,
+    force: Force = False,
+    select: Select = None,
+    exclude: Exclude = None,
+    recalibrate: Annotated[
+        bool, typer.Option("--recalibrate", help="Keep the champion's trees; learn from newer outcomes how likely is likely.")
+    ] = False,
+) -> Answer:
     """Train, test forward in time, register behind a gate."""
     from predseg.cli import reports
 
     project = run.project()
-    trained = project.train(narrowed(project.config, "model", models, select, exclude), run.as_of, force=force, dry_run=run.dry_run)
+    chosen = narrowed(project.config, "model", models, select, exclude)
+    trained = project.train(chosen, run.as_of, force=force, dry_run=run.dry_run, recalibrate=recalibrate)
     return Answer({"models": trained, "dry_run": run.dry_run}, reports.training(trained, run.dry_run), nodes=reports.learned(trained))
 
 

@@ -251,7 +251,7 @@ def _by_labels(run: Matured, promised: Sequence[float], moved: Sequence[str]) ->
     if run.off:
         style = ",.2f" if run.value else ".1%"
         said = f"said {run.said:{style}}, came true {run.came:{style}}, off by {run.calibration_error:.3f} on average"
-        return Advice("recalibrate", f"{of} it ranks as promised, but its probabilities are off: {said}")
+        return Advice("recalibrate", f"{of} it ranks as promised, but its probabilities are off: {said}; `predseg train --recalibrate`")
     return Advice(
         "nothing", f"{of} it kept what its forward test promised: {run.measure} {run.auc:.3f}, off by {run.calibration_error:.3f}{_aside(moved)}"
     )

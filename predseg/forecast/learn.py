@@ -15,8 +15,8 @@ import numpy as np
 
 from predseg import __version__
 from predseg.config import Config, Model
-from predseg.errors import ModelError
-from predseg.forecast import dataset, groups, influence, leaks, value
+from predseg.errors import LabelError, ModelError
+from predseg.forecast import dataset, groups, influence, leaks, recalibrating, value
 from predseg.forecast.card import card
 from predseg.forecast.drift import reference
 from predseg.forecast.evaluation import Forecast, baselines, bootstrap, evaluate, importance, interval, measures, rfm_columns
@@ -36,6 +36,7 @@ from predseg.language.time import say_duration, say_instant
 if TYPE_CHECKING:
     import pandas as pd
 
+    from predseg.forecast.bundle import Bundle
     from predseg.forecast.dataset import Source
     from predseg.forecast.forecaster import Forecaster
     from predseg.forecast.tracking import Registry
@@ -86,6 +87,7 @@ def learn(
     without: OptedOut = NOBODY,
     force: bool = False,
     register: bool = True,
+    recalibrate: bool = False,
 ) -> TrainingReport:
     """Train one model at a moment, using nothing known later, and register it.
 
@@ -98,18 +100,26 @@ def learn(
         without: Who must not be learned from.
         force: Pass the gate.
         register: Whether to log the run and register the version.
+        recalibrate: Learn the calibration alone: the rest is the champion's, see `predseg.forecast.recalibrating`.
 
     Raises:
-        LabelError: E501 to E505 when nothing can be learned.
+        LabelError: E501 to E507 when nothing can be learned.
         GateError: E601 when a leak is found that the model does not allow.
     """
     source = dataset.open_source(config, store, without)
     horizon = model.predict.horizon
     first, last = dataset.span(source.files, as_of)
     cutoffs = choose_cutoffs(first, last, as_of, horizon, model.cutoffs, model.every)
+    champion = _same_question(registry.load(model.name), model) if recalibrate else None
+    if champion is not None:
+        cutoffs = recalibrating.matured(cutoffs, int(champion.facts["as_of_micros"]), horizon, model.name)
     sample = dataset.labelled(source, model, cutoffs, as_of, dataset.count_customers(source.files))
-    trained = train(sample, Settings(horizon, as_of, model.seed, model.tune, value=model.value, event=_event(model)))
-    found = leaks.judge(model.name, detect(source, model, trained, sample), model.allow, force)
+    settings = Settings(horizon, as_of, model.seed, model.tune, value=model.value, event=_event(model))
+    if champion is not None:
+        trained, found = recalibrating.recalibrate(sample, champion.forecaster, champion.facts, settings), []
+    else:
+        trained = train(sample, settings)
+        found = leaks.judge(model.name, detect(source, model, trained, sample), model.allow, force)
     evaluation, rival = test(trained, model), find_rival(registry, model, trained)
     weight = importance(trained.tested, trained.test.X)
     evaluation |= look_closer(trained, model, source, list(weight), config.features.traits)
@@ -118,6 +128,8 @@ def learn(
     if rival.measures is None and not decision.forced:
         decision = replace(decision, reasons=(rival.how, *decision.reasons[1:]))
     facts = describe(model, as_of, trained, dataset.fingerprint(source.files))
+    if champion is not None:
+        facts["recalibrated"] = champion.version
     report = TrainingReport(
         model.name,
         None,
@@ -133,6 +145,14 @@ def learn(
     if not register:
         return report
     return replace(report, version=registry.log_training(_for_registry(config, source, trained, report)))
+
+
+def _same_question(champion: Bundle, model: Model) -> Bundle:
+    if champion.facts.get("statement") != statement(model):
+        raise LabelError(
+            "E507", model.name, f"version {champion.version} predicts something else: {champion.facts.get('statement')}", "train it anew"
+        )
+    return champion
 
 
 def _forward(found: Mapping[str, Any]) -> dict[str, Any]:

@@ -147,7 +147,7 @@ def train(sample: Sample, settings: Settings) -> Trained:
     check_labels(test.y, "labels of the forward test", settings.value)
     tested, before = fit(learned, replace(settings, as_of=test_at))
     forecaster, chosen = fit(sample, settings, before if len(sample) >= FEW_ROWS else None)
-    return Trained(forecaster, chosen, tested, learned, test, _roles(sample, settings.horizon))
+    return Trained(forecaster, chosen, tested, learned, test, roles(sample, settings.horizon))
 
 
 def _in_order(sample: Sample) -> Sample:
@@ -168,7 +168,8 @@ def _check_sample(sample: Sample, settings: Settings) -> int:
     return test_at
 
 
-def _roles(sample: Sample, horizon: int) -> tuple[dict[str, Any], ...]:
+def roles(sample: Sample, horizon: int) -> tuple[dict[str, Any], ...]:
+    """Return what each cutoff is for, see `Trained.cutoffs`."""
     moments = sample.cutoffs()
     found = []
     for c in moments:
