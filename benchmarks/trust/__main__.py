@@ -23,7 +23,7 @@ from typing import Any
 from benchmarks.timing import table
 from benchmarks.trust.figures import SHOWN, Figure
 
-FIGURES = ("malformed", "definitions", "tampering", "optout", "erasure", "canaries", "requests", "webhooks", "formulas", "bombs", "killing")
+FIGURES = ("malformed", "definitions", "tampering", "optout", "erasure", "canaries", "requests", "webhooks", "formulas", "bombs", "killing", "disks")
 SEED = 7
 
 
@@ -54,7 +54,7 @@ def main() -> None:
 
 def line(name: str, found: Figure) -> list[str]:
     module = figure(name)
-    held = "yes" if not found.faults else f"**no: {len(found.faults):,}**"
+    held = "not tried" if not found.cases and not found.faults else "yes" if not found.faults else f"**no: {len(found.faults):,}**"
     return [f"`{name}`", module.TRIED, f"{found.cases:,}", module.PROMISED, found.seen, held]
 
 

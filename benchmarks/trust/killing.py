@@ -79,10 +79,13 @@ class Runs:
     process: subprocess.Popen[str]
     seconds: list[float] = field(default_factory=list)
 
-    def run(self, shop: Path, *command: str, kill: float = 0) -> tuple[int, float]:
-        """Run to the end, or until it is killed after so many seconds; return how it ended (0, an exit code or -9) and how long it took."""
+    def run(self, shop: Path, *command: str, kill: float = 0, output: Path | None = None) -> tuple[int, float]:
+        """Run to the end, or until it is killed after so many seconds; return how it ended (0, an exit code or -9) and how long it took.
+
+        What it writes stands in ``said`` and ``said.err`` of the shop, or of another folder.
+        """
         assert self.process.stdin is not None and self.process.stdout is not None
-        self.process.stdin.write(json.dumps([str(shop), kill, command]) + "\n")
+        self.process.stdin.write(json.dumps([str(shop), kill, command, str(output or shop)]) + "\n")
         self.process.stdin.flush()
         code, seconds = json.loads(self.process.stdout.readline())
         return code, seconds
@@ -203,24 +206,24 @@ def contents(store: Store, name: str) -> list[Any]:
 
 
 def serve() -> None:
-    """Answer lines ``[folder, seconds until it is killed or 0, command]`` with ``[how it ended, seconds]``."""
+    """Answer lines ``[folder, seconds until it is killed or 0, command, folder of what it says]`` with ``[how it ended, seconds]``."""
     import predseg.cli  # noqa: F401
 
     for line in sys.stdin:
-        shop, kill, command = json.loads(line)
+        shop, kill, command, output = json.loads(line)
         begin = time.perf_counter()
         child = os.fork()
         if not child:
-            work(Path(shop), command)
+            work(Path(shop), command, Path(output))
         if kill:
             time.sleep(kill)
             os.kill(child, signal.SIGKILL)
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         print(json.dumps([code, time.perf_counter() - begin]), flush=True)
-        imported(Path(shop))
+        imported(Path(output))
 
 
-def work(shop: Path, command: list[str]) -> None:
+def work(shop: Path, command: list[str], output: Path) -> None:
     """Run a command as `predseg` does, and end."""
     from predseg.cli import main
 
@@ -228,18 +231,18 @@ def work(shop: Path, command: list[str]) -> None:
     try:
         os.chdir(shop)
         for name, where in (("said", 1), ("said.err", 2)):
-            os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), where)
+            os.dup2(os.open(output / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), where)
         code = main(command)
         sys.stdout.flush()
-        (shop / "modules.json").write_text(json.dumps(sorted(sys.modules)))
+        (output / "modules.json").write_text(json.dumps(sorted(sys.modules)))
     finally:
         os._exit(code)
 
 
-def imported(shop: Path) -> None:
+def imported(output: Path) -> None:
     """Import what a run imported, so that the next one need not."""
-    if (shop / "modules.json").exists():
-        for name in set(json.loads((shop / "modules.json").read_text())) - set(sys.modules):
+    if (output / "modules.json").exists():
+        for name in set(json.loads((output / "modules.json").read_text())) - set(sys.modules):
             try:
                 importlib.import_module(name)
             except ImportError:

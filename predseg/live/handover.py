@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from predseg.config import Config, Source
+from predseg.disks import disk_errors
 from predseg.evaluate.reference import Event
 from predseg.language.measures import kind_of
 from predseg.live.lines import Seen
@@ -31,7 +32,7 @@ UNTIL, UNTIL_SCORED = "handed over", "scores handed over"
 def hand_over(config: Config, *, dry_run: bool = False) -> Config:
     """Write the live events that the batch side does not have yet, and return the project with them among its sources."""
     if (config.store / DATABASE).is_file() and not dry_run:
-        with closing(connect(config.store / DATABASE)) as connection:
+        with disk_errors(config.store / DATABASE), closing(connect(config.store / DATABASE)) as connection:
             _write(Store(config.store), State(connection))
     if not any(_has_rows(file) for file in sorted((config.store / "tables" / EVENTS).glob("*/*.parquet"))):
         return config  # nothing came, or everybody who did was forgotten

@@ -26,6 +26,7 @@ from typing import Any
 
 import orjson
 
+from predseg.disks import disk_errors
 from predseg.evaluate.leaves import NEVER, Folded
 from predseg.evaluate.live import Engine
 from predseg.evaluate.program import Change, Origin, Row
@@ -60,15 +61,20 @@ _EVENT = "customer_id, anonymous_id, event, event_time, received_at, event_id, b
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """Open the database, made when it is not there; transactions are begun and ended by hand."""
-    connection = sqlite3.connect(path, isolation_level=None, timeout=30, check_same_thread=False)
-    connection.execute("pragma journal_mode = wal")
-    connection.execute("pragma synchronous = full")
-    connection.execute(f"pragma cache_size = -{CACHE}")
-    connection.execute(f"pragma wal_autocheckpoint = {CHECKPOINT}")
-    for table in _TABLES:
-        connection.execute(table)
-    return connection
+    """Open the database, made when it is not there; transactions are begun and ended by hand.
+
+    Raises:
+        DataError: E410 unwritable, E411 disk full, E414 damaged.
+    """
+    with disk_errors(path):
+        connection = sqlite3.connect(path, isolation_level=None, timeout=30, check_same_thread=False)
+        connection.execute("pragma journal_mode = wal")
+        connection.execute("pragma synchronous = full")
+        connection.execute(f"pragma cache_size = -{CACHE}")
+        connection.execute(f"pragma wal_autocheckpoint = {CHECKPOINT}")
+        for table in _TABLES:
+            connection.execute(table)
+        return connection
 
 
 class State:

@@ -262,3 +262,12 @@ def test_scores_that_are_published_while_it_runs_are_heard(tmp_path: Path) -> No
     assert [(c.change, c.customer_id) for c in loop.tick(day + 2)] == [("entered", "ann")]
     (tmp_path / "rules.yaml").write_text("segment: risky\nrefresh: live\nmatch: {score: churn, top: 10%}\n")
     assert not refresh(loop, project.segments(), day + 3)
+
+
+def test_a_database_that_cannot_be_opened_is_refused_with_its_place(tmp_path: Path) -> None:
+    """A store on a read-only disk ended the nightly run with a bug."""
+    from predseg.errors import DataError
+    from predseg.live.state import connect
+
+    with pytest.raises(DataError, match=r"E410.*live\.db"):
+        connect(tmp_path / "nowhere" / "live.db")

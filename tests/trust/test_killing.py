@@ -1,4 +1,4 @@
-"""The daily run survives kill -9 at any moment; tables that are not exchanged at once, and a run that gives up, are noticed."""
+"""The daily run survives kill -9, a full disk and a read-only folder; torn tables, and a run that ends otherwise, are noticed."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.trust import killing
-from benchmarks.trust.figures import Tally
+from benchmarks.trust import disks, killing
+from benchmarks.trust.figures import Figure, Tally
 
 IN_PLACE = """
 import time
@@ -25,13 +25,20 @@ Store._swap = in_place
 """
 
 
-def test_a_run_that_is_killed_leaves_whole_tables_and_the_next_one_completes(tmp_path: Path) -> None:
-    found = killing.measure(killing.SMALL, tmp_path, 1)
+@pytest.fixture(scope="module")
+def days(tmp_path_factory: pytest.TempPathFactory) -> tuple[Figure, Path]:
+    """What some kills found, and the folder of the shop on its first and second day."""
+    folder = tmp_path_factory.mktemp("days")
+    return killing.measure(killing.SMALL, folder, 1), folder
+
+
+def test_a_run_that_is_killed_leaves_whole_tables_and_the_next_one_completes(days: tuple[Figure, Path], tmp_path: Path) -> None:
+    found, folder = days
     assert found.faults == () and found.cases == killing.SMALL
-    shop = tmp_path / "shop"
+    shop = folder / "shop"
     with (shop / "exports" / "more.csv").open("w") as file:
         file.write("action_id,segment,customer_id\na,buyers,c1\n")
-    after, tally = killing.state(tmp_path / "undisturbed"), Tally()
+    after, tally = killing.state(folder / "undisturbed"), Tally()
     [events] = (shop / "store" / "tables" / "scores").glob("*2025-10-28*/*.parquet")
     events.write_bytes(events.read_bytes()[:-100])
     killing.looked_at(tally, "x", shop, after, after, set())
@@ -42,6 +49,25 @@ def test_a_run_that_is_killed_leaves_whole_tables_and_the_next_one_completes(tmp
     with killing.runner("") as runs:
         killing.run_again(tally, "x", runs, shop, after)
     assert tally.counts["other"] == 1 and "exported are not what" in tally.faults[-1], "and a message too many"
+
+
+@pytest.mark.parametrize("left", [20_000, None], ids=["full", "read-only"])
+def test_a_run_without_room_is_refused_and_the_next_one_completes(days: tuple[Figure, Path], tmp_path: Path, left: int | None) -> None:
+    if not disks.can_mount(tmp_path):
+        pytest.skip("to mount a small file system needs root")
+    folder, tally = days[1], Tally()
+    states = killing.state(folder / "morning"), killing.state(folder / "undisturbed")
+    killing.copied(folder / "morning", tmp_path / "sized")
+    with killing.runner("") as runs, disks.mounted(tmp_path / "disk", disks.used(tmp_path / "sized") + disks.ROOM) as disk:
+        disks.one(tally, 1, runs, folder / "morning", disk, left, states)
+    assert tally.faults == [] and tally.counts["refused"] == 1
+
+
+def test_a_run_that_ends_without_a_reason_is_noticed() -> None:
+    tally = Tally()
+    for code, said in ((70, "error[E070] predseg: a bug"), (-11, ""), (4, "error[E410] x: cannot write"), (0, "")):
+        disks.ended(tally, "x", code, said)
+    assert (tally.counts["crashed"], tally.counts["refused"], len(tally.faults)) == (2, 3, 2)
 
 
 @pytest.mark.skipif("not __import__('os').environ.get('PREDSEG_LONG')", reason="takes half a minute; PREDSEG_LONG=1 runs it")
