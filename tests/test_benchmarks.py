@@ -46,6 +46,12 @@ def test_scoring_is_compared_with_bare_prediction(root: Path) -> None:
     assert [row[0] for row in rows] == ["Booster.predict", "predseg, with reasons", "predseg, without reasons"] and rows[0][1] == "**1.00**"
 
 
+@pytest.mark.skipif(not os.environ.get("PREDSEG_LONG"), reason="starts Spark once more; PREDSEG_LONG=1 runs it")
+def test_spark_answers_what_the_embedded_engine_does(root: Path) -> None:
+    """The script itself compares the answers."""
+    assert len(cells(run(root, "spark"))) == 3
+
+
 def test_segments_have_the_members_that_peers_find(root: Path) -> None:
     """The script itself compares the members."""
     for module in ("duckdb", "polars"):

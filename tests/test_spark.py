@@ -162,6 +162,41 @@ def test_scores_are_the_same_with_quick_reasons_and_without_who_opted_out(
     pd.testing.assert_frame_equal(*tables, check_exact=True)
 
 
+def test_many_files_are_read_on_spark_into_the_same_table(session: Any, tmp_path: Path) -> None:
+    """Files that differ in columns and types, rows that break the contract, repetitions in and across files, a file without rows."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from predseg.history import spreading
+
+    at = [small.START + timedelta(hours=n) for n in range(40)]
+    rows = {"customer_id": [f"c{n % 7}" for n in range(40)], "event": ["Order Completed"] * 40, "event_time": at}
+    whole = pa.table({**rows, "value": pa.array(range(40), pa.int32()), "coupon": [None, "x"] * 20, "event_id": [f"e{n}" for n in range(40)]})
+    parts = [whole.slice(0, 20), whole.slice(15).drop_columns(["coupon"]), whole.slice(0, 0), whole.slice(0, 5)]
+    parts += [pa.table({**rows, "value": [float("nan"), 10.25] * 20}), whole.slice(30).set_column(0, "customer_id", pa.array([None, "c1"] * 5))]
+    for name, line in (("here", ""), ("spark", ENGINE)):
+        small.write(tmp_path / name, [], small.CONFIG.replace("events.csv", '"events/*.parquet"') + "contract: {tolerance: 50%}\n" + line)
+        (tmp_path / name / "events").mkdir()
+        for number, part in enumerate(parts):
+            pq.write_table(part, tmp_path / name / "events" / f"{number}.parquet")
+    read: list[int] = []
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(spreading, "fill", lambda *given, fill=spreading.fill: (read.append(1), fill(*given)))
+        one, other = (Project.load(tmp_path / name) for name in ("here", "spark"))
+        reports = [project.check() for project in (one, other)]
+    assert read == [1] and reports[0] == reports[1]
+    [source] = reports[0].sources
+    assert (
+        source.received == 100
+        and source.quarantined == 25
+        and source.duplicates >= 10
+        and source.received == source.accepted + source.duplicates + 25
+    )
+    assert [f.read_bytes() for f in one.store.files("events")] == [f.read_bytes() for f in other.store.files("events")]
+    bad = [project.quarantine().sort_values(["raw", "reason"]).reset_index(drop=True) for project in (one, other)]
+    pd.testing.assert_frame_equal(*bad)
+
+
 def test_what_predseg_refuses_in_a_task_is_said_as_it_is(session: Any) -> None:
     def refuse(number: int) -> list[int]:
         if number == 2:

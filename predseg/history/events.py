@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from predseg.engine import engine_in
-from predseg.history import contract, identity, merge, sources, values
+from predseg.history import contract, identity, merge, sources, spreading, values
 from predseg.history import report as report_
 from predseg.history.contract import Property
 from predseg.history.customers import ingest_customers
@@ -152,13 +152,18 @@ class _Load:
                 engine = opened.enter_context(engine_in(self.folder, f"source-{number}"))
                 readings.append((engine, sources.read_events(engine, source, found[name], source.timezone or config.timezone)))
             properties = plan([was, *(reading.kinds for _, reading in readings)], config.numeric_properties())
+            spread = [spreading.can(config.engine, source, found[name], self.persons) for name, source in config.sources.items()]
+            files = [self.folder / (f"load-{n}/*.parquet" if there else f"load-{n}.parquet") for n, there in enumerate(spread)]
             stages = [
-                Stage(engine, reading, properties, staged_fields(properties), self.folder / f"load-{number}.parquet", quarantine, self.persons)
-                for number, (engine, reading) in enumerate(readings)
+                Stage(engine, reading, properties, staged_fields(properties), file, quarantine, self.persons)
+                for (engine, reading), file in zip(readings, files, strict=True)
             ]
-            for stage in stages:
+            for stage, there in zip(stages, spread, strict=True):
                 check = partial(contract.check_events, reading=stage.reading, properties=properties, events=config.contract.events, now=self.now)
-                stage.fill(check, self.tell)
+                if config.engine is not None and there:
+                    spreading.fill(config.engine, stage, found[stage.reading.name], check, self.tell)
+                else:
+                    stage.fill(check, self.tell)
                 stage.engine.close()
         return stages, was
 

@@ -121,6 +121,19 @@ def _parquet(engine: Engine, files: list[Path], place: str) -> Raw:
     return Raw(engine.columns("select * from source"), rows)
 
 
+def is_parquet(file: Path) -> bool:
+    """Say whether the name of a file is one of Parquet."""
+    return FORMATS.get(file.suffix.lower()) == "parquet"
+
+
+def with_columns(engine: Engine, file: Path, columns: dict[str, str]) -> str:
+    """Return the query of one Parquet file with the columns, and in the types, that it has among others of its source."""
+    scan = f"read_parquet({literal(file)}, hive_partitioning = false)"
+    present = {name.lower() for name in engine.columns(f"select * from {scan}")}
+    picked = (f"{quoted(name) if name.lower() in present else 'null'}::{kind} as {quoted(name)}" for name, kind in columns.items())
+    return f"select {', '.join(picked)} from {scan}"
+
+
 # csv
 
 

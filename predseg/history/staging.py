@@ -50,6 +50,16 @@ class Tally:
             if len(kept) < SAMPLES or text < kept[-1]:
                 self.samples[key] = sorted([*kept, text])[:SAMPLES]
 
+    def join(self, other: Tally) -> None:
+        """Add what was counted of other rows of the same source."""
+        for name in ("received", "good", "bad", "suppressed", "rounded"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for key, number in other.reasons.items():
+            self.reasons[key] = self.reasons.get(key, 0) + number
+            self.samples[key] = sorted([*self.samples.get(key, []), *other.samples[key]])[:SAMPLES]
+        self.wait(other.due)
+        self.last = other.last if self.last is None or (other.last is not None and other.last > self.last) else self.last
+
     def wait(self, due: int | None) -> None:
         """Remember the earliest of the times waited for."""
         self.due = due if self.due is None or (due is not None and due < self.due) else self.due
@@ -98,11 +108,16 @@ class Stage:
             DataError: E404 when it has no rows, E405 and E408 when they cannot be read.
         """
         with engine_errors(self.reading.place, "E406" if self.reading.query else "E405", self.reading.help()):
-            self._read(check, tell)
+            self.read(check, tell)
+        self.require_rows()
+
+    def require_rows(self) -> None:
+        """Refuse a source without rows: E404."""
         if self.tally.received == 0:
             raise DataError("E404", self.reading.place, "no rows", "check the files, or what the query leaves; take the source out while it is empty")
 
-    def _read(self, check: Callable[[pa.RecordBatch], Checked], tell: Progress) -> None:
+    def read(self, check: Callable[[pa.RecordBatch], Checked], tell: Progress) -> None:
+        """Read what the engine shows as the source: good rows to the file, bad ones to quarantine."""
         step, tally = f"reading {self.reading.name}", self.tally
         with pq.ParquetWriter(self.file, self.fields, **SPILL) as writer:
             for batch in self.engine.stream(select(self.reading, self.properties)):

@@ -1,0 +1,64 @@
+"""Reading a source of many Parquet files on Spark: each file by the functions that read it here, on whichever machine.
+
+The good rows of a file and its bad ones are files of their own in the store's folder for unfinished work, which all machines see.
+Duplicates, identities and the order are then settled in one place, as always.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from predseg.engine import Engine, engine_errors
+from predseg.history import files
+from predseg.history.contract import Checked
+from predseg.history.persons import Persons
+from predseg.history.staging import QUARANTINE, Progress, Stage, Tally
+from predseg.language.engines import Spark
+from predseg.spark import spread
+
+if TYPE_CHECKING:
+    from predseg.config import Source
+
+MEMORY = "1GB"
+"""What the engine of a task may hold."""
+
+
+def can(engine: Spark | None, source: Source, found: Sequence[Path], persons: Persons) -> bool:
+    """Say whether a source is read file by file: text has its types from all of it, a query sees all rows, and keys of pseudonyms stay here."""
+    return engine is not None and not source.query and not persons.keys and len(found) > 1 and all(map(files.is_parquet, found))
+
+
+def fill(engine: Spark, stage: Stage, found: Sequence[Path], check: Callable[[pa.RecordBatch], Checked], tell: Progress) -> None:
+    """Read a source to its end, like `Stage.fill`. The file of the stage is a pattern in a folder of its own.
+
+    Raises:
+        DataError: E404, E405 and E408 as there; E415 when Spark fails.
+    """
+    folder, reading, properties, fields, persons = stage.file.parent, stage.reading, stage.properties, stage.fields, stage.persons
+    folder.mkdir()
+
+    def read(numbered: tuple[int, Path]) -> Iterator[Tally]:
+        number, file = numbered
+        with TemporaryDirectory(dir=folder) as aside, engine_errors(reading.place, "E405", reading.help()):
+            good, bad = Path(aside, "good.parquet"), Path(aside, "bad.parquet")
+            with Engine(Path(aside), memory=MEMORY, threads=1) as alone, pq.ParquetWriter(bad, QUARANTINE) as quarantine:
+                alone.view("source", files.with_columns(alone, file, reading.raw.columns))
+                part = Stage(alone, reading, properties, fields, good, quarantine, persons)
+                part.read(check, lambda step, done, total: None)
+            bad.replace(folder / f"{number:06d}.bad")
+            good.replace(folder / f"{number:06d}.parquet")  # a task that is tried again puts the same in the same place
+        yield part.tally
+
+    for tally in spread(engine, read, list(enumerate(found))):
+        stage.tally.join(tally)
+        tell(f"reading {reading.name}", stage.tally.received, reading.raw.rows)
+    for bad in sorted(folder.glob("*.bad")):
+        for batch in pq.ParquetFile(bad).iter_batches():
+            stage.quarantine.write_batch(batch)
+    stage.require_rows()
