@@ -245,7 +245,7 @@ def test(trained: Trained, model: Model) -> dict[str, Any]:
     learned, held = trained.learned, trained.test
     columns = _rfm(held, model)
     if model.value:
-        others = value.baselines(learned.y, held.X, columns, model.predict.horizon)
+        others = value.baselines(learned, held.X, columns, model.predict.horizon, _event(model))
         return value.evaluate(held.y, _forecast(trained.tested, held), others, seed=model.seed)
     return evaluate(held.y, _forecast(trained.tested, held), baselines(learned.X, learned.y, held.X, columns), seed=model.seed)
 

@@ -15,6 +15,8 @@ import pandas as pd
 from predseg.forecast.aims import POWER
 from predseg.forecast.evaluation import BINS, QUALITY, Forecast, interval, lift_by_decile, reliability
 from predseg.forecast.forecaster import Array
+from predseg.forecast.sampling import Sample
+from predseg.forecast.spending import classical
 from predseg.language.time import DAY
 
 DRAWS = 300
@@ -88,21 +90,27 @@ def _deviances(y: Array, said: Array) -> Array:
     return np.asarray(2 * (best + np.exp((2 - POWER) * raw) / (2 - POWER) - y * np.exp((1 - POWER) * raw) / (1 - POWER)))
 
 
-def baselines(y: Array, test: pd.DataFrame, rfm: Sequence[str], horizon: int) -> dict[str, Forecast]:
-    """Return what the model must beat: everyone the mean of the training labels; and what each customer spent so far, per time known.
+def baselines(learned: Sample, test: pd.DataFrame, rfm: Sequence[str], horizon: int, event: str = "") -> dict[str, Forecast]:
+    """Return what the model must beat: everyone the mean; what each spent so far, per time known; and the classical law, see `spending`.
 
     Args:
-        y: Labels of the training rows.
+        learned: The training rows.
         test: Features of the test rows.
         rfm: Recency, frequency, value and age, see `rfm_columns`.
         horizon: Microseconds; nobody is known for less.
+        event: Whose value is predicted, as it stands in column names.
     """
+    y = learned.y
     found = {"mean": Forecast(np.zeros(len(test)), np.full(len(test), float(np.mean(y))))}
     total, age = (next((n for n in rfm if n.startswith(start)), None) for start in ("sum_", "days_since_first_"))
     if total and age:
         days = horizon / DAY
         pace = test[total].fillna(0).to_numpy() / np.maximum(test[age].fillna(0).to_numpy(), days) * days
         found["historical mean"] = Forecast(pace, np.maximum(pace, 0.0))
+        newest = learned.take(learned.cutoff == learned.cutoff.max())
+        said = classical(newest.X, newest.y, test, total, event, horizon)
+        if said is not None:
+            found["BG/NBD with Gamma-Gamma"] = Forecast(said, said)
     return found
 
 

@@ -96,7 +96,8 @@ def test_the_pace_of_the_past() -> None:
     test = pd.DataFrame(
         {"sum_value_order": [100.0, 60.0, np.nan], "days_since_first_order": [200.0, 3.0, np.nan], "days_since_order": [1.0, 3.0, np.nan]}
     )
-    found = value.baselines(np.array([0.0, 4.0]), test, list(test.columns), 30 * DAY)
+    learned = Sample(test[:2], np.array([0.0, 4.0]), np.zeros(2, np.int64), np.array(["a", "b"]))
+    found = value.baselines(learned, test, list(test.columns), 30 * DAY)
     assert found["mean"].probability.tolist() == [2, 2, 2] and found["historical mean"].probability.tolist() == [15, 60, 0]
 
 
