@@ -153,3 +153,9 @@ def test_every_script_is_in_the_readme(root: Path) -> None:
 def test_the_page_counts_an_edited_condition(root: Path) -> None:
     [(customers, events, middle, longest, members)] = cells(run(root, "page"))
     assert (customers, events, members) == ("2,000", "10,000", "under 10") and 0 < int(middle) <= int(longest)
+
+
+def test_experiments_are_counted(root: Path) -> None:
+    rows = {row[0]: row for row in cells(run(root, "experiments"))}
+    assert len(rows) == 9 and all(row[1] == "30" for row in rows.values())
+    assert int(rows["peeking: the usual interval, for comparison"][2]) > 5 > int(rows["peeking: interval for any number of looks"][2])

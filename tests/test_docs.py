@@ -118,7 +118,7 @@ def test_every_project_file_and_rule_in_the_docs_is_accepted(page: Path, tmp_pat
 
     for text in blocks(page, "yaml"):
         if text.startswith("segment:"):
-            arrange(read_documents(text, page.name), Vocabulary(frozenset({"churn"})))
+            arrange(read_documents(text, page.name), Vocabulary(frozenset({"churn", "purchase"})))
             continue
         whole = text if text.lstrip().startswith("project:") else f"project: doc\n{text}"
         parse(whole, tmp_path / "predseg.yaml")
@@ -167,6 +167,15 @@ def test_the_command_reference_is_what_help_says(monkeypatch: pytest.MonkeyPatch
     assert page.read_text("utf-8") == command_reference(), "run UPDATE_GOLDEN=1 pytest tests/test_docs.py"
 
 
+def test_the_reference_of_keys_is_what_the_schema_says() -> None:
+    from tests.test_docs_reference import reference
+
+    page = ROOT / "docs" / "reference.md"
+    if os.environ.get("UPDATE_GOLDEN"):
+        page.write_text(reference(), "utf-8")
+    assert page.read_text("utf-8") == reference(), "run UPDATE_GOLDEN=1 pytest tests/test_docs.py"
+
+
 def test_every_command_is_in_the_readme_or_the_docs_index() -> None:
     text = (ROOT / "README.md").read_text("utf-8")
     assert not [name for name in COMMANDS if f"predseg {name}" not in text]
@@ -184,3 +193,19 @@ def test_project_files_of_configs_are_accepted() -> None:
     found = sorted((ROOT / "configs").rglob("*.yaml"))
     names = [load(path).project for path in found if "segments" not in path.parts]
     assert {"online_retail", "grocery", "completejourney"} <= set(names)
+
+
+def test_the_tutorial_is_what_happens(demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its files are laid as it says, its commands run in their order, and print what is quoted; figures are not compared."""
+    page = ROOT / "docs" / "tutorial.md"
+    shutil.copytree(demo / "shop" / "data", tmp_path / "shop" / "data")
+    (tmp_path / "mine" / "segments").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    project, rule = blocks(page, "yaml")
+    (tmp_path / "mine" / "predseg.yaml").write_text(project, "utf-8")
+    (tmp_path / "mine" / "segments" / "mine.yaml").write_text(rule, "utf-8")
+    commands = quoted(page)
+    assert len(commands) == 8
+    for command, lines in commands:
+        assert main(command.removeprefix("$ predseg ").split()) == 0, command
+        assert compare(command, lines, capsys.readouterr().out) > 0

@@ -31,6 +31,7 @@ PAST, STEP = "2025-12-01", "14d"
 NEXT = """
 next
   look                  {folder}/report.html is a page for any browser
+  show colleagues       predseg docs -c {file} --out {folder}/docs.html
   look around           {file} is the whole project: change it, and run the commands again
   who and why           predseg score -c {file} --out {folder}/scores.csv
   go back in time       predseg train -c {file} --as-of 2026-03-01      (nothing known later is used)
