@@ -20,6 +20,13 @@ test *ARGS:
 ci:
     .ci/run
 
+# what predseg is made of, as CycloneDX; and whether anything of it is known to be vulnerable
+sbom FILE="sbom.json":
+    python .ci/supply.py sbom {{FILE}}
+
+audit:
+    python .ci/supply.py audit
+
 # a million decisions of random rules, reference against batch
 verify *ARGS:
     predseg verify --trees 1000 {{ARGS}}
