@@ -55,7 +55,8 @@ class Store:
         self._known: set[str] = set()
         self._held: dict[str, list[Path]] = {}
         with disk_errors(self.path):
-            self.tables.mkdir(parents=True, exist_ok=True)
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)  # whoever else is to read it is let in by its owner
+            self.tables.mkdir(exist_ok=True)
             for file in (self._lock_file, self._swap_file):
                 if not file.exists():
                     file.touch()

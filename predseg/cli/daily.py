@@ -142,14 +142,16 @@ def _check(run: Run, project: Project) -> Answer:
     report = project.check(dry_run=run.dry_run)
     warnings, found = project.warnings(report), project.expectations(run.as_of, dry_run=run.dry_run)
     failing = checks.failing(found)
-    show = checks.after(reports.ingest(project.config.project, report, warnings, not failing, run.dry_run), found)
-    results = {**plain(report), "warnings": warnings, "expectations": plain(found)}
+    without = replace(report, sources=tuple(replace(part, samples=()) for part in report.sources))  # what runs at night is kept in logs
+    without = replace(without, traits=replace(report.traits, samples=())) if report.traits else without
+    show = checks.after(reports.ingest(project.config.project, without, warnings, not failing, run.dry_run), found)
+    results = {**plain(without), "warnings": warnings, "expectations": plain(found)}
     return Answer(results, show, "failed" if failing else "ok", int(bool(failing)), nodes=reports.accepted(report))
 
 
 def _score(run: Run, project: Project, models: list[str]) -> Answer:
     scored = project.score(models, run.as_of, dry_run=run.dry_run)
-    return Answer(reports.summary(scored, None, run.dry_run), reports.scores(scored, None, run.dry_run), nodes=reports.rows(scored))
+    return Answer(reports.summary(scored, None, run.dry_run), reports.scores(scored, None, run.dry_run, naming=False), nodes=reports.rows(scored))
 
 
 def _segment(run: Run, project: Project, segments: list[str] | None) -> Answer:

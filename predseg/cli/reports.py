@@ -56,7 +56,8 @@ def _quarantined(console: Console, report: IngestReport) -> None:
     for source, reason, number in sorted(shown, key=lambda item: -item[2])[:_REASONS]:
         example = next((s.raw for s in source.samples if f"{s.field} {s.reason}".strip() == reason), "")
         console.print(f"{number:>7,}  {source.name}: {printable(reason)}")
-        console.print(Text(f"         {_short(printable(example))}", "dim"), soft_wrap=True)
+        if example:
+            console.print(Text(f"         {_short(printable(example))}", "dim"), soft_wrap=True)
     if len(shown) > _REASONS:
         console.print(f"         and {count(len(shown) - _REASONS, 'more reason')}: see the table `quarantine` in the store")
 
@@ -271,14 +272,16 @@ def accepted(report: IngestReport) -> dict[str, int]:
     return {f"source.{source.name}": source.accepted for source in report.sources}
 
 
-def scores(found: pd.DataFrame, out: Path | None, dry_run: bool) -> Show:
-    """Show how the scores are spread, and the highest with their reasons."""
+def scores(found: pd.DataFrame, out: Path | None, dry_run: bool, *, naming: bool = True) -> Show:
+    """Show how the scores are spread, and, when somebody may be named, the highest with their reasons."""
 
     def show(console: Console) -> None:
         for number, (model, rows) in enumerate(found.groupby("model", sort=False)):
             if number:
                 console.print()
             _scored(console, str(model), rows, minute(parse_instant(_as_of(found) or "")))
+            if naming:
+                _highest(console, rows)
         console.print()
         if dry_run:
             console.print("dry run: nothing was written")
@@ -295,10 +298,19 @@ def _scored(console: Console, model: str, rows: pd.DataFrame, as_of: str) -> Non
     version = rows["model_version"].iloc[0]
     console.print(Text(f"{model}, version {version}: {count(len(rows), 'customer')} at {as_of}, {rows['probability'].sum():,.0f} expected", "bold"))
     tenths = rows.groupby("decile")["probability"]
-    value = bool((rows["probability"] > 1).any())  # no probability is
-    style, mean = (",.2f", "mean value") if value else (".1%", "mean probability")
+    style, mean = _style(rows)
     shown = [(decile, f"{len(p):,}", f"{p.mean():{style}}", f"{p.sum():,.0f}") for decile, p in tenths]
     console.print(table(("decile", "customers", mean, "expected"), shown, ("decile", "customers", mean, "expected")))
+
+
+def _style(rows: pd.DataFrame) -> tuple[str, str]:
+    """How the numbers of a model are written, and what their mean is called."""
+    value = bool((rows["probability"] > 1).any())  # no probability is
+    return (",.2f", "mean value") if value else (".1%", "mean probability")
+
+
+def _highest(console: Console, rows: pd.DataFrame) -> None:
+    style = _style(rows)[0]
     console.print("\nthe highest, and why")
     for row in rows.nlargest(_BEST, "percentile").itertuples():
         console.print(

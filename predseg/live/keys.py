@@ -61,7 +61,7 @@ def _kept(file: Path) -> dict[str, str]:
 def _keep(file: Path, keys: Mapping[str, str]) -> None:
     aside = file.with_name(f".{file.name}.{os.getpid()}")
     with disk_errors(file):
-        file.parent.mkdir(parents=True, exist_ok=True)
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         aside.unlink(missing_ok=True)
         handle = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(handle, "w", encoding="utf-8") as out:
