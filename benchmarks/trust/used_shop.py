@@ -108,7 +108,7 @@ def lines(people: Sequence[Person]) -> list[str]:
     for person in people:
         id_, anonymous, address, name = person.texts
         bad = {"customer_id": id_, "event_time": "never", "event": "Order Completed", "note": name, "email": address}
-        late = {"customer_id": id_, "event_time": "2025-10-26T00:00:00Z", "event": "Order Completed", "value": 9.5}
+        late = {"customer_id": id_, "anonymous_id": anonymous, "event_time": "2025-10-26T00:00:00Z", "event": "Order Completed", "value": 9.5}
         found += [json.dumps(row) for row in (bad, late, {"anonymous_id": anonymous, "event_time": "2025-02-01T00:00:00Z", "event": "Page Viewed"})]
         found.append(f"{id_}, no row")
     return found
