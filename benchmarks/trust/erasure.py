@@ -17,7 +17,7 @@ from benchmarks.trust.used_shop import Person
 
 TRIED = "persons in events, traits, scores, memberships, messages, exports, quarantine, live state and reports, forgotten"
 PROMISED = "0 bytes of them in any file"
-FULL, SMALL = 100, 3
+FULL, SMALL = 100, 6
 SOURCES = ("orders.jsonl", "customers.csv", "live.jsonl", "forget.txt", "said", "said.err")
 """What is not the store's: the owner's files, and what the terminal showed."""
 

@@ -51,22 +51,30 @@ State = dict[str, list[Any]]
 
 def measure(cases: int, folder: Path, seed: int, plant: str = "") -> Figure:
     """``plant`` is code that the runs begin with."""
-    tally, r = Tally(), random.Random(seed)
     with runner(plant) as runs:
-        morning = first_day(runs, folder / "morning")
-        before = state(morning)
-        for _ in range(2):
-            after = second_day(runs, morning, folder / "undisturbed")
-        assert before != after, "the second day changes something"
-        stages: set[str] = set()
-        for number in range(cases):
-            shop = folder / "shop"
-            seconds = killed_once(tally, runs, morning, shop, r)
-            looked_at(tally, f"{number}, killed after {seconds:.3f} s", shop, before, after, stages)
-            run_again(tally, f"{number}, killed after {seconds:.3f} s", runs, shop, after)
+        return kills(runs, cases, folder, seed)
+
+
+def kills(runs: Runs, cases: int, folder: Path, seed: int) -> Figure:
+    """Lay a shop into a folder, and kill its second day so many times."""
+    tally, r = Tally(), random.Random(seed)
+    morning = first_day(runs, folder / "morning")
+    before = state(morning)
+    for _ in range(2):
+        after = second_day(runs, morning, folder / "undisturbed")
+    assert before != after, "the second day changes something"
+    stages: set[str] = set()
+    for number in range(cases):
+        shop = folder / "shop"
+        seconds = killed_once(tally, runs, morning, shop, r)
+        looked_at(tally, f"{number}, killed after {seconds:.3f} s", shop, before, after, stages)
+        run_again(tally, f"{number}, killed after {seconds:.3f} s", runs, shop, after)
     tally.demand(cases < 50 or len(stages) > 3, f"the kills found only {len(stages)} different states: {stages}")
     counts = tally.counts
-    return tally.figure(f"{counts['killed']} kills found {len(stages)} different states; {counts['torn']} torn tables, {counts['stuck']} runs not completed, {counts['other']} other results")  # fmt: skip
+    return tally.figure(
+        f"{counts['killed']} kills found {len(stages)} different states; {counts['torn']} torn tables, {counts['stuck']} runs not completed, "
+        f"{counts['other']} other results"
+    )
 
 
 # what is done

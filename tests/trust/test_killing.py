@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,15 +26,19 @@ Store._swap = in_place
 """
 
 
+Days = tuple[killing.Runs, Path, Figure]
+
+
 @pytest.fixture(scope="module")
-def days(tmp_path_factory: pytest.TempPathFactory) -> tuple[Figure, Path]:
-    """What some kills found, and the folder of the shop on its first and second day."""
+def days(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Days]:
+    """What more can be run with, the folder of a shop on its first and second day, and what some kills found."""
     folder = tmp_path_factory.mktemp("days")
-    return killing.measure(killing.SMALL, folder, 1), folder
+    with killing.runner("") as runs:
+        yield runs, folder, killing.kills(runs, killing.SMALL, folder, 1)
 
 
-def test_a_run_that_is_killed_leaves_whole_tables_and_the_next_one_completes(days: tuple[Figure, Path], tmp_path: Path) -> None:
-    found, folder = days
+def test_a_run_that_is_killed_leaves_whole_tables_and_the_next_one_completes(days: Days, tmp_path: Path) -> None:
+    runs, folder, found = days
     assert found.faults == () and found.cases == killing.SMALL
     shop = folder / "shop"
     with (shop / "exports" / "more.csv").open("w") as file:
@@ -46,19 +51,19 @@ def test_a_run_that_is_killed_leaves_whole_tables_and_the_next_one_completes(day
     events.parent.rename(tmp_path / "gone")
     killing.looked_at(tally, "x", shop, after, after, set())
     assert tally.counts["torn"] == 2 and "scores has" in tally.faults[1], "and one that lacks rows"
-    with killing.runner("") as runs:
-        killing.run_again(tally, "x", runs, shop, after)
+    killing.run_again(tally, "x", runs, shop, after)
     assert tally.counts["other"] == 1 and "exported are not what" in tally.faults[-1], "and a message too many"
 
 
 @pytest.mark.parametrize("left", [20_000, None], ids=["full", "read-only"])
-def test_a_run_without_room_is_refused_and_the_next_one_completes(days: tuple[Figure, Path], tmp_path: Path, left: int | None) -> None:
+def test_a_run_without_room_is_refused_and_the_next_one_completes(days: Days, tmp_path: Path, left: int | None) -> None:
     if not disks.can_mount(tmp_path):
         pytest.skip("to mount a small file system needs root")
-    folder, tally = days[1], Tally()
+    runs, folder, _ = days
+    tally = Tally()
     states = killing.state(folder / "morning"), killing.state(folder / "undisturbed")
     killing.copied(folder / "morning", tmp_path / "sized")
-    with killing.runner("") as runs, disks.mounted(tmp_path / "disk", disks.used(tmp_path / "sized") + disks.ROOM) as disk:
+    with disks.mounted(tmp_path / "disk", disks.used(tmp_path / "sized") + disks.ROOM) as disk:
         disks.one(tally, 1, runs, folder / "morning", disk, left, states)
     assert tally.faults == [] and tally.counts["refused"] == 1
 

@@ -11,21 +11,26 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
-from benchmarks.trust import canaries, erasure, used_shop
+from benchmarks.trust import canaries, erasure
 from benchmarks.trust.figures import Tally
 from benchmarks.trust.used_shop import SECRETS, Person, Said
 
 PEOPLE = [Person(n) for n in range(3)]
 
 
-def test_nobody_is_named_where_he_should_not_be_and_nowhere_once_he_is_forgotten(tmp_path: Path) -> None:
-    with used_shop.used(tmp_path, PEOPLE) as (shop, runs, said):
-        assert {one.command: one.code for one in said if one.code not in (0, 1, 8)} == {}
-        found = canaries.looked_for(Tally(), runs, shop, PEOPLE, said)
-        assert found.faults == () and found.seen.startswith("0 secrets, 0 persons in ")
-        found = erasure.forgotten(Tally(), runs, shop, PEOPLE)
-        assert found.faults == () and found.seen.endswith(" files, in 0 afterwards, in 0 after another run")
+def test_nobody_is_named_where_he_should_not_be(tmp_path: Path) -> None:
+    found = canaries.measure(canaries.SMALL, tmp_path, 1)
+    assert found.faults == () and found.seen.startswith("0 secrets, 0 persons in ")
+
+
+@pytest.mark.skipif(
+    "not __import__('os').environ.get('PREDSEG_LONG')", reason="trains a model; PREDSEG_LONG=1 runs it, and tests/test_rights.py asks the same"
+)
+def test_whoever_is_forgotten_is_nowhere(tmp_path: Path) -> None:
+    found = erasure.measure(erasure.SMALL, tmp_path, 1)
+    assert found.faults == () and found.seen.endswith(" files, in 0 afterwards, in 0 after another run")
 
 
 def test_whoever_is_left_in_a_file_is_noticed(tmp_path: Path) -> None:
