@@ -273,7 +273,7 @@ def segments_schema() -> Schema:
             "enum": ["daily", "live"],
             "description": "live: changes the moment its customers do; daily: by the last run of `predseg segment`.",
         },
-        "max_stale": _ref("duration", "How old an answer may be."),
+        "max_stale": _ref("duration", "How old an answer may be; of a daily segment 2 days."),
         "on_stale": {"enum": list(ON_STALE), "description": "What is answered when it is older: the old answer, nothing, or that nobody belongs."},
         "match": _ref("condition", "Who belongs."),
         "holdout": _ref("share", "The share of members that nothing is sent to, so that the effect can be measured: `10%`."),

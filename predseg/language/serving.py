@@ -21,7 +21,7 @@ from typing import Any
 from predseg.errors import ConfigError, nearest
 from predseg.language.documents import read_duration, read_share
 from predseg.language.secrets import Secret, read_secret
-from predseg.language.time import MINUTE
+from predseg.language.time import DAY, MINUTE
 from predseg.language.yaml import Node
 
 ON_STALE = ("serve", "hold", "exclude")
@@ -79,12 +79,20 @@ class Serving:
     alerts: Alerts = Alerts()
 
 
+DAILY = 2 * DAY
+"""How old a daily segment may be that does not say so itself."""
+
+
 @dataclass(frozen=True)
 class Stale:
     """What is answered of a segment when it is older than ``max_stale`` (microseconds; None is never too old)."""
 
     max_stale: int | None = None
     on_stale: str = "serve"
+
+    def most(self, *, live: bool) -> int | None:
+        """Return how old an answer may be and not be called stale: a daily segment without ``max_stale`` may miss one run."""
+        return self.max_stale if live or self.max_stale is not None else DAILY
 
 
 def parse_serving(node: Node) -> Serving:

@@ -20,6 +20,7 @@ from predseg.evaluate.program import Change, Row
 from predseg.history.merge import canonical_json
 from predseg.history.persons import EVERYBODY, Persons
 from predseg.language.conditions import Score
+from predseg.language.time import DAY
 from predseg.live.collector import Rejected
 from predseg.live.lines import Contract, Refused, Seen
 from predseg.live.published import Published
@@ -28,6 +29,8 @@ from predseg.segments.live_scores import LiveScore
 
 PRUNE, IN_MEMORY = 100_000, 300_000
 """After how many rows the engine forgets what it can, and how many customers stay in memory then."""
+SCORES_KEPT = 400 * DAY
+"""How long live scores are kept that are in force no more; longer where a rule looks back further."""
 ACCEPTED, DUPLICATE, QUARANTINED, SUPPRESSED = "accepted", "duplicate", "quarantined", "suppressed"
 
 
@@ -83,7 +86,7 @@ class Loop:
         self.unscored: Counter[str] = Counter()
         self.clock_of_events = engine.clock
         self._last = Verdict(ACCEPTED)
-        self._since_pruning = 0
+        self._since_pruning, self._forgotten = 0, -(2**62)
         self._ids: dict[str, Seen] = {}
         self._expected: dict[str, Seen | None] = {}
         self._batch = _Batch()
@@ -191,8 +194,21 @@ class Loop:
         if self._since_pruning >= PRUNE:
             self._since_pruning = 0
             self.engine.prune()
+            self.forget_scores(now)
             if self.state is not None and len(self.engine.people) > IN_MEMORY:
                 self.engine.evict()
+
+    def forget_scores(self, now: int) -> None:
+        """Forget live scores that no rule can ask about any more."""
+        asked = [c.change.within for _, c in self.engine.program.facts if isinstance(c, Score) and c.change is not None]
+        before = min(now, self.engine.clock) - max([SCORES_KEPT, *asked])
+        if before < self._forgotten + DAY:
+            return  # all of them are looked through for it
+        self._forgotten = before
+        self.published.facts.rescored.forget(before)
+        if self.state is not None:
+            with self.state.transaction():
+                self.state.forget_scores(before)
 
     def _write(self, state: State, batch: _Batch, changes: Sequence[Change], now: int) -> None:
         engine = self.engine

@@ -59,7 +59,7 @@ def open_durable(config: Config, workspace: Workspace, now: int, **options: Any)
     options.setdefault("rescore", rescorer_of(config, workspace, state))
     contract, fingerprint = Contract.of(config), fingerprint_of(program)
     if state.get("program") == fingerprint:
-        return resumed(program, contract, published, state, **options)
+        return _lean(resumed(program, contract, published, state, **options), now)
     engine = Engine(program, published)
     fill(engine, workspace.files, now)
     before = {rule.name: state.members(rule.name) for rule in program.rules if state.get(f"definition.{rule.name}") == rule.definition}
@@ -74,7 +74,12 @@ def open_durable(config: Config, workspace: Workspace, now: int, **options: Any)
         state.enter(engine)
         state.put(program=fingerprint, clock=now, **{f"definition.{rule.name}": rule.definition for rule in program.rules})
     engine.touched, engine.relinked, engine.recall = set(), set(), state.fetch
-    return Loop(engine, contract, published, state, **options)
+    return _lean(Loop(engine, contract, published, state, **options), now)
+
+
+def _lean(loop: Loop, now: int) -> Loop:
+    loop.forget_scores(now)
+    return loop
 
 
 def resumed(program: Program, contract: Contract, published: Published, state: State, **options: Any) -> Loop:

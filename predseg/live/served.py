@@ -146,7 +146,7 @@ class Served:
         """Return as of when a segment is known, and whether that is stale: the store is away, or it is older than `max_stale`."""
         segment = self.segments[name]
         as_of = self.as_of if segment.live else self._members[name].as_of
-        most = segment.stale.max_stale
+        most = segment.stale.most(live=segment.live)
         old = as_of is None or (most is not None and now - as_of > most)
         return as_of, old or (segment.live and self.down() is not None)
 

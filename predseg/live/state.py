@@ -191,6 +191,14 @@ class State:
         rows = self._read.execute("select model, customer_id, at, probability, model_version from live_scores order by seq")
         return [LiveScore(*row) for row in rows]
 
+    def forget_scores(self, before: int) -> int:
+        """Forget live scores that were no longer in force at an instant, and return how many; the last one of all stays, its number counts on."""
+        later = "lead(at) over (partition by model, customer_id order by at, seq)"
+        gone = f"select seq from (select seq, {later} as next from live_scores where at <= ?) where next is not null"
+        return self.connection.execute(
+            f"delete from live_scores where seq in ({gone}) and seq < (select max(seq) from live_scores)", (before,)
+        ).rowcount
+
     @property
     def scored(self) -> int:
         """The number of the last live score."""

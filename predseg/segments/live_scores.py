@@ -66,6 +66,12 @@ class LiveScores:
         mine = self._rows.get(model, {})
         return (i for i, who in enumerate(customers) if who in mine) if mine else iter(())
 
+    def forget(self, before: int) -> None:
+        """Forget what was no longer in force at an instant."""
+        for customers in self._rows.values():
+            for who, rows in customers.items():
+                customers[who] = rows[max(bisect_right(rows, before, key=lambda r: r[0]) - 1, 0) :]
+
     def until(self, t: int) -> LiveScores:
         """Return what was published at or before t."""
         kept = {m: {who: [r for r in rows if r[0] <= t] for who, rows in customers.items()} for m, customers in self._rows.items()}

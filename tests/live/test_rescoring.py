@@ -235,3 +235,26 @@ def test_what_is_published_is_that_of_the_reference() -> None:
 def test_a_planted_error_of_the_published_is_found(change: tuple[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LiveScores, change[0], change[1](getattr(LiveScores, change[0])))
     assert disagreements(60)
+
+
+def test_live_scores_that_no_rule_can_ask_about_are_forgotten(tmp_path: Path) -> None:
+    from contextlib import closing
+
+    from predseg.live.loop import SCORES_KEPT
+    from predseg.live.state import State, connect
+    from predseg.segments.live_scores import LiveScore, LiveScores
+
+    rows = [LiveScore("churn", who, at, 0.5, 1) for at in (10, 20, 30, 40) for who in ("a", "b")] + [LiveScore("churn", "c", 5, 0.1, 1)]
+    kept = LiveScores.of(rows)
+    with closing(connect(tmp_path / "live.db")) as connection:
+        state = State(connection)
+        state.score(rows)
+        before = state.scored
+        assert state.forget_scores(30) == 4 and state.forget_scores(30) == 0
+        assert sorted(row[1:3] for row in state.scores()) == [("a", 30), ("a", 40), ("b", 30), ("b", 40), ("c", 5)], "what is in force at 30 stays"
+        state.score([LiveScore("churn", "d", 50, 0.2, 1)])
+        assert state.scored == before + 1, "a number is never given again"
+    kept.forget(30)
+    for who, t in ((who, t) for who in ("a", "b", "c") for t in range(30, 60, 5)):
+        assert kept.last("churn", who, t) == LiveScores.of(rows).last("churn", who, t)
+    assert kept.last("churn", "a", 25) is None and SCORES_KEPT > 10**12

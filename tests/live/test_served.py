@@ -61,6 +61,14 @@ def test_a_daily_segment_is_as_old_as_its_run() -> None:
     assert answered(found, NOW + 2 * HOUR) == ([(None, True)], [(None, True)])
 
 
+def test_a_daily_segment_that_does_not_say_so_may_miss_one_run() -> None:
+    found = served("serve", None, refresh="daily")
+    found.replace({"inside": {"ann": 5}}, {"inside": NOW - 48 * HOUR})
+    assert answered(found, NOW) == ([(True, False)], [])
+    assert answered(found, NOW + 1) == ([(True, True)], []), "it is said, and answered as it was"
+    assert answered(served("serve", None), NOW + 100 * 24 * HOUR) == ([(True, False)], []), "a live one lives as long as its loop"
+
+
 def test_who_opted_out_is_in_no_list() -> None:
     assert served().segment("inside", OLD, without={"bob"})["sample"] == ["ann"]
 
