@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 QUIET = {"spark.ui.showConsoleProgress": "false", "spark.log.level": "ERROR"}
 """What is set unless the project says otherwise."""
+LOCAL = {"spark.driver.memory": "2g", "spark.driver.maxResultSize": "0", "spark.network.timeout": "3600s"}
+"""And on one machine: all answers pass through its one process, and a computer that slept is no machine that was lost."""
 
 
 def over_of(engine: Spark | None) -> Over:
@@ -102,12 +104,13 @@ def session_of(engine: Spark) -> Any:
     builder = SparkSession.builder.appName("predseg")
     if engine.master is not None:
         builder = builder.remote(engine.master) if engine.master.startswith("sc://") else builder.master(engine.master)
-    for name, value in (QUIET | dict(engine.options)).items():
+    local = (engine.master or "").startswith("local")
+    for name, value in (QUIET | (LOCAL if local else {}) | dict(engine.options)).items():
         builder = builder.config(name, value)
     try:
         with quiet():
             session = builder.getOrCreate()
-        if (engine.master or "").startswith("local"):
+        if local:
             session.sparkContext.pythonExec = sys.executable  # not the python3 that happens to be found first
     except Exception as error:
         raise UsageError(

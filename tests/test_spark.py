@@ -27,6 +27,7 @@ from predseg.spark import OnSpark, session_of, spread
 from predseg.store import Store
 from tests import small
 from tests.live.test_spark import END, Row, embedded, live_project, stream
+from tests.test_real_data import laid
 
 LONG = bool(os.environ.get("PREDSEG_LONG"))
 ENGINE = 'engine: {spark: {master: "local[2]", options: {spark.sql.session.timeZone: America/New_York, spark.ui.enabled: false}}}\n'
@@ -252,7 +253,7 @@ def test_a_stream_on_spark_has_the_log_of_predseg_live_over_a_restart(session: A
     def run() -> None:
         """Read what lies in the folder, and stop; the next run goes on from the checkpoint."""
         lines = session.readStream.option("maxFilesPerTrigger", 1).text(str(folder))
-        found = changes(project.segments(), EVERYBODY, lines, late="301 seconds")
+        found = changes(project.segments(), EVERYBODY, lines, late="5 minutes")
         writer = found.writeStream.format("parquet").option("checkpointLocation", str(tmp_path / "checkpoint"))
         writer.trigger(availableNow=True).start(str(tmp_path / "out")).awaitTermination()
 
@@ -261,7 +262,7 @@ def test_a_stream_on_spark_has_the_log_of_predseg_live_over_a_restart(session: A
 
     put(0, parts[0])
     run()
-    put(1, [*parts[1], {"clock": (END + timedelta(seconds=301)).isoformat()}])
+    put(1, [*parts[1], {"clock": (END + timedelta(minutes=6)).isoformat()}])
     run()
     found = session.read.parquet(str(tmp_path / "out")).selectExpr("unix_micros(at) as at", "segment", "customer_id", "change").collect()
     assert sorted((say_instant(x.at), x.segment, x.customer_id, x.change) for x in found) == wanted and len(wanted) > 40
@@ -269,3 +270,27 @@ def test_a_stream_on_spark_has_the_log_of_predseg_live_over_a_restart(session: A
     (folder / "2.jsonl").write_text('{"customer_id": "a"}\nnot json\n', "utf-8")
     bad = refused(project.segments(), EVERYBODY, session.read.text(str(folder))).collect()
     assert sorted((x.line, x.field) for x in bad) == [("not json", "line"), ('{"customer_id": "a"}', "event")]
+
+
+@pytest.mark.real
+@pytest.mark.skipif(not LONG, reason="trains twice on a real download; PREDSEG_LONG=1 runs it")
+def test_a_real_shop_is_the_same_on_spark(session: Any, real_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Features, labels, a whole training, scores and segments with their history, of orders cut into six files."""
+    monkeypatch.setattr(merge, "FILE_ROWS", 4_000)
+    found: list[list[Any]] = []
+    for name, line in (("here", ""), ("spark", ENGINE)):
+        file = laid("online_retail", real_data / "online_retail_raw.csv.gz", tmp_path / name)
+        file.write_text(file.read_text("utf-8") + line, "utf-8")
+        project = Project.load(file)
+        trained = project.train(["purchase"], "2011-09-10")["purchase"]
+        scores = project.score(["purchase"], "2011-09-10")
+        frame = project.features("2011-10-01")
+        for moment in ("2011-09-10", "2011-10-01"):
+            project.segments().run(project.moment(moment), [n for n, s in project.segments().segments.items() if "churn" not in str(s.match)])
+        store = Store(project.config.store)
+        assert len(store.files("events")) == 6
+        files = [p.read_bytes() for table in ("events", "scores", "memberships", "segment_runs") for p in store.files(table)]
+        found.append([scores, frame, trained.evaluation, trained.facts, files])
+    for one, other in zip(*(part[:2] for part in found), strict=True):
+        pd.testing.assert_frame_equal(one, other, check_exact=True)
+    assert found[0][2:] == found[1][2:] and len(found[0][4]) >= 9

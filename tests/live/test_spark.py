@@ -105,7 +105,7 @@ def test_any_cut_into_batches_gives_the_log_of_the_sorted_stream(project: Projec
             found += said
             timers[key] = 2**62 if due is None else -(-due // 1_000) * 1_000
         newest = max([newest, *(line[1] for line in read if line)]) if batch else newest + 60_000_000
-        clock = max(clock, newest - 301_000_000)
+        clock = max(clock, newest - 300_000_000)
     wanted = embedded(project, stream(seed))
     assert log(found) == wanted and len(wanted) > 100
     assert {segment for _, segment, _, _ in wanted} == {"abandoned_cart", "spender", "both", "quiet_spender"}
