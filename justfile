@@ -26,6 +26,7 @@ sbom FILE="sbom.json":
 
 audit:
     python .ci/supply.py audit
+
 # both engines on a real download, with whole trainings, and forty random streams: minutes
 spark *ARGS:
     PREDSEG_LONG=1 pytest -n 0 tests/test_spark.py tests/live/test_spark.py {{ARGS}}

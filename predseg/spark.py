@@ -114,7 +114,10 @@ def session_of(engine: Spark) -> Any:
             session.sparkContext.pythonExec = sys.executable  # not the python3 that happens to be found first
     except Exception as error:
         raise UsageError(
-            "E262", "engine", f"Spark does not start: {_told(error)}", "look at `master` and `options`; Spark needs Java 17 or 21"
+            "E262",
+            "engine",
+            f"Spark does not start: {_told(error)}",
+            "its own words stand above; look at `master` and `options`, and for Java 17 or 21",
         ) from error
     return session
 
