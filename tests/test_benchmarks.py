@@ -52,6 +52,11 @@ def test_spark_answers_what_the_embedded_engine_does(root: Path) -> None:
     assert len(cells(run(root, "spark"))) == 3
 
 
+@pytest.mark.skipif(not os.environ.get("PREDSEG_LONG"), reason="trains a whole shop; PREDSEG_LONG=1 runs it")
+def test_whole_commands_are_timed(root: Path) -> None:
+    assert len(cells(run(root, "commands"))) == 8
+
+
 def test_segments_have_the_members_that_peers_find(root: Path) -> None:
     """The script itself compares the members."""
     for module in ("duckdb", "polars"):
