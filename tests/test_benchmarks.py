@@ -164,3 +164,8 @@ def test_experiments_are_counted(root: Path) -> None:
     rows = {row[0]: row for row in cells(run(root, "experiments"))}
     assert len(rows) == 9 and all(row[1] == "30" for row in rows.values())
     assert int(rows["peeking: the usual interval, for comparison"][2]) > 5 > int(rows["peeking: interval for any number of looks"][2])
+
+
+def test_the_report_of_a_large_shop_is_timed(root: Path) -> None:
+    [[customers, segments, seconds, size]] = cells(run(root, "report", "--segments", "12"))
+    assert (customers, segments) == ("500", "12") and 0 < float(seconds) < 60 and 0.5 < float(size) < 1.5
