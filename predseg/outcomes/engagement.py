@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,6 +19,9 @@ from predseg.outcomes.deliveries import Deliveries
 from predseg.outcomes.log import Timetable
 from predseg.outcomes.trend import changes
 from predseg.segments.memberships import Spells
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 EVERYONE = "everyone"
 MONDAY = 4 * DAY
@@ -145,18 +149,25 @@ def engagement(
         alarms: How many of the warnings may be false, on average.
     """
     recent = (sent.time > since) & (sent.time <= as_of)
-    inside = {EVERYONE: recent} | {name: members_when_sent(sent, s) & recent for name, s in spells.items()}
+    ready = looked_up(sent)
+    inside = {EVERYONE: recent} | {name: members_when_sent(sent, s, ready) & recent for name, s in spells.items()}
     found = tuple(_engaged(sent, name, mask, as_of, every) for name, mask in inside.items())
     first = [int(s.entered.min()) for s in spells.values() if len(s.entered)]
     return Engagement(since, as_of, found, warnings(sent, inside, as_of, every, alarms), min(first) if first else None)
 
 
-def members_when_sent(sent: Deliveries, spells: Spells) -> Array:
-    """Return which deliveries arrived at members, bool (r)."""
+def looked_up(sent: Deliveries) -> tuple[pd.Index, Timetable]:
+    """Return the customers of deliveries by their ids, and their deliveries by time: made once for all segments."""
     import pandas as pd
 
-    customer = np.asarray(pd.Index(sent.customers, dtype=object).get_indexer(np.asarray(spells.customers, object)))
-    rows, known = Timetable(sent.customer, sent.time), customer >= 0
+    return pd.Index(sent.customers, dtype=object), Timetable(sent.customer, sent.time)
+
+
+def members_when_sent(sent: Deliveries, spells: Spells, ready: tuple[pd.Index, Timetable] | None = None) -> Array:
+    """Return which deliveries arrived at members, bool (r); ``ready`` is what `looked_up` returns."""
+    index, rows = ready or looked_up(sent)
+    customer = np.asarray(index.get_indexer(np.asarray(spells.customers, object)))
+    known = customer >= 0
     begin = rows.after(customer[known], spells.entered[known] - 1)
     end = rows.after(customer[known], spells.left[known] - 1)
     steps = np.zeros(len(sent.time) + 1, np.int64)
