@@ -74,6 +74,8 @@ outcomes: {goal: Order Completed, campaign: utm_campaign, within: 3 days, every:
 monitor: {freshness: 2 days, scores: off, volume: 40%, rejected: 0.5%, send: recovery}
 expectations: {events: {Order Completed: {volume: 50%, nulls: {product_id: 0%, city: 5%}, between: {value: [0, 10.5]}}}, sources: {orders: {max_lag: 1 day}}}
 engine: duckdb
+audience: {url: "postgresql://writer@db.example.com/shop", table: marketing.audience}
+smallest_group: 20
 serve: {port: 8123, read_key: "env:READ", stream: {url: "nats://broker:4222", topic: shop.events}, alerts: {rejected: 2.5%, silence: {Order Completed: 6 hours}}}
 """
 
@@ -110,6 +112,11 @@ def test_the_whole_file_uses_every_key(whole: Config) -> None:
 def test_outcomes(whole: Config) -> None:
     assert whole.outcomes == Outcomes("Order Completed", "utm_campaign", 3 * DAY, 7 * DAY)
     assert read("project: shop\n").outcomes == Outcomes(None, None, 7 * DAY, 28 * DAY)
+
+
+def test_audience_and_smallest_group(whole: Config) -> None:
+    assert whole.audience is not None and whole.audience.table == "marketing.audience" and whole.smallest_group.k == 20
+    assert read("project: shop\n").audience is None and read("project: shop\n").smallest_group.k == 10
 
 
 def test_expectations(whole: Config) -> None:

@@ -242,7 +242,8 @@ def test_daily_segments_scores_and_features_are_served_and_follow_the_runs(train
             task.cancel()
 
         asyncio.run(follow())
-        answer = desk.served.segment("buyers", clock())
+        assert desk.served.segment("buyers", clock())["stale"], "the shop's last day is long ago"
+        answer = desk.served.segment("buyers", project.moment())
         assert answer["size"] > 50 and not answer["stale"] and answer["as_of"] and inside(desk, buyer)["buyers"]["member"]
         assert "shopper" in inside(desk, buyer), "history is known before the first event"
     finally:
