@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -210,3 +211,13 @@ def test_planted_layout_errors_are_found() -> None:
     bad = ast.parse("def f(x):\n" + "    x += 1\n" * 61 + "import mlflow.tracking\nfrom predseg.cli import main\n")
     assert [body_lines(f) for f in functions(bad)] == [61]
     assert {"mlflow.tracking", "predseg.cli", "predseg.cli.main"} <= set(imports(bad))
+
+
+def test_nothing_else_lies_at_the_top() -> None:
+    """What commands leave in the folder where they are run is no part of the project."""
+    told = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if told.returncode:
+        pytest.skip("not a working copy of git")
+    folders = {"predseg", "pipelines", "configs", "notebooks", "tests", "models", "docs", "benchmarks", ".ci"}
+    files = {"pyproject.toml", "README.md", "CHANGELOG.md", "SECURITY.md", "justfile", ".gitignore", ".gitattributes"}
+    assert {line.split("/")[0] for line in told.stdout.splitlines()} <= folders | files
