@@ -19,8 +19,7 @@ from scipy.stats import binom
 from benchmarks.timing import table
 from predseg.language.time import DAY
 from predseg.outcomes.experiments import Comparison, analyse
-from predseg.outcomes.sequential import half_width
-from tests.outcomes.simulations import START, WITHIN, design, simulate
+from tests.outcomes.simulations import START, WITHIN, design, peeking, simulate
 
 CUSTOMERS, RATE, LIFT = 1_500, 0.15, 0.4
 SPENT = RATE * LIFT * (0.5 * 40 + 20)
@@ -67,18 +66,9 @@ def effect(times: int) -> Iterator[tuple[str, int, bool]]:
 
 def peeked(times: int) -> Iterator[tuple[str, int, bool]]:
     """Runs in which a difference of nothing was outside of an interval at one of 195 looks."""
-    wrong = np.zeros(2, int)
-    for number in range(times):
-        r = np.random.default_rng(number)
-        did, new = r.random(4_000) < 0.1, r.random(4_000) < 0.5
-        looks = np.arange(100, 4_000, 20)
-        n, n0, x, x0 = (np.cumsum(column)[looks - 1] for column in (new, ~new, did & new, did & ~new))
-        p, p0 = (x + 0.5) / (n + 1), (x0 + 0.5) / (n0 + 1)
-        distance, variance = np.abs(x / n - x0 / n0), p * (1 - p) / n + p0 * (1 - p0) / n0
-        always = any(d > half_width(float(v), 0.1 * float(base)) for d, v, base in zip(distance, variance, p0, strict=True))
-        wrong += [always, bool(np.any(distance > 1.96 * np.sqrt(variance)))]
-    yield "peeking: interval for any number of looks", int(wrong[0]), True
-    yield "peeking: the usual interval, for comparison", int(wrong[1]), True
+    wrong, usual = peeking(times)
+    yield "peeking: interval for any number of looks", wrong, True
+    yield "peeking: the usual interval, for comparison", usual, True
 
 
 def compared(times: int, **given: Any) -> Iterator[Comparison]:

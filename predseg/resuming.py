@@ -64,7 +64,7 @@ def _noted(store: Store) -> dict[str, Any]:
 
 
 def _common(project: Project, step: str, moment: int) -> list[Any]:
-    return [__version__, moment, project.config.file.read_text("utf-8"), _marks(project.store, _READS[step])]
+    return [__version__, moment, project.config.text, _marks(project.store, _READS[step])]
 
 
 def _marks(store: Store, tables: Iterable[str]) -> str:

@@ -13,8 +13,7 @@ from scipy.stats import binom, chisquare
 from predseg.language.time import DAY
 from predseg.outcomes.experiments import CONTACTED, Comparison, Result, Units, analyse, plan, share_test
 from predseg.outcomes.log import Log
-from predseg.outcomes.sequential import half_width
-from tests.outcomes.simulations import LONG, START, WITHIN, design, simulate
+from tests.outcomes.simulations import LONG, START, WITHIN, design, peeking, simulate
 
 END = START + 1_000 * DAY
 
@@ -65,16 +64,8 @@ def test_intervals_hold_the_effect_that_was_simulated() -> None:
 
 def test_looking_after_every_twenty_customers_is_still_right() -> None:
     """The interval for repeated looks keeps its 5 %; the usual one is wrong six times as often, so the test can fail."""
-    times, wrong, usual = 5_000 if LONG else 1_000, 0, 0
-    for number in range(times):
-        r = np.random.default_rng(number)
-        did, new = r.random(4_000) < 0.1, r.random(4_000) < 0.5
-        looks = np.arange(100, 4_000, 20)
-        n, n0, x, x0 = (np.cumsum(column)[looks - 1] for column in (new, ~new, did & new, did & ~new))
-        p, p0 = (x + 0.5) / (n + 1), (x0 + 0.5) / (n0 + 1)
-        distance, variance = np.abs(x / n - x0 / n0), p * (1 - p) / n + p0 * (1 - p0) / n0
-        wrong += any(d > half_width(float(v), 0.1 * float(base)) for d, v, base in zip(distance, variance, p0, strict=True))
-        usual += bool(np.any(distance > 1.96 * np.sqrt(variance)))
+    times = 5_000 if LONG else 1_000
+    wrong, usual = peeking(times)
     assert wrong <= binom.ppf(0.995, times, 0.05) and usual > 0.2 * times
 
 
