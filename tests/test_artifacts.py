@@ -94,8 +94,13 @@ def test_a_run_of_a_part(trained: Path, tmp_path: Path, monkeypatch: pytest.Monk
     capsys.readouterr()
     assert main(["segment", "--select", "tag:daily", "--json"]) == 0
     assert [s["segment"] for s in json.loads(capsys.readouterr().out)["segments"]] == ["recent"]
+    assert main(["review", "--select", "tag:daily", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["sizes"].keys() == {"recent"}
+    assert main(["monitor", "--select", "+keen", "--json"]) in (0, 1)
+    assert json.loads(capsys.readouterr().out)["drift"]["models"].keys() == {"purchase"}
     assert main(["run", "--select", "orders"]) == 2 and main(["train", "--select", "tag:daily"]) == 2
-    assert capsys.readouterr().err.count("E232") == 2
+    assert main(["monitor", "--select", "recent"]) == 2 and main(["review", "--select", "orders"]) == 2
+    assert capsys.readouterr().err.count("E232") == 4
 
 
 def test_tests_of_selected_rules(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:

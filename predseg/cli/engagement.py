@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from predseg.cli.frame import Answer, Run, command, plain
-from predseg.cli.options import complete_segments
+from predseg.cli.options import Exclude, Select, complete_segments, narrowed
 from predseg.errors import UsageError, nearest
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ def engagement(
     last: Annotated[str, typer.Option("--last", metavar="DURATION", help="How far back deliveries count.")] = "1 year",
     goal: Annotated[str | None, typer.Option("--goal", metavar="EVENT", help="What converts; else what the first model predicts.")] = None,
     within: Annotated[str | None, typer.Option("--within", metavar="DURATION", help="How long after a delivery; else 7 days.")] = None,
+    select: Select = None,
+    exclude: Exclude = None,
 ) -> Answer:
     """Say who opened, clicked and bought, by segment at the moment of sending, and where the click rate is low."""
     from predseg.cli.options import duration
@@ -39,6 +41,7 @@ def engagement(
         raise UsageError("E227", "--by", f"there is no table by {by!r}", nearest(by, BY))
     project = run.project()
     workspace, as_of = project.segments(), project.moment(run.as_of)
+    names = narrowed(project.config, "segment", names, select, exclude, workspace.segments)
     length = None if within is None else duration("--within", within)
     found = engaged(workspace, as_of, names or (), last=duration("--last", last), goal=goal, within=length)
     return Answer(_results(found), lambda console: _show(console, found, by))

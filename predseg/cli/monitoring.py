@@ -9,6 +9,7 @@ import typer
 
 from predseg.cli.commands import Names
 from predseg.cli.frame import Answer, Run, command, plain
+from predseg.cli.options import Exclude, Select, narrowed
 from predseg.cli.views import count, heading, table
 from predseg.errors import UsageError, nearest
 from predseg.language.time import say_instant
@@ -33,10 +34,13 @@ def monitor(
         list[str] | None,
         typer.Option("--fail-on", metavar="ALARM", help="Exit 1 on this alarm: retrain, recalibrate, drift, or any; may be repeated."),
     ] = None,
+    select: Select = None,
+    exclude: Exclude = None,
 ) -> Answer:
     """Compare what runs with what was promised, and say what to do; exit 1 when a watch is failing."""
     project = run.project()
     wanted = _wanted(fail_on or [])
+    models = narrowed(project.config, "model", models, select, exclude)
     return answer(project.monitor(models, run.as_of, dry_run=run.dry_run), wanted)
 
 

@@ -99,16 +99,22 @@ def replay(
     return Answer(_plain(result), lambda console: _show_replay(console, result))
 
 
-@command("review", "predseg review", "predseg review --small 500", "predseg review --write")
+@command("review", "predseg review", "predseg review --small 500", "predseg review --select tag:carts --write")
 def review(
     run: Run,
+    names: Names = None,
     small: Annotated[int, typer.Option("--small", metavar="N", help="Fewer members than this are too few.")] = 100,
     write: Annotated[bool, typer.Option("--write", help="Make the proposed edits in the rule files.")] = False,
+    select: Select = None,
+    exclude: Exclude = None,
 ) -> Answer:
     """Say which segments are alike, too small, empty or still, and propose edits of the rule files."""
     project, workspace = _open(run)
+    names = narrowed(project.config, "segment", names, select, exclude, workspace.segments)
     as_of = project.moment(run.as_of)
-    found = workspace.review(as_of, small=small)
+    chosen = [workspace.segment(name).name for name in names or ()]
+    found = workspace.review(as_of, small=small)  # of all: those that are meant may be like any other
+    found = found.about(chosen) if chosen else found
     written = [str(path) for path in workspace.write_rules(found.proposals)] if write and not run.dry_run else []
     return Answer({"as_of": _say(as_of), **_plain(found), "written": written}, lambda console: _show_review(console, found, written))
 

@@ -5,7 +5,7 @@ Every proposal is measured: the edited text is parsed and evaluated like any rul
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from itertools import combinations
@@ -82,6 +82,13 @@ class Review:
     pairs: tuple[Pair, ...]
     findings: tuple[Finding, ...]
     proposals: tuple[Proposal, ...]
+
+    def about(self, names: Collection[str]) -> Review:
+        """Return what concerns at least one of some segments."""
+        sizes = {name: size for name, size in self.sizes.items() if name in names}
+        pairs = tuple(p for p in self.pairs if p.first in names or p.second in names)
+        findings = tuple(f for f in self.findings if not set(names).isdisjoint(f.segments))
+        return Review(sizes, pairs, findings, tuple(p for p in self.proposals if not set(names).isdisjoint(p.segments)))
 
 
 Measure = Callable[[dict[str, Segment]], Members]

@@ -57,6 +57,8 @@ def test_the_past_is_filled_in_as_if_it_had_been_run(shop: Path, capsys: pytest.
     assert (first["campaign"], first["figures"]["delivered"], first["figures"]["clicked"]) == ("mail 1", 5, 1)
     assert [c["figures"]["delivered"] for c in others] == [1, 1, 1, 1] and readers["figures"]["orders"] == 5
     assert found["recorded"] == say_instant(T0 + 2 * DAY)
+    assert ask(capsys, "engagement", "--select", "reader*")["segments"] == found["segments"]
+    assert main(["engagement", "--exclude", "readers"]) == 2
 
 
 def test_what_a_user_reads(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:

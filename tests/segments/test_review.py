@@ -67,6 +67,16 @@ def test_findings(tmp_path: Path) -> None:
     assert ("contained", frozenset({"recent", "lately"})) in kinds
 
 
+def test_what_concerns_some_segments_only(tmp_path: Path) -> None:
+    whole, _ = reviewed(tmp_path)
+    found = whole.about(["recent"])
+    assert found.sizes == {"recent": whole.sizes["recent"]}
+    assert found.pairs == tuple(p for p in whole.pairs if "recent" in (p.first, p.second)) and 0 < len(found.pairs) < len(whole.pairs)
+    assert found.findings == tuple(f for f in whole.findings if "recent" in f.segments) and 0 < len(found.findings) < len(whole.findings)
+    assert [p.segments for p in found.proposals] == [("recent", "lately"), ("recent", "twice")]
+    assert whole.about(list(whole.sizes)) == whole
+
+
 def test_a_merge_keeps_one_of_two_that_say_the_same(tmp_path: Path) -> None:
     found, _ = reviewed(tmp_path)
     [merge] = [p for p in found.proposals if p.segments == ("twice", "twice_again")]
