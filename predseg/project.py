@@ -426,30 +426,31 @@ class Project:
         before, after = tests.get(change.before or 0, {}), tests[change.version]
         return {m: (before[f"test/{m}"], after[f"test/{m}"]) for m in COMPARED if f"test/{m}" in before and f"test/{m}" in after}
 
-    def sides(self, model: str, version: int | None = None, as_of: Moment = None) -> list[Side]:
-        """Return who would enter or leave each segment that asks for a model, if a version spoke for it instead of the champion.
+    def sides(self, model: str, version: int | None = None, as_of: Moment = None, *, against: int | None = None) -> list[Side]:
+        """Return who enters or leaves each segment that asks for a model, if a version speaks for it instead of another.
 
         Args:
             model: Its name.
             version: Which one; by default the challenger.
             as_of: The moment; by default the last one of the data.
+            against: The other one; by default the champion.
 
         Raises:
             ModelError: when a version is not there, was changed on disk, or does not fit the features.
         """
         from predseg.forecast.publishing import score_models
-        from predseg.segments.sides import sides
+        from predseg.segments.sides import asking, sides
 
         name, registry = self.model(model).name, self.registry()
         change = registry.promote(name, version, force=True, dry_run=True)
-        if change.before is None or not self.config.segments:
+        before = against or change.before
+        if before is None or not self.config.segments or not asking((workspace := self.segments()).segments, name):
             return []
-        bundles = [registry.load(name, v) for v in (change.before, change.version)]
-        workspace = self.segments()
+        bundles = [registry.load(name, v) for v in (before, change.version)]
         with self._events(False) as (store, report):
             moment, without = moment_of(as_of, report), self.opted_out("profiling", events=store)
-            before, after = (score_models(self.config, store, {name: bundle}, moment, None, without) for bundle in bundles)
-        return sides(workspace, name, moment, before, after)
+            then, now = (score_models(self.config, store, {name: bundle}, moment, None, without) for bundle in bundles)
+        return sides(workspace, name, moment, then, now)
 
     def rollback(self, model: str, *, dry_run: bool = False) -> Change:
         """Give the title back to the champion before this one."""

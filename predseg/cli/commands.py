@@ -111,13 +111,17 @@ def train(
         bool, typer.Option("--recalibrate", help="Keep the champion's trees; learn from newer outcomes how likely is likely.")
     ] = False,
 ) -> Answer:
-    """Train, test forward in time, register behind a gate."""
+    """Train, test forward in time, register behind a gate; shows who changes sides by a new champion."""
     from predseg.cli import reports
 
     project = run.project()
     chosen = narrowed(project.config, "model", models, select, exclude)
+    before = {name: registry.champion(name) for name in project.config.models} if (registry := project.registry()).exists() else {}
     trained = project.train(chosen, run.as_of, force=force, dry_run=run.dry_run, recalibrate=recalibrate)
-    return Answer({"models": trained, "dry_run": run.dry_run}, reports.training(trained, run.dry_run), nodes=reports.learned(trained))
+    crowned = {name: old for name, report in trained.items() if report.version and report.decision.promoted and (old := before.get(name))}
+    moved = {name: sides for name, old in crowned.items() if (sides := _sides(run, project, name, trained[name].version, old))}
+    results = {"models": trained, "sides": moved, "dry_run": run.dry_run}
+    return Answer(results, reports.training(trained, run.dry_run, moved), nodes=reports.learned(trained))
 
 
 class Models(StrEnum):
@@ -163,10 +167,10 @@ def promote(
     return Answer(results, reports.champion(change, run.dry_run, moved, gains))
 
 
-def _sides(run: Run, project: Project, model: str, version: int | None) -> list[Side]:
+def _sides(run: Run, project: Project, model: str, version: int | None, against: int | None = None) -> list[Side]:
     """Who changes sides; a champion that cannot be asked any more is no reason to keep it."""
     try:
-        return project.sides(model, version, run.as_of)
+        return project.sides(model, version, run.as_of, against=against)
     except (ModelError, DataError) as error:
         if error.code in ("E720", "E722"):
             raise

@@ -131,15 +131,17 @@ def champion(change: Change, dry_run: bool, moved: Sequence[Side] = (), gains: M
                     (f"version {change.before}", f"version {change.version}", ""),
                 )
             )
-        if moved:
-            heading(console, "who changes sides, at the next run")
-            lines = [(s.segment, f"{s.before:,}", f"{s.after:,}", f"{len(s.enters):,}", f"{len(s.leaves):,}", _some(s)) for s in moved]
-            console.print(
-                table(("segment", "members now", "then", "enter", "leave", "for example"), lines, ("members now", "then", "enter", "leave"))
-            )
+        _show_sides(console, moved)
         console.print("next: predseg score" if not dry_run else "dry run: nothing was changed")
 
     return show
+
+
+def _show_sides(console: Console, moved: Sequence[Side]) -> None:
+    if moved:
+        heading(console, "who changes sides, at the next run")
+        lines = [(s.segment, f"{s.before:,}", f"{s.after:,}", f"{len(s.enters):,}", f"{len(s.leaves):,}", _some(s)) for s in moved]
+        console.print(table(("segment", "members now", "then", "enter", "leave", "for example"), lines, ("members now", "then", "enter", "leave")))
 
 
 def _some(side: Side) -> str:
@@ -163,14 +165,15 @@ VALUE_MEANINGS = (
 _WORDS = {"poor": "no better than simple rules", "fair": "useful for ranking", "good": "ranks well", "excellent": "ranks very well"}
 
 
-def training(found: Mapping[str, TrainingReport], dry_run: bool) -> Show:
-    """Show what was learned, how good it is beside the baselines, and what became of it."""
+def training(found: Mapping[str, TrainingReport], dry_run: bool, moved: Mapping[str, Sequence[Side]] | None = None) -> Show:
+    """Show what was learned, how good it is beside the baselines, what became of it, and who changes sides by it."""
 
     def show(console: Console) -> None:
         for number, report in enumerate(found.values()):
             if number:
                 console.print()
             _trained(console, report, dry_run)
+            _show_sides(console, (moved or {}).get(report.model, ()))
         console.print()
         kinds = dict.fromkeys("gini" in report.evaluation["model"] for report in found.values())
         meanings = dict(pair for value in kinds for pair in (VALUE_MEANINGS if value else MEANINGS))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -81,7 +81,7 @@ def sides(workspace: Workspace, model: str, as_of: int, before: pa.Table, after:
         before: The champion's scores.
         after: The other version's.
     """
-    touched = set(_touched(workspace.segments, model))
+    touched = asking(workspace.segments, model)
     if not touched:
         return []
     facts = workspace.facts(workspace.ledger())
@@ -93,13 +93,13 @@ def sides(workspace: Workspace, model: str, as_of: int, before: pa.Table, after:
     return [_side(name, now[name], then[name]) for name in workspace.segments if name in touched]
 
 
-def _touched(segments: dict[str, Segment], model: str) -> Iterator[str]:
+def asking(segments: Mapping[str, Segment], model: str) -> set[str]:
+    """Return the segments that ask for a model, themselves or through another."""
     found: set[str] = set()
     for name, segment in segments.items():
-        asks = any(isinstance(part, c.Score) and part.model == model for part in c.walk(segment.match))
-        if asks or found & set(segment.uses()):
+        if found & set(segment.uses()) or any(isinstance(part, c.Score) and part.model == model for part in c.walk(segment.match)):
             found.add(name)
-            yield name
+    return found
 
 
 def _side(name: str, now: Array, then: Array) -> Side:

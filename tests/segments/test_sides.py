@@ -69,3 +69,21 @@ def test_the_command_shows_them_before_it_switches(project: Project, capsys: pyt
 
 def test_the_champion_itself_changes_nobody(project: Project) -> None:
     assert [(s.segment, s.enters, s.leaves) for s in project.sides("purchase", 1)] == [("hot", (), ()), ("hot_and_new", (), ())]
+
+
+def test_a_training_that_crowns_its_version_shows_them_too(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    """Trained at the moment of version 2, by the same data: the same sides, against the champion that there was before."""
+    file = str(project.config.file)
+    told = project.sides("purchase", 2, "2025-06-10")
+    assert main(["train", "--as-of", "2025-06-10", "-c", file, "--force", "--dry-run", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["sides"] == {}, "there is no version whose scores could be compared"
+    assert main(["train", "--as-of", "2025-06-10", "-c", file, "--force", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["models"]["purchase"]["version"] == project.registry().champion("purchase") == 3
+    assert [(s["segment"], s["enters"], s["leaves"]) for s in found["sides"]["purchase"]] == [(s.segment, [*s.enters], [*s.leaves]) for s in told]
+    assert told[0].enters
+    project.registry().promote("purchase", 1, force=True)
+    assert main(["train", "--as-of", "2025-06-10", "-c", file, "--force"]) == 0
+    said = capsys.readouterr().out
+    assert "who changes sides, at the next run" in said and "hot_and_new" in said
+    project.registry().promote("purchase", 1, force=True)
