@@ -19,6 +19,7 @@ from predseg.cli import (
     selecting,
     serving,
     tuning,
+    uplifts,
 )
 from predseg.cli.frame import main
 
@@ -42,4 +43,5 @@ __all__ = [
     "selecting",
     "serving",
     "tuning",
+    "uplifts",
 ]

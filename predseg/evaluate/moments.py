@@ -6,12 +6,12 @@ kernel answers all of them in one call. Pairs are taken in portions, so that mem
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from predseg.evaluate.batch import Facts, Truth, Values, compare, evaluate, layer
+from predseg.evaluate.batch import Facts, Truth, Values, columns, compare, evaluate, layer
 from predseg.evaluate.block import NEVER, Array, Block, Words
 from predseg.evaluate.sequences import positions
 from predseg.evaluate.timeline import offsets
@@ -34,6 +34,16 @@ def truth_at(block: Block, customers: Array, moments: Array, condition: c.Condit
         found = _decide(condition, answers, block.customers[customers[at]], moments[at], facts)
         true[at], unknown[at] = found.true, found.unknown
     return Truth(true, unknown)
+
+
+def numbers_at(block: Block, customers: Array, moments: Array, measures: Sequence[Measure]) -> Array:
+    """Answer measures for k pairs of customer (position in the block) and moment: float64 (measures, k), NaN where missing."""
+    found = np.full((len(measures), len(customers)), np.nan)
+    first, end = _seen(block, customers, moments, list(measures))
+    for at in _portions(end - first):
+        virtual = _virtual(block, customers[at], moments[at], first[at], end[at], list(measures))
+        found[:, at] = columns(virtual, [0], [_relative(m) for m in measures])[0][:, :, 0]
+    return found
 
 
 def _seen(block: Block, customers: Array, moments: Array, measures: list[Measure]) -> tuple[Array, Array]:

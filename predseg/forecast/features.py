@@ -18,6 +18,7 @@ from predseg.errors import ConfigError
 from predseg.evaluate.ahead import Answer, Over, here
 from predseg.evaluate.batch import Values, columns, decide
 from predseg.evaluate.block import BEGINNING, ROWS, Array, Block
+from predseg.evaluate.moments import numbers_at
 from predseg.language import conditions as c
 from predseg.language.measures import Events, Measure, Window, column_name, slug
 from predseg.language.time import short_duration
@@ -123,13 +124,42 @@ def block_features(block: Block, as_of: Sequence[int], features: FeatureSet) -> 
 def feature_columns(block: Block, as_of: Sequence[int], features: FeatureSet, also: Sequence[Measure]) -> tuple[Array, dict[Measure, Values]]:
     """Return the features, float64 (columns, customers, moments), traits left out, and the exact answers of some measures."""
     matrix, exact = columns(block, as_of, [f if isinstance(f, Measure) else None for _, f in features.columns], also=also)
+    _divide(matrix, features)
+    return matrix, exact
+
+
+def _divide(matrix: Array, features: FeatureSet) -> None:
+    """Fill in the ratios, once the measures (the first axis) are there."""
     at = {name: i for i, (name, _) in enumerate(features.columns)}
     for name, feature in features.columns:
         if isinstance(feature, Ratio):
             ratio, below = matrix[at[name]], matrix[at[feature.denominator]]
             ratio.fill(np.nan)
             np.divide(matrix[at[feature.numerator]], below, out=ratio, where=below > 0)
-    return matrix, exact
+
+
+def features_at(block: Block, customers: Array, moments: Array, features: FeatureSet, traits: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Return the features of k customers, each at a moment of its own: a row each, in their order, all missing for who is not in the block.
+
+    Args:
+        block: Whole histories.
+        customers: Ids (k).
+        moments: Microseconds, int64 (k).
+        features: What to compute.
+        traits: Facts of customers, see `predseg.forecast.traits`.
+    """
+    import pandas as pd
+
+    from predseg.forecast.traits import trait_columns
+
+    place = pd.Index(block.customers).get_indexer(pd.Index(customers))
+    here = np.flatnonzero(place >= 0)
+    measured = np.array([i for i, (_, f) in enumerate(features.columns) if isinstance(f, Measure)], np.int64)
+    matrix = np.full((len(features.columns), len(customers)), np.nan)
+    matrix[np.ix_(measured, here)] = numbers_at(block, place[here], np.asarray(moments, np.int64)[here], features.measures)
+    _divide(matrix, features)
+    keys = pd.DataFrame({"customer_id": customers, "as_of": moments})
+    return pd.DataFrame(matrix.T, columns=[name for name, _ in features.columns]).assign(**trait_columns(features.traits, traits, keys))
 
 
 def frames(

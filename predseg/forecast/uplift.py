@@ -88,6 +88,8 @@ class Uplift:
         qini_interval: Low and high.
         fifths: By expected effect, highest first.
         verdict: In words.
+        lacking: What there is too little of, in words; empty where the effects could be looked at.
+        needed: So many customers in all would show the ranking, if it is as good as it looks; None where it looks no better than chance, or is shown.
         model: The score, None while there is not enough evidence.
     """
 
@@ -99,6 +101,8 @@ class Uplift:
     qini_interval: tuple[float, float]
     fifths: tuple[Fifth, ...]
     verdict: str
+    lacking: tuple[str, ...] = ()
+    needed: int | None = None
     model: UpliftModel | None = field(default=None, repr=False)
 
 
@@ -120,7 +124,8 @@ def learn_uplift(frame: pd.DataFrame, treated: Array, outcome: Array, customers:
     chance = float(treated.mean()) if share is None else share
     if lacking := _lacking(treated, outcome):
         nothing = (float("nan"), float("nan"))
-        return Uplift(len(treated), int(treated.sum()), float("nan"), nothing, float("nan"), nothing, (), f"{NOT_YET}: {lacking}")
+        verdict = f"{NOT_YET}: {'; '.join(lacking)}"
+        return Uplift(len(treated), int(treated.sum()), float("nan"), nothing, float("nan"), nothing, (), verdict, lacking)
     order = np.argsort(np.asarray(customers).astype(str), kind="stable")
     frame, treated, outcome = frame.iloc[order], treated[order], outcome[order]
     fold = pd.util.hash_array(np.asarray(customers)[order].astype(str).astype(object)) % np.uint64(FOLDS)
@@ -139,15 +144,16 @@ def learn_uplift(frame: pd.DataFrame, treated: Array, outcome: Array, customers:
     return replace(found, model=_fit(matrix, treated, outcome, features, categories, chance, seed))
 
 
-def _lacking(treated: Array, outcome: Array) -> str:
-    """What there is too little of; empty when there is enough."""
+def _lacking(treated: Array, outcome: Array) -> tuple[str, ...]:
+    """What there is too little of, by arm; empty when there is enough."""
+    found = []
     for name, arm in (("treated", treated), ("held out", ~treated)):
         n, hits = int(arm.sum()), int((outcome[arm] > 0).sum())
         if n < CUSTOMERS:
-            return f"{n:,} customers are {name}, {CUSTOMERS} are needed"
-        if min(hits, n - hits) < OUTCOMES:
-            return f"of {n:,} {name}, {hits:,} have the outcome: {OUTCOMES} with it and {OUTCOMES} without are needed"
-    return ""
+            found.append(f"{n:,} customers are {name}, {CUSTOMERS} are needed")
+        elif min(hits, n - hits) < OUTCOMES:
+            found.append(f"of {n:,} {name}, {hits:,} have the outcome: {OUTCOMES} with it and {OUTCOMES} without are needed")
+    return tuple(found)
 
 
 def _fit(
@@ -205,12 +211,14 @@ def _evaluate(said: Array, score: Array, treated: Array, seed: int) -> Uplift:
     average, error = float(score.mean()), float(score.std()) / np.sqrt(n)
     around = (average - 1.96 * error, average + 1.96 * error)
     area, bounds = float(qini(said, score)[0]), interval(areas)
+    needed = int(np.ceil(n * ((area - bounds[0]) / area) ** 2)) if area > 0 >= bounds[0] else None
     parts = np.array_split(np.argsort(-said, kind="stable"), FIFTHS)
     verdict = "the message moves some more than others: write to those with the highest uplift first"
     if not bounds[0] > 0:
         verdict = f"{NOT_YET} that the message moves some more than others; on average it changes the outcome by {average:+.4f}"
         verdict += f" ({around[0]:+.4f} to {around[1]:+.4f})"
-    return Uplift(n, int(treated.sum()), average, around, area, bounds, tuple(_fifth(said[p], score[p]) for p in parts), verdict)
+    fifths = tuple(_fifth(said[p], score[p]) for p in parts)
+    return Uplift(n, int(treated.sum()), average, around, area, bounds, fifths, verdict, needed=needed)
 
 
 def _fifth(said: Array, score: Array) -> Fifth:

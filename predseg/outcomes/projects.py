@@ -212,21 +212,34 @@ def trial(
     segment = workspace.segment(name)
     if segment.experiment is None:
         raise UsageError("E225", name, "the segment has no `holdout` and no `split`", "declare one: `holdout: 10%`")
-    begun = in_force_since(workspace.store, segment)
-    if since is not None and (begun is None or since < begun):
-        found = "no run has seen the present design yet" if begun is None else f"the present design is in force since {say_instant(begun)} only"
-        raise UsageError("E225", "--since", found, "leave it away, or choose a later moment")
+    start = begun(workspace, segment, since)
     goal = goal or goal_of(workspace.config)
     log, ledger = goal_log(workspace, goal, as_of), workspace.ledger()
-    start = begun if since is None else since
-    result, units = None, None
-    if start is not None and start <= as_of:
-        units = _willing(workspace, segment, members_since(ledger, segment, start, as_of))
-        result = analyse(segment.experiment, units, log, as_of, within, detect=detect) if len(units.customers) else None
+    units = joined(workspace, segment, ledger, start, as_of)
+    result = analyse(segment.experiment, units, log, as_of, within, detect=detect) if len(units.customers) else None
     base = rate if rate is not None else _base_rate(segment, result, ledger, log, as_of, within)
     entering = _per_day(segment, ledger, as_of)
     expected = plan(segment.experiment, base, detect, entering * float(sum(group_shares(segment.experiment).values()))) if base is not None else None
     return Trial(name, segment.experiment.says(), start, as_of, goal, within, result, expected)
+
+
+def begun(workspace: Workspace, segment: Segment, since: int | None) -> int | None:
+    """Return from when on customers count in a segment's experiment: its present design, or later; None when no run has seen it.
+
+    Raises:
+        UsageError: E225 ``since`` is before the present design.
+    """
+    found = in_force_since(workspace.store, segment)
+    if since is not None and (found is None or since < found):
+        said = "no run has seen the present design yet" if found is None else f"the present design is in force since {say_instant(found)} only"
+        raise UsageError("E225", "--since", said, "leave it away, or choose a later moment")
+    return found if since is None else since
+
+
+def joined(workspace: Workspace, segment: Segment, ledger: Ledger, start: int | None, as_of: int) -> Units:
+    """Return who is in an experiment by a moment, and since when; nobody before it has begun."""
+    nobody = Units(np.zeros(0, object), np.zeros(0, np.int64))
+    return nobody if start is None or start > as_of else _willing(workspace, segment, members_since(ledger, segment, start, as_of))
 
 
 def members_since(ledger: Ledger, segment: Segment, start: int, as_of: int) -> Units:

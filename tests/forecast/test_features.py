@@ -15,7 +15,7 @@ from predseg.config import EventFeatures, Features, parse
 from predseg.errors import ConfigError
 from predseg.evaluate import reference
 from predseg.evaluate.reference import Event
-from predseg.forecast.features import FeatureSet, Ratio, block_features, block_frame, compile_features, frames
+from predseg.forecast.features import FeatureSet, Ratio, block_features, block_frame, compile_features, features_at, frames
 from predseg.language.measures import Events, Measure, Window
 from predseg.language.time import DAY, HOUR
 from tests.evaluate.stories import parse_events, rule
@@ -272,3 +272,19 @@ def test_known_customers_and_matrix_of_a_block() -> None:
     known, matrix = block_features(to_block({"ann": [Event(2 * HOUR, "A", {"value": Decimal(1)})]}), [HOUR, 2 * HOUR], SMALL)
     assert known.tolist() == [[False, True]] and matrix.shape == (len(SMALL.columns), 1, 2)
     assert np.isnan(matrix[0, 0, 0]) and matrix[0, 0, 1] == 0
+
+
+def test_at_moments_of_their_own_customers_have_the_features_of_everyone_at_that_moment() -> None:
+    compared = 0
+    for seed in range(30):
+        r = seeded(seed)
+        block = to_block(random_events_of_customers(r, 6))
+        everyone = {t: block_frame(block, [t], SMALL).set_index("customer_id") for t in MOMENTS}
+        pairs = [(str(c), t) for t in MOMENTS for c in everyone[t].index if r.random() < 0.3] + [("nobody", MOMENTS[0])]
+        r.shuffle(pairs)
+        found = features_at(block, np.array([c for c, _ in pairs], object), np.array([t for _, t in pairs]), SMALL)
+        for (c, t), row in zip(pairs, found[SMALL.names].to_numpy(np.float64), strict=True):
+            expected = np.full(len(row), np.nan) if c == "nobody" else everyone[t].loc[c, SMALL.names].to_numpy(np.float64)
+            np.testing.assert_allclose(row, expected, rtol=1e-12, err_msg=f"seed {seed}, {c} at {t}")
+            compared += 1
+    assert compared > 300
