@@ -46,6 +46,12 @@ def test_scoring_is_compared_with_bare_prediction(root: Path) -> None:
     assert [row[0] for row in rows] == ["Booster.predict", "predseg, with reasons", "predseg, without reasons"] and rows[0][1] == "**1.00**"
 
 
+def test_trees_are_compared_with_ways_to_ask_lightgbm(root: Path) -> None:
+    pytest.importorskip("numba")
+    rows = {way: difference for way, _, _, difference, _ in cells(run(root, "trees"))}
+    assert rows["predseg"] == "0" and len(rows) == 4
+
+
 @pytest.mark.skipif(not os.environ.get("PREDSEG_LONG"), reason="starts Spark once more; PREDSEG_LONG=1 runs it")
 def test_spark_answers_what_the_embedded_engine_does(root: Path) -> None:
     """The script itself compares the answers."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -15,6 +16,7 @@ import pandas as pd
 
 from predseg.errors import ModelError
 from predseg.forecast.rhythm import Rhythm
+from predseg.forecast.trees import Members
 
 if TYPE_CHECKING:
     import lightgbm as lgb
@@ -222,7 +224,7 @@ class Forecaster:
             return np.zeros(0)
         total = np.zeros(len(matrix))
         if self.boosters:
-            total = self._mean([np.asarray(b.predict(matrix, raw_score=True)) for b in self.boosters]) * (1.0 - self._share)
+            total = self._mean(self._members.margins(matrix)) * (1.0 - self._share)
         if self.linear:
             terms = self.linear.terms(self._columns(matrix))
             total += self._share * sum(terms.values(), np.full(len(matrix), self.linear.intercept))
@@ -245,6 +247,10 @@ class Forecaster:
         """Return the logit before any feature has spoken."""
         trees = float(self._trees(np.full((1, len(self.features)), np.nan))[0, -1])
         return trees * (1.0 - self._share) + (self._share * self.linear.intercept if self.linear else 0.0)
+
+    @cached_property
+    def _members(self) -> Members:
+        return Members(self.boosters)
 
     @property
     def _share(self) -> float:
