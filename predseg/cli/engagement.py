@@ -35,7 +35,7 @@ def engagement(
 ) -> Answer:
     """Say who opened, clicked and bought, by segment at the moment of sending, and where the click rate is low."""
     from predseg.cli.options import duration
-    from predseg.outcomes.projects import engaged
+    from predseg.outcomes.projects import Outlook, engaged
 
     if by not in BY:
         raise UsageError("E227", "--by", f"there is no table by {by!r}", nearest(by, BY))
@@ -43,7 +43,7 @@ def engagement(
     workspace, as_of = project.segments(), project.moment(run.as_of)
     names = narrowed(project.config, "segment", names, select, exclude, workspace.segments)
     length = None if within is None else duration("--within", within)
-    found = engaged(workspace, as_of, names or (), last=duration("--last", last), goal=goal, within=length)
+    found = engaged(Outlook(workspace, as_of), names or (), last=duration("--last", last), goal=goal, within=length)
     return Answer(_results(found), lambda console: _show(console, found, by))
 
 

@@ -32,14 +32,12 @@ def experiment(
     """Say what a holdout or a split of a segment shows, and how many customers it needs."""
     from predseg.cli.options import duration, share
     from predseg.moment import instant
-    from predseg.outcomes.projects import trial
+    from predseg.outcomes.projects import Outlook, trial
 
     project = run.project()
-    workspace, as_of = project.segments(), project.moment(run.as_of)
     found = trial(
-        workspace,
+        Outlook(project.segments(), project.moment(run.as_of)),
         name,
-        as_of,
         goal=goal,
         within=duration("--within", within),
         since=None if since is None else instant(since),

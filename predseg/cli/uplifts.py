@@ -31,12 +31,12 @@ def uplift(
     from predseg.cli.options import duration
     from predseg.history.exports import export
     from predseg.moment import instant
+    from predseg.outcomes.projects import Outlook
     from predseg.outcomes.uplifts import moving
 
     project = run.project()
-    workspace, as_of = project.segments(), project.moment(run.as_of)
     begin = None if since is None else instant(since)
-    found = moving(workspace, name, as_of, goal=goal, within=duration("--within", within), since=begin)
+    found = moving(Outlook(project.segments(), project.moment(run.as_of)), name, goal=goal, within=duration("--within", within), since=begin)
     written = out if found.scores is not None and not run.dry_run else None
     if written is not None and found.scores is not None:
         export(project.store, written, found.scores)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+from predseg.evaluate.ahead import ahead
 from predseg.evaluate.batch import decide, evaluate
 from predseg.evaluate.block import Array
 from predseg.language import conditions as c
 from predseg.language.english import say_condition
 from predseg.outcomes.log import histories
 from predseg.segments.definitions import Segment
-from predseg.segments.memberships import Ledger
+from predseg.segments.facts import Facts
+from predseg.segments.memberships import Ledger, among
 from predseg.segments.population import inline
 from predseg.segments.workspace import Workspace
 
@@ -54,31 +57,37 @@ def moved(workspace: Workspace, ledger: Ledger, as_of: int) -> list[Moved]:
     found = []
     for before, after in dict.fromkeys((change.before, change.after) for change in changes):
         mine = [change for change in changes if (change.before, change.after) == (before, after)]
-        parts = {change.segment.name: _parts(change.segment, workspace) for change in mine}
-        measures = list(dict.fromkeys(m for conditions in parts.values() for part in conditions for m in c.measures(part)))
-        ids = np.unique(np.concatenate([np.zeros(0, object), *(a for change in mine for a in (change.entered, change.left))]).astype(str)).astype(
-            object
-        )
-        block = histories(workspace.files, ids, set().union(*(m.properties() for m in measures)) if measures else set())
-        answers = dict(zip(measures, evaluate(block, [before, after], measures), strict=True)) if measures else {}
-        for change in mine:
-            truths = [decide(part, answers, block, [before, after], facts).true for part in parts[change.segment.name]]
-            said = [say_condition(part) for part in _said(change.segment)]
-            entered, left = _among(block.customers, change.entered), _among(block.customers, change.left)
-            by = [
-                [Cause(text, int((t[:, on] & ~t[:, 1 - on] & who).sum())) for text, t in zip(said, truths, strict=True)]
-                for who, on in ((entered, 1), (left, 0))
-            ]
-            causes = [tuple(sorted((x for x in part if x.customers), key=lambda x: -x.customers)) for part in by]
-            found.append(Moved(change.segment.name, before, len(change.entered), len(change.left), causes[0], causes[1]))
+        causes = _causes(workspace, mine, [before, after], facts)
+        found += [Moved(x.segment.name, before, len(x.entered), len(x.left), *causes[x.segment.name]) for x in mine]
     return found
 
 
-def _among(customers: Array, some: Array) -> Array:
-    """Say of each customer whether it is among some; by hash, because sorting texts that are objects takes seconds for every segment."""
-    import pandas as pd
+def _causes(workspace: Workspace, changes: Sequence[_Change], moments: Sequence[int], facts: Facts) -> dict[str, tuple[tuple[Cause, ...], ...]]:
+    """Return for each segment which of its conditions began to be true for who entered, and ceased for who left."""
+    parts = {change.segment.name: _parts(change.segment, workspace) for change in changes}
+    measures = list(dict.fromkeys(m for conditions in parts.values() for part in conditions for m in c.measures(part)))
+    properties = set().union(*(m.properties() for m in measures))
+    ids = {customer for change in changes for some in (change.entered, change.left) for customer in some}
 
-    return np.asarray(pd.Index(customers).isin(some))
+    def of_file(path: Path) -> list[Array]:
+        block = histories([path], ids, properties, since=moments[0])
+        answers = dict(zip(measures, evaluate(block, moments, measures), strict=True)) if measures else {}
+        return [_counted(x, [decide(part, answers, block, moments, facts).true for part in parts[x.segment.name]], block.customers) for x in changes]
+
+    counts = [sum(numbers) for numbers in zip(*ahead(of_file, workspace.files), strict=True)]
+    found = {}
+    for change, numbers in zip(changes, counts, strict=True):
+        said = [say_condition(part) for part in _said(change.segment)]
+        by = [[Cause(text, int(n)) for text, n in zip(said, row, strict=True) if n] for row in numbers]
+        found[change.segment.name] = tuple(tuple(sorted(causes, key=lambda x: -x.customers)) for causes in by)
+    return found
+
+
+def _counted(change: _Change, truths: Sequence[Array], customers: Array) -> Array:
+    """Return for how many of who entered each condition began to be true, and of who left ceased to be, int64 (2, conditions)."""
+    entered, left = among(customers, change.entered), among(customers, change.left)
+    began = [int((entered & t[:, 1] & ~t[:, 0]).sum()) for t in truths]
+    return np.array([began, [int((left & t[:, 0] & ~t[:, 1]).sum()) for t in truths]])
 
 
 def _change(segment: Segment, ledger: Ledger, as_of: int) -> _Change | None:
@@ -88,7 +97,7 @@ def _change(segment: Segment, ledger: Ledger, as_of: int) -> _Change | None:
         return None
     spells = ledger.spells(segment.name, segment.definition)
     then, now = spells.at(before), spells.at(after)
-    return _Change(segment, before, after, now[~_among(now, then)], then[~_among(then, now)])
+    return _Change(segment, before, after, now[~among(now, then)], then[~among(then, now)])
 
 
 def _said(segment: Segment) -> Sequence[c.Condition]:

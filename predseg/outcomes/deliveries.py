@@ -58,24 +58,31 @@ class Deliveries:
     revenue: Array
 
 
-def read_deliveries(
-    files: Sequence[Path], as_of: int, *, goal: str, within: int, campaign: str | None = None, present: Sequence[str] = ()
-) -> Deliveries:
-    """Return all deliveries that were known at a moment, with what came of them until then.
+def read_messages(files: Sequence[Path], as_of: int, *, goal: str, campaign: str | None = None, present: Sequence[str] = ()) -> Log:
+    """Return what was known at a moment of deliveries, of the answers to them, and of a goal.
 
     Args:
         files: The events table.
         as_of: The moment.
         goal: The event that counts as an order, or whatever is hoped for.
-        within: How long after a delivery an order may come to belong to it.
         campaign: The property that says which message it was; by default the first of `CAMPAIGN` that deliveries have.
         present: The properties that the events table has.
     """
-    texts = [name for name in ([campaign] if campaign else CAMPAIGN) if name in present]
-    marks = [name for name in (*FLAGS, *AGENTS) if name in present]
-    log = read_log(files, [DELIVERED, OPENED, CLICKED, UNSUBSCRIBED, COMPLAINED, goal], as_of, [*texts, *marks])
+    texts = [name for name in (*([campaign] if campaign else CAMPAIGN), *FLAGS, *AGENTS) if name in present]
+    return read_log(files, [DELIVERED, OPENED, CLICKED, UNSUBSCRIBED, COMPLAINED, goal], as_of, texts)
+
+
+def deliveries_of(log: Log, *, goal: str, within: int, campaign: str | None = None) -> Deliveries:
+    """Return all deliveries of a log, with what came of them.
+
+    Args:
+        log: See `read_messages`.
+        goal: The event that counts as an order.
+        within: How long after a delivery an order may come to belong to it.
+        campaign: See `read_messages`.
+    """
     sent = log.where(DELIVERED)
-    named = next((name for name in texts if (sent.texts[name][0] >= 0).any()), None)
+    named = next((n for n in ([campaign] if campaign else CAMPAIGN) if n in sent.texts and (sent.texts[n][0] >= 0).any()), None)
     codes, campaigns = sent.texts[named] if named else (np.full(len(sent.time), -1), [])
     answers = _Answers(sent, codes, named)
     opens, none = log.where(OPENED), np.zeros(len(sent.time), bool)
@@ -110,7 +117,7 @@ class _Answers:
         self.sent, self.named = sent, named
         self.width = int(campaign.max(initial=-1)) + 2
         line = sent.customer * self.width + campaign + 1
-        self.order = np.lexsort((sent.time, line))
+        self.order = np.argsort(line, kind="stable")  # by time within a line, as they come
         self.by_campaign = Timetable(line[self.order], sent.time[self.order])
         self.by_customer = Timetable(sent.customer, sent.time)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from predseg.evaluate.ahead import ahead
 from predseg.evaluate.block import Array
 from predseg.language.measures import SCALE
 from predseg.language.time import DAY, WEEK
@@ -151,7 +152,7 @@ def engagement(
     recent = (sent.time > since) & (sent.time <= as_of)
     ready = looked_up(sent)
     inside = {EVERYONE: recent} | {name: members_when_sent(sent, s, ready) & recent for name, s in spells.items()}
-    found = tuple(_engaged(sent, name, mask, as_of, every) for name, mask in inside.items())
+    found = tuple(ahead(lambda one: _engaged(sent, one[0], one[1], as_of, every), inside.items()))
     first = [int(s.entered.min()) for s in spells.values() if len(s.entered)]
     return Engagement(since, as_of, found, warnings(sent, inside, as_of, every, alarms), min(first) if first else None)
 
@@ -199,13 +200,25 @@ def _engaged(sent: Deliveries, name: str, mask: Array, as_of: int, every: int) -
 
 def _by(key: Array, columns: Mapping[str, Array]) -> list[tuple[int, Array, Figures]]:
     """Return, by ascending key, its rows and their figures."""
-    order = np.argsort(key, kind="stable")
-    values, first = np.unique(key[order], return_index=True)
+    order = np.argsort(_narrow(key), kind="stable")
+    first = _firsts(key[order])
+    values = key[order][first]
     sums = {field: np.add.reduceat(column[order], first) if len(first) else column[:0] for field, column in columns.items()}
     parts = np.split(order, first[1:]) if len(first) else []
     return [
         (int(v), at, Figures.of({field: column[i] for field, column in sums.items()})) for i, (v, at) in enumerate(zip(values, parts, strict=True))
     ]
+
+
+def _narrow(key: Array) -> Array:
+    """Return numbers in the same order, of 16 bits where they fit: those are sorted in one pass."""
+    low = key.min(initial=0)
+    return (key - low).astype(np.uint16) if key.max(initial=0) - low < 2**16 else key
+
+
+def _firsts(key: Array) -> Array:
+    """Return where each value of sorted numbers begins."""
+    return np.append(0, np.flatnonzero(key[1:] != key[:-1]) + 1)[: len(key)]
 
 
 def _turns(time: Array, clicked: Array, as_of: int) -> tuple[Turn, ...]:
@@ -254,11 +267,12 @@ def _lower(sent: Deliveries, now: Array, other: Array) -> float:
 def _likeness(sent: Deliveries, mask: Array) -> float:
     """Return how many times the variance of a rate is that of independent deliveries: over customers, at least 1."""
     customer, clicked = sent.customer[mask], sent.clicked[mask]
-    _, code, each = np.unique(customer, return_inverse=True, return_counts=True)
+    first = _firsts(customer)  # deliveries are sorted by customer
     p = clicked.mean()
-    if not 0 < p < 1 or len(each) < 2:
+    if not 0 < p < 1 or len(first) < 2:
         return 1.0
-    away = np.bincount(code, weights=clicked) - p * each
+    each = np.diff(first, append=len(customer))
+    away = np.add.reduceat(clicked.astype(np.int64), first) - p * each
     return max(1.0, float((away**2).sum() / (len(customer) * p * (1 - p))) * len(each) / (len(each) - 1))
 
 

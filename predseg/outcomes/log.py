@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from predseg.evaluate.block import CORE, IDENTITY, Array, Block, Numbers, Words, from_table
+from predseg.evaluate.ahead import ahead
+from predseg.evaluate.block import BEGINNING, CORE, IDENTITY, Array, Block, Numbers, Words, from_table
 from predseg.language.measures import SCALE
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 @dataclass(frozen=True)
@@ -28,20 +32,30 @@ class Timetable:
 
     def after(self, line: Array, t: Array) -> Array:
         """Return for each pair the first row later than t, int64 (k): those before it, on this line, are at or before t."""
-        times, keys = self._keys
-        return np.searchsorted(keys, np.asarray(line, np.int64) * (len(times) + 1) + np.searchsorted(times, t, "right"), "right")
+        low, high = self._ends(np.asarray(line, np.int64))
+        while (searched := np.flatnonzero(low < high)).size:
+            middle = (low[searched] + high[searched]) // 2
+            later = self.time[middle] > t[searched]
+            high[searched[later]] = middle[later]
+            low[searched[~later]] = middle[~later] + 1
+        return low
 
     def last(self, line: Array, t: Array) -> Array:
         """Return for each pair the last row at or before t, int64 (k); -1 when there is none on its line."""
         row = self.after(line, t) - 1
         return np.where((row >= 0) & (self.line[np.maximum(row, 0)] == line), row, -1) if len(self.line) else np.full(len(line), -1)
 
+    def _ends(self, line: Array) -> tuple[Array, Array]:
+        """Return the first row of each line, and the first after it."""
+        if self.line.max(initial=0) > 4 * len(self.line):
+            return np.searchsorted(self.line, line, "left"), np.searchsorted(self.line, line, "right")
+        line = np.minimum(line, len(self._starts) - 2)
+        return self._starts[line], self._starts[line + 1]
+
     @cached_property
-    def _keys(self) -> tuple[Array, Array]:
-        """The different times, and one number per row that sorts by line and time."""
-        times = np.sort(self.time)
-        times = times[np.append(True, times[1:] != times[:-1])] if len(times) else times
-        return times, self.line * (len(times) + 1) + np.searchsorted(times, self.time, "right")
+    def _starts(self) -> Array:
+        """The first row of each line, of one more that has none, and the end."""
+        return np.searchsorted(self.line, np.arange(self.line.max(initial=-1) + 3))
 
 
 @dataclass(frozen=True)
@@ -111,52 +125,71 @@ def read_log(files: Sequence[Path], events: Iterable[str], known_at: int, texts:
         known_at: Rows that happened or arrived later are left away (microseconds).
         texts: Properties to read as text.
     """
-    names, texts = tuple(dict.fromkeys(events)), list(texts)
-    block = _rows_where(files, "event", names, ["value", *texts])
+    names, properties = tuple(dict.fromkeys(events)), list(texts)
+
+    def of_file(path: Path) -> Log:
+        return _log(from_table(_rows_where(path, "event", names, ["value", *properties])), names, known_at, properties)
+
+    return _joined(list(ahead(of_file, files)), names, properties)
+
+
+def _log(block: Block, names: tuple[str, ...], known_at: int, texts: Sequence[str]) -> Log:
     place = np.array([names.index(name) if name in names else -1 for name in block.names] or [-1], np.int64)
-    customer = block.customer
     kept = (block.received <= known_at) & (place[block.event] >= 0)
     if block.owner is not None:
-        kept &= block.owner[customer] == customer
-    chosen = np.flatnonzero(kept)
-    used, who = np.unique(customer[chosen], return_inverse=True)
-    order = np.argsort(block.customers[used].astype(str), kind="stable")
-    position = np.empty(len(order), np.int64)
-    position[order] = np.arange(len(order))
-    rows = np.lexsort((block.time[chosen], position[who]))
-    at, value = chosen[rows], block.properties.get("value")
+        kept &= block.owner[block.customer] == block.customer
+    at = np.flatnonzero(kept)  # in the order of the table: by customer and time, as earlier identities are left away
+    used, who = np.unique(block.customer[at], return_inverse=True)
+    value = block.properties.get("value")
     units = value.units[at] * (SCALE // value.scale) if isinstance(value, Numbers) else np.zeros(len(at), np.int64)
-    said = {name: _text(block, name, at) for name in texts}
-    return Log(block.customers[used][order], position[who][rows], block.time[at], place[block.event[at]], names, units, said)
+    return Log(block.customers[used], who, block.time[at], place[block.event[at]], names, units, {name: _text(block, name, at) for name in texts})
 
 
-def histories(files: Sequence[Path], ids: Array, properties: Iterable[str]) -> Block:
-    """Return the whole histories of some customers as a block."""
-    return _rows_where(files, "customer_id", list(ids), properties)
+def _joined(parts: Sequence[Log], names: tuple[str, ...], texts: Sequence[str]) -> Log:
+    """Return the logs of files, which follow each other by customer, as one."""
+
+    def column(name: str, kind: Any = np.int64) -> Array:
+        return np.concatenate([np.zeros(0, kind), *(getattr(part, name) for part in parts)])
+
+    before = np.cumsum([0, *(len(part.customers) for part in parts)])
+    customer = [part.customer + n for part, n in zip(parts, before[:-1], strict=True)]
+    said = {name: _one_text([part.texts[name] for part in parts]) for name in texts}
+    return Log(
+        column("customers", object), np.concatenate([np.zeros(0, np.int64), *customer]), column("time"), column("event"), names, column("value"), said
+    )
 
 
-def _rows_where(files: Sequence[Path], column: str, values: Sequence[str], properties: Iterable[str]) -> Block:
-    """Return only the rows that have one of some texts in a column, as a block."""
+def _one_text(parts: Sequence[tuple[Array, list[str]]]) -> tuple[Array, list[str]]:
+    places: dict[str, int] = {}
+    codes = [np.array([*(places.setdefault(v, len(places)) for v in values), -1], np.int64)[codes] for codes, values in parts]
+    return np.concatenate([np.zeros(0, np.int64), *codes]), list(places)
+
+
+def histories(files: Sequence[Path], ids: Collection[str], properties: Iterable[str], since: int = BEGINNING) -> Block:
+    """Return the whole histories of some customers, to be asked about moments from ``since`` on."""
     import pyarrow as pa
-    import pyarrow.compute as pc
+
+    wanted, named = set(ids), list(properties)
+    parts = [_rows_where(path, "customer_id", wanted, named) for path in files]
+    return from_table(pa.concat_tables(parts, promote_options="permissive"), since=since)
+
+
+def _rows_where(path: Path, column: str, values: Collection[str], properties: Iterable[str]) -> pa.Table:
+    """Return only the rows of a file that have one of some texts in a column."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    parts, wanted = [], pa.array(list(values), pa.string())
-    for path in files:
-        schema = pq.read_schema(path)
-        columns = [*CORE, *(n for n in dict.fromkeys(properties) if n in schema.names and n not in (*CORE, *IDENTITY))]
-        columns += [n for n in IDENTITY if n in schema.names]
-        texts = [name for name in columns if pa.types.is_string(schema.field(name).type) or pa.types.is_dictionary(schema.field(name).type)]
-        with pq.ParquetFile(path, read_dictionary=texts) as reader:
-            for number in range(reader.metadata.num_row_groups):
-                rows = reader.read_row_group(number, columns)
-                parts.append(rows.filter(pc.is_in(rows[column].cast(pa.string()), wanted)))
-    return from_table(pa.concat_tables(parts, promote_options="permissive")) if parts else _nothing()
-
-
-def _nothing() -> Block:
-    empty = np.zeros(0, np.int64)
-    return Block(np.zeros(0, object), np.zeros(1, np.int64), empty, empty, empty.astype(np.int32), ())
+    schema = pq.read_schema(path)
+    columns = [*CORE, *(n for n in dict.fromkeys(properties) if n in schema.names and n not in (*CORE, *IDENTITY))]
+    columns += [n for n in IDENTITY if n in schema.names]
+    texts = [name for name in columns if pa.types.is_string(schema.field(name).type) or pa.types.is_dictionary(schema.field(name).type)]
+    with pq.ParquetFile(path, read_dictionary=texts) as reader:
+        parts = [reader.schema_arrow.empty_table().select(columns)]
+        for batch in reader.iter_batches(columns=columns):
+            here = batch[column]
+            wanted = pa.array([text in values for text in here.dictionary.to_pylist()], pa.bool_())
+            parts.append(pa.Table.from_batches([batch.filter(wanted.take(here.indices))]))
+    return pa.concat_tables(parts)
 
 
 def _text(block: Block, name: str, rows: Array) -> tuple[Array, list[str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from predseg.config import Config
 from predseg.errors import UsageError, nearest
 from predseg.language.documents import NEVER
 from predseg.language.time import DAY, WEEK, YEAR, say_instant
-from predseg.outcomes.deliveries import DELIVERED, Deliveries, read_deliveries
+from predseg.outcomes.deliveries import DELIVERED, Deliveries, deliveries_of, read_messages
 from predseg.outcomes.engagement import FALSE_ALARMS, SETTLED, Engagement, engagement
 from predseg.outcomes.experiments import Plan, Result, Units, analyse, group_shares, plan
 from predseg.outcomes.log import Log, read_log
@@ -37,14 +38,49 @@ def goal_of(config: Config) -> str:
     return next((names[0] for names in map(list, hoped)), ORDER)
 
 
-def goal_log(workspace: Workspace, goal: str, as_of: int) -> Log:
-    """Return the events of a goal.
+@dataclass(frozen=True)
+class Outlook:
+    """A project seen from a moment: what its outcomes are told from is read once.
 
-    Raises:
-        UsageError: E226 when nobody ever did it.
+    Attributes:
+        workspace: The project's segments.
+        as_of: The moment of looking; nothing later is known.
     """
-    check_occurred(workspace, "--goal", goal)
-    return read_log(workspace.files, [goal], as_of)
+
+    workspace: Workspace
+    as_of: int
+
+    @cached_property
+    def goal(self) -> str:
+        """What the project hopes for."""
+        return goal_of(self.workspace.config)
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """What is recorded of its segments."""
+        return self.workspace.ledger()
+
+    @cached_property
+    def messages(self) -> Log:
+        """The deliveries, the answers to them, and the goal."""
+        return self._messages(self.goal)
+
+    def _messages(self, goal: str) -> Log:
+        present = tuple(self.workspace.vocabulary.properties or ())
+        return read_messages(self.workspace.files, self.as_of, goal=goal, campaign=self.workspace.config.outcomes.campaign, present=present)
+
+    def deliveries(self, goal: str | None = None, within: int | None = None) -> Deliveries:
+        """Return the deliveries with what came of them: ``goal`` counts as an order, up to ``within`` later, both by default as the project says."""
+        declared, goal = self.workspace.config.outcomes, goal or self.goal
+        log = self.messages if goal == self.goal else self._messages(goal)
+        return deliveries_of(log, goal=goal, within=within or declared.within, campaign=declared.campaign)
+
+    def events(self, goal: str | None = None) -> Log:
+        """Return the events of a goal, by default of the project's."""
+        goal = goal or self.goal
+        if goal == self.goal and "messages" in vars(self):  # read already
+            return self.messages.where(goal)
+        return read_log(self.workspace.files, [goal], self.as_of)
 
 
 def check_occurred(workspace: Workspace, option: str, event: str) -> None:
@@ -59,8 +95,7 @@ def check_occurred(workspace: Workspace, option: str, event: str) -> None:
 
 
 def engaged(
-    workspace: Workspace,
-    as_of: int,
+    seen: Outlook,
     names: Sequence[str] = (),
     *,
     last: int = YEAR,
@@ -71,8 +106,7 @@ def engaged(
     """Add up what came of the deliveries of the last time, for everyone and for segments.
 
     Args:
-        workspace: The project's segments.
-        as_of: The moment of looking.
+        seen: The project, from the moment of looking.
         names: Segments; all by default.
         last: How far back deliveries count.
         goal: What counts as an order; by default `goal_of`.
@@ -82,26 +116,14 @@ def engaged(
     Raises:
         UsageError: E220 no such segment, E226 nothing was ever delivered, or nobody ever did the goal.
     """
+    workspace, as_of = seen.workspace, seen.as_of
     chosen = [workspace.segment(name).name for name in names or workspace.segments]
     check_occurred(workspace, "engagement", DELIVERED)
     if goal is not None:
         check_occurred(workspace, "--goal", goal)
-    sent = deliveries(workspace, as_of, goal=goal, within=within)
-    ledger = workspace.ledger()
-    return engagement(sent, {name: ledger.spells(name) for name in chosen}, as_of - last, as_of, workspace.config.outcomes.every, alarms)
-
-
-def deliveries(workspace: Workspace, as_of: int, *, goal: str | None = None, within: int | None = None) -> Deliveries:
-    """Return the deliveries that were known at a moment, with what came of them."""
-    declared = workspace.config.outcomes
-    return read_deliveries(
-        workspace.files,
-        as_of,
-        goal=goal or goal_of(workspace.config),
-        within=within or declared.within,
-        campaign=declared.campaign,
-        present=tuple(workspace.vocabulary.properties or ()),
-    )
+    sent = seen.deliveries(goal, within)
+    spells = {name: seen.ledger.spells(name) for name in chosen}
+    return engagement(sent, spells, as_of - last, as_of, workspace.config.outcomes.every, alarms)
 
 
 def tuned(
@@ -133,11 +155,13 @@ def tuned(
     segment = workspace.segment(name)
     if aim == CLICKS:
         check_occurred(workspace, "tune", DELIVERED)
-        sent = deliveries(workspace, as_of - SETTLED)
+        sent = Outlook(workspace, as_of - SETTLED).deliveries()
         moments = [day for day in mail_days(sent) if day > as_of - last]
         tries = clicks(sent, moments)
     else:
-        log = goal_log(workspace, goal or goal_of(workspace.config), as_of)
+        seen = Outlook(workspace, as_of)
+        check_occurred(workspace, "--goal", goal or seen.goal)
+        log = seen.events(goal)
         moments = list(range(as_of - within - (last - within) // WEEK * WEEK, as_of - within + 1, WEEK))
         tries = conversions(log, moments, within)
     if len(moments) < FEWEST_MOMENTS:
@@ -184,9 +208,8 @@ class Trial:
 
 
 def trial(
-    workspace: Workspace,
+    seen: Outlook,
     name: str,
-    as_of: int,
     *,
     goal: str | None = None,
     within: int = 30 * DAY,
@@ -197,9 +220,8 @@ def trial(
     """Look at the experiment of a segment.
 
     Args:
-        workspace: The project's segments.
+        seen: The project, from the moment of looking.
         name: The segment.
-        as_of: The moment of looking.
         goal: The event that is hoped for; by default `goal_of`.
         within: How long each customer is watched.
         since: Only customers from then on; not before the present design.
@@ -209,18 +231,18 @@ def trial(
     Raises:
         UsageError: E220 no such segment, E225 it tries nothing out or ``since`` is before its present design, E226 no such event.
     """
+    workspace, as_of, ledger = seen.workspace, seen.as_of, seen.ledger
     segment = workspace.segment(name)
     if segment.experiment is None:
         raise UsageError("E225", name, "the segment has no `holdout` and no `split`", "declare one: `holdout: 10%`")
-    start = begun(workspace, segment, since)
-    goal = goal or goal_of(workspace.config)
-    log, ledger = goal_log(workspace, goal, as_of), workspace.ledger()
+    check_occurred(workspace, "--goal", goal or seen.goal)
+    start, log = begun(workspace, segment, since), seen.events(goal)
     units = joined(workspace, segment, ledger, start, as_of)
     result = analyse(segment.experiment, units, log, as_of, within, detect=detect) if len(units.customers) else None
     base = rate if rate is not None else _base_rate(segment, result, ledger, log, as_of, within)
     entering = _per_day(segment, ledger, as_of)
     expected = plan(segment.experiment, base, detect, entering * float(sum(group_shares(segment.experiment).values()))) if base is not None else None
-    return Trial(name, segment.experiment.says(), start, as_of, goal, within, result, expected)
+    return Trial(name, segment.experiment.says(), start, as_of, goal or seen.goal, within, result, expected)
 
 
 def begun(workspace: Workspace, segment: Segment, since: int | None) -> int | None:

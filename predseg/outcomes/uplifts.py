@@ -20,7 +20,7 @@ from predseg.language.assignment import HOLDOUT, Experiment
 from predseg.language.time import DAY
 from predseg.outcomes.experiments import MISMATCH, Units, group_shares, share_test
 from predseg.outcomes.log import histories
-from predseg.outcomes.projects import begun, goal_log, goal_of, joined
+from predseg.outcomes.projects import Outlook, begun, check_occurred, joined
 from predseg.segments.definitions import Segment
 from predseg.segments.workspace import Workspace
 
@@ -88,18 +88,15 @@ class Moving:
     scores: pa.Table | None = field(default=None, repr=False)
 
 
-def moving(
-    workspace: Workspace, name: str, as_of: int, *, goal: str | None = None, within: int = 30 * DAY, since: int | None = None, seed: int = 0
-) -> Moving:
+def moving(seen: Outlook, name: str, *, goal: str | None = None, within: int = 30 * DAY, since: int | None = None, seed: int = 0) -> Moving:
     """Learn whom the messages of a segment move, from its holdout.
 
     Customers are those of `predseg.outcomes.projects.trial`, each with its features as they were known at the moment from which on it counts.
     Who opted out of ``training`` is not learned from.
 
     Args:
-        workspace: The project's segments.
+        seen: The project, from the moment of looking.
         name: The segment.
-        as_of: The moment of looking.
         goal: The event that is hoped for; by default `goal_of`.
         within: How long each customer is watched: (since, since + within].
         since: Only customers from then on; not before the present design.
@@ -108,13 +105,14 @@ def moving(
     Raises:
         UsageError: E220 no such segment, E225 it has no holdout or ``since`` is before its present design, E226 no such event.
     """
+    workspace, as_of, ledger = seen.workspace, seen.as_of, seen.ledger
     segment = workspace.segment(name)
     experiment = segment.experiment
     if experiment is None or not experiment.holdout:
         raise UsageError("E225", name, "the segment has no `holdout`: nobody is left alone to compare with", "declare one: `holdout: 10%`")
-    start = begun(workspace, segment, since)
-    goal = goal or goal_of(workspace.config)
-    log, ledger = goal_log(workspace, goal, as_of), workspace.ledger()
+    start, goal = begun(workspace, segment, since), goal or seen.goal
+    check_occurred(workspace, "--goal", goal)
+    log = seen.events(goal)
     units = joined(workspace, segment, ledger, start, as_of)
     groups = np.array(experiment.groups(units.customers), object)
     within_it = (groups != "") | np.array(not experiment.split)

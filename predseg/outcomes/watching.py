@@ -34,7 +34,7 @@ from predseg.outcomes.monitoring import (
     states_of,
     volumes,
 )
-from predseg.outcomes.projects import engaged
+from predseg.outcomes.projects import Outlook, engaged
 from predseg.segments.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -112,7 +112,8 @@ def readings(workspace: Workspace, report: IngestReport, drift: Mapping[str, Dri
         as_of: The moment that is asked about: nothing later is looked at.
         now: The clock, for how old the newest event is.
     """
-    limits, store, ledger = workspace.config.monitor, workspace.store, workspace.ledger()
+    limits, store, seen = workspace.config.monitor, workspace.store, Outlook(workspace, as_of)
+    ledger = seen.ledger
     newest = min(report.visible if report.visible is not None else as_of, now)
     yield from freshness(newest, now, limits.freshness)
     yield from volumes(workspace.files, as_of, limits.volume)
@@ -127,7 +128,7 @@ def readings(workspace: Workspace, report: IngestReport, drift: Mapping[str, Dri
     yield from segment_sizes(ledger, workspace.segments, as_of, limits.size)
     yield from segment_churn(ledger, workspace.segments, as_of, limits.churn)
     if limits.ctr is not None and DELIVERED in (workspace.vocabulary.occurred or ()):
-        yield from click_rates(engaged(workspace, as_of, last=YEAR, alarms=limits.ctr), limits.ctr)
+        yield from click_rates(engaged(seen, last=YEAR, alarms=limits.ctr), limits.ctr)
     clock, due = live_state(store.path / LIVE)
     yield from behind(clock, newest, limits.lag)
     if due is not None:

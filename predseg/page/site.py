@@ -23,6 +23,7 @@ from predseg.live.bodies import RefusedBody
 from predseg.live.desk import Desk
 from predseg.live.service import Busy
 from predseg.live.web import follow, read_body
+from predseg.outcomes.projects import Outlook
 from predseg.outcomes.report.build import outcome_sections
 from predseg.outcomes.report.page import Section
 from predseg.page import beginning, figures, people, rules
@@ -278,7 +279,7 @@ class Site:
 
 def outcomes_of(workspace: Workspace, as_of: int) -> tuple[list[Section], int]:
     """Return what came of messages and experiments, and as of when."""
-    return outcome_sections(workspace, as_of), as_of
+    return outcome_sections(Outlook(workspace, as_of)), as_of
 
 
 def _within(then: str) -> str:

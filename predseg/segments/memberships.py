@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,7 +33,8 @@ class Spells:
 
     def at(self, t: int) -> Array:
         """Return the customers who are members at t, sorted, each once."""
-        return np.unique(self.customers[(self.entered <= t) & (t < self.left)].astype(object)) if len(self.customers) else self.customers
+        found = self.customers[(self.entered <= t) & (t < self.left)].astype(object)
+        return found if bool(np.all(found[1:] > found[:-1])) else np.unique(found)  # what is stored is sorted already, and texts sort slowly
 
 
 @dataclass(frozen=True)
@@ -83,9 +85,21 @@ class Ledger:
 
     def spells(self, segment: str, definition: str | None = None) -> Spells:
         """Return the recorded spells of a segment, of one definition or of all."""
-        rows = self.history[self.history["segment"] == segment]
+        rows = self.history.iloc[self._rows.get(segment, [])]
         rows = rows if definition is None else rows[rows["definition"] == definition]
         return Spells(rows["customer_id"].to_numpy(object), rows["entered_at"].to_numpy(np.int64), rows["left_at"].to_numpy(np.int64))
+
+    @cached_property
+    def _rows(self) -> dict[str, Array]:
+        """The rows of each segment."""
+        return dict(self.history.groupby("segment", sort=False).indices)
+
+
+def among(customers: Array, some: Array) -> Array:
+    """Say of each customer whether it is one of some, bool; by hash, because texts that are objects sort slowly."""
+    import pandas as pd
+
+    return np.asarray(pd.Index(customers, dtype=object).isin(some))
 
 
 def record(ledger: Ledger, segment: Segment, spells: Spells, as_of: int) -> tuple[Ledger, Change]:
@@ -169,10 +183,9 @@ def to_table(history: pd.DataFrame) -> Any:
 
 def from_table(table: Any) -> pd.DataFrame:
     """Return the stored history as `record` takes it."""
-    import pandas as pd
     import pyarrow as pa
 
-    instants = {name: table[name].cast(pa.timestamp("us", "UTC")).cast(pa.int64()) for name in ("entered_at", "left_at", "as_of")}
-    columns = {name: np.asarray(table[name].to_pylist(), object) for name in ("segment", "customer_id", "definition")}
-    columns |= {name: column.fill_null(OPEN).to_numpy() for name, column in instants.items()}
-    return pd.DataFrame(columns)[list(COLUMNS)]
+    found = table.select(COLUMNS[:2] + ("definition",)).to_pandas()
+    for name in ("entered_at", "left_at", "as_of"):
+        found[name] = table[name].cast(pa.timestamp("us", "UTC")).cast(pa.int64()).fill_null(OPEN).to_numpy()
+    return found[list(COLUMNS)]

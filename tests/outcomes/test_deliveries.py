@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from predseg.language.time import DAY, MINUTE
-from predseg.outcomes.deliveries import ANSWER, Deliveries, read_deliveries
+from predseg.outcomes.deliveries import ANSWER, Deliveries, deliveries_of, read_messages
 from tests.segments.stores import Row, write_events
 
 SENT, OPEN, CLICK, OUT, SPAM, ORDER = "Email Delivered", "Email Opened", "Email Link Clicked", "Unsubscribed", "Email Marked as Spam", "Order"
@@ -18,7 +18,8 @@ T = 100 * DAY
 
 def read(folder: Path, rows: list[Row], as_of: int = 10**18, **given: Any) -> Deliveries:
     present = sorted({name for row in rows for name in row[3]})
-    return read_deliveries(write_events(folder, rows), as_of, goal=ORDER, within=7 * DAY, present=present, **given)
+    log = read_messages(write_events(folder, rows), as_of, goal=ORDER, present=present, **given)
+    return deliveries_of(log, goal=ORDER, within=7 * DAY, **given)
 
 
 def marked(found: Deliveries, name: str) -> list[tuple[str, int]]:

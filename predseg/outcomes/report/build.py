@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 from predseg.history.expectations import judge
 from predseg.language.time import YEAR, say_instant
 from predseg.outcomes.deliveries import DELIVERED
-from predseg.outcomes.log import read_log
 from predseg.outcomes.monitoring import FAILING, read_watches
-from predseg.outcomes.projects import engaged, goal_of, trial
+from predseg.outcomes.projects import Outlook, engaged, trial
 from predseg.outcomes.report.data import data_section, monitor_section, rfv_section
 from predseg.outcomes.report.engagement import engagement_section, experiments_section
 from predseg.outcomes.report.models import model_section
@@ -32,15 +31,15 @@ def build(workspace: Workspace, report: IngestReport | None, champions: Mapping[
         champions: By model.
         as_of: The moment.
     """
-    ledger, config = workspace.ledger(), workspace.config
+    config, seen = workspace.config, Outlook(workspace, as_of)
+    ledger = seen.ledger
     customers = report.customers if report is not None else 0
     watches, at = read_watches(workspace.store)
     failing = sum(w.status == FAILING for w in watches)
     sections = [segments_section(workspace, ledger, as_of, customers)] if workspace.segments else []
-    sections += outcome_sections(workspace, as_of)
+    sections += outcome_sections(seen)
     sections += [model_section(workspace, name, bundle.version, bundle.facts, ledger, as_of) for name, bundle in champions.items()]
-    goal = goal_of(config)
-    sections.append(rfv_section(goal, read_log(workspace.files, [goal], as_of), as_of, config.smallest_group))
+    sections.append(rfv_section(seen.goal, seen.events(), as_of, config.smallest_group))
     checks = judge(config, workspace.files, report, as_of, as_of) if report is not None else []
     sections += [data_section(report, workspace.files, as_of, checks), monitor_section(watches, at, config.smallest_group)]
     facts = {"customers": f"{customers:,}", "events": f"{report.rows if report is not None else 0:,}", "segments": f"{len(workspace.segments)}"}
@@ -54,10 +53,10 @@ def build(workspace: Workspace, report: IngestReport | None, champions: Mapping[
     return Page(config.project, f"Customers, segments and forecasts at {moment} UTC", facts, sections, state, notes)
 
 
-def outcome_sections(workspace: Workspace, as_of: int) -> list[Section]:
+def outcome_sections(seen: Outlook) -> list[Section]:
     """Return the sections about what came of the messages and experiments of the last year."""
-    floor = workspace.config.smallest_group
-    occurred, goal = workspace.vocabulary.occurred or (), goal_of(workspace.config)
-    mail = engaged(workspace, as_of, last=YEAR) if DELIVERED in occurred else None
-    tried = [trial(workspace, name, as_of) for name, s in workspace.segments.items() if s.experiment and goal in occurred]
+    workspace = seen.workspace
+    floor, occurred = workspace.config.smallest_group, workspace.vocabulary.occurred or ()
+    mail = engaged(seen, last=YEAR) if DELIVERED in occurred else None
+    tried = [trial(seen, name) for name, s in workspace.segments.items() if s.experiment and seen.goal in occurred]
     return [engagement_section(mail, floor), experiments_section(tried, floor)]

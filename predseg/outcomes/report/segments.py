@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 
 from predseg.evaluate.block import Array
 from predseg.language.floor import Floor
@@ -13,7 +14,7 @@ from predseg.language.time import say_instant
 from predseg.outcomes.causes import Cause, Moved, moved
 from predseg.outcomes.report import charts
 from predseg.outcomes.report.page import Picture, Section
-from predseg.segments.memberships import Ledger
+from predseg.segments.memberships import Ledger, among
 from predseg.segments.workspace import Workspace
 
 SHOWN, COMBINATIONS = 8, 14
@@ -74,8 +75,8 @@ def _overlaps(members: Mapping[str, Array], floor: Floor) -> Picture | None:
     largest = sorted((name for name in members if floor.shown(len(members[name]))), key=lambda name: -len(members[name]))[:SHOWN]
     if len(largest) < 2:
         return None
-    every = np.unique(np.concatenate([members[name] for name in largest]).astype(str))
-    inside = np.stack([np.isin(every, members[name].astype(str)) for name in largest], axis=1)
+    every = pd.unique(np.concatenate([members[name] for name in largest]))
+    inside = np.stack([among(every, members[name]) for name in largest], axis=1)
     found = Counter(map(tuple, inside.tolist()))
     sets = [(tuple(n for n, is_in in zip(largest, key, strict=True) if is_in), number) for key, number in found.most_common()]
     kept = [(names, number) for names, number in sets if floor.shown(number)][:COMBINATIONS]
