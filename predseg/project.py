@@ -206,7 +206,7 @@ class Project:
         bundles = {model.name: registry.load(model.name) for model in chosen}
         with self._events(False) as (store, report):
             source, moment = open_source(self.config, store, self.opted_out("profiling", events=store)), moment_of(as_of, report)
-            return {model.name: watch(source, store, model, bundles[model.name], moment) for model in chosen}
+            return {model.name: watch(source, store, model, bundles[model.name], moment, report.customers) for model in chosen}
 
     def monitor(self, models: Sequence[str] | None = None, as_of: Moment = None, *, dry_run: bool = False) -> Monitored:
         """Look at all watches, and keep what was found, so that the next look tells what began and what ended.

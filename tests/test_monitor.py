@@ -9,6 +9,7 @@ import pytest
 
 from predseg import Project
 from predseg.cli import main
+from predseg.forecast import watching
 from predseg.forecast.watching import Drift
 from tests import small
 
@@ -31,6 +32,20 @@ def test_a_shop_that_goes_on_as_it_was_needs_nothing(tmp_path: Path) -> None:
     [run] = found.runs
     assert run.enough and abs(run.said - run.came) < 0.1 and run.auc > 0.75
     assert "it kept what its forward test promised" in found.advice.reason
+
+
+def test_of_many_customers_a_sample_is_compared(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same customers at every look, by their ids; labels are still those of everybody."""
+    file = small.copied(trained, tmp_path)
+    everybody = Project.load(file).drift()["purchase"]
+    monkeypatch.setattr(watching, "SAMPLE", 100)
+    found = Project.load(file).drift()["purchase"]
+    assert everybody.share == 1 and found.share == 100 / everybody.customers and 70 < found.customers < 130
+    assert [m.psi for m in found.moves] != [m.psi for m in everybody.moves] and found == Project.load(file).drift()["purchase"]
+    assert main(["monitor", "-c", str(file)]) in (0, 1)
+    assert f"{found.customers} customers (of a sample of 36%)" in capsys.readouterr().out
 
 
 def going_on(trained: Path, folder: Path) -> Path:

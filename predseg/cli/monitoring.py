@@ -95,7 +95,8 @@ def _show(console: Console, found: Monitored, failed: Sequence[str]) -> None:
 
 def _show_drift(console: Console, found: Sequence[Drift]) -> None:
     for one in found:
-        heading(console, f"{one.model}, version {one.version}: {count(one.customers, 'customer')} at {say_instant(one.as_of)[:16]}Z")
+        who = count(one.customers, "customer") + ("" if one.share == 1 else f" (of a sample of {one.share:.0%})")
+        heading(console, f"{one.model}, version {one.version}: {who} at {say_instant(one.as_of)[:16]}Z")
         _show_moves(console, one)
         _show_runs(console, one)
         console.print(f"advice: {one.advice.word}: {one.advice.reason}", soft_wrap=True)

@@ -88,6 +88,16 @@ class Block:
         """The customer of each row, as a position."""
         return np.repeat(np.arange(len(self.customers)), np.diff(self.offsets))
 
+    def only(self, chosen: Array) -> Block:
+        """Return the whole histories of some customers, bool (n); an earlier identity goes with its owner."""
+        chosen = chosen if self.owner is None else chosen[self.owner]
+        rows = np.flatnonzero(chosen[self.customer])
+        offsets = np.append(0, np.cumsum(np.diff(self.offsets)[chosen]))
+        hidden = None if self.hidden is None else self.hidden[rows]
+        owner = None if self.owner is None else (np.cumsum(chosen) - 1)[self.owner[chosen]]
+        columns = (self.time[rows], self.received[rows], self.event[rows], self.names, {name: p.take(rows) for name, p in self.properties.items()})
+        return Block(self.customers[chosen], offsets, *columns, hidden, owner)
+
     def keep(self, rows: Array, customers: Array | None = None) -> Block:
         """Return the block with only the marked rows, and only the given customers (positions), as if all were visible at once."""
         chosen = np.arange(len(self.customers)) if customers is None else customers

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 ALWAYS = int(np.iinfo(np.int64).min)
+BY_CUSTOMER = "by customer"
+"""The name of the index of a frame that is sorted by customer."""
 
 
 def at_moments(traits: pd.DataFrame, name: str, customers: Array, moments: Array) -> Array:
@@ -28,7 +30,16 @@ def at_moments(traits: pd.DataFrame, name: str, customers: Array, moments: Array
     """
     import pandas as pd
 
-    rows = traits[traits["customer_id"].isin(pd.unique(np.asarray(customers, object)))]
+    customers, moments = np.asarray(customers, object), np.asarray(moments, np.int64)
+    if traits.index.name != BY_CUSTOMER:
+        traits = by_customer(traits)
+    code, who = pd.factorize(customers)
+    first = traits.index.searchsorted(who)
+    number = traits.index.searchsorted(who, "right") - first
+    if number.max(initial=0) <= 1:
+        row = np.where(number == 1, first, len(traits))[code]
+        return _only(traits, name, row, moments)
+    rows = traits.iloc[np.repeat(first, number) + np.arange(number.sum()) - np.repeat(np.cumsum(number) - number, number)]
     true_from, known_from = (instants_of(rows, column) for column in ("event_time", "known_since"))
     values: Array = np.array([*rows[name].astype(object).where(rows[name].notna(), None), None], object)
     rank = np.lexsort((np.array(["" if v is None else str(v) for v in values[:-1]], str), true_from))  # the order in which rows count
@@ -38,20 +49,37 @@ def at_moments(traits: pd.DataFrame, name: str, customers: Array, moments: Array
     )
     found = found.sort_values("visible", kind="stable")
     found["best"] = found.groupby("customer_id", sort=False)["best"].cummax()
-    ids = pd.Series(np.asarray(customers, object), dtype=object)
-    asked = pd.DataFrame({"customer_id": ids, "visible": np.asarray(moments, np.int64), "row": np.arange(len(customers))})
+    asked = pd.DataFrame({"customer_id": pd.Series(customers, dtype=object), "visible": moments, "row": np.arange(len(customers))})
     best = pd.merge_asof(asked.sort_values("visible", kind="stable"), found, on="visible", by="customer_id").sort_values("row")["best"]
     at: Array = values[np.append(rank, -1)[best.fillna(-1).to_numpy(np.int64)]]
     return at
 
 
+def _only(traits: pd.DataFrame, name: str, row: Array, moments: Array) -> Array:
+    """Return the trait of customers with one row each, None before it is visible; the row after the last is none."""
+    at = np.flatnonzero(row < len(traits))
+    found = traits.iloc[row[at]]
+    visible = np.maximum(instants_of(found, "event_time"), instants_of(found, "known_since")) <= moments[at]
+    values: Array = np.full(len(row), None, object)
+    values[at[visible]] = found[name].astype(object).where(found[name].notna(), None).to_numpy(object)[visible]
+    return values
+
+
+def by_customer(traits: pd.DataFrame) -> pd.DataFrame:
+    """Return traits so that `at_moments` finds the rows of a few customers without looking at all: sorted, the ids as the index."""
+    import pandas as pd
+
+    rows = traits.iloc[np.argsort(traits["customer_id"].to_numpy(object), kind="stable")]
+    return rows.set_axis(pd.Index(rows["customer_id"].to_numpy(object), dtype=object, name=BY_CUSTOMER))
+
+
 def trait_frame(table: pa.Table) -> pd.DataFrame:
-    """Return the customers table as a frame with ``event_time`` and ``known_since``, where it has them, in microseconds; always is the smallest."""
+    """Return the customers table as `by_customer` gives it, with ``event_time`` and ``known_since``, where it has them, in microseconds; always is the smallest."""
     import pyarrow as pa
 
     timed = [name for name in ("event_time", "known_since") if name in table.column_names]
     times = {name: table[name].cast(pa.timestamp("us", "UTC")).cast(pa.int64()).fill_null(ALWAYS).to_numpy() for name in timed}
-    return table.drop_columns(timed).to_pandas().assign(**times)
+    return by_customer(table.drop_columns(timed).to_pandas().assign(**times))
 
 
 def instants_of(rows: pd.DataFrame, column: str) -> Array:

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from predseg.evaluate.block import Block
+from predseg.forecast.dataset import ROWS, sampled
 from predseg.forecast.drift import Advice, Matured, Move, compare, matured, matured_value, recommend
+from predseg.forecast.features import block_frame
 from predseg.forecast.labels import block_labels
 from predseg.forecast.publishing import SCORES
 
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
 
 RUNS = 12
 """The newest matured runs that are looked at."""
+SAMPLE = 20_000
+"""Customers whose features are compared with training: a PSI of 0.2 over ten groups is far beyond what chance does to fewer than these."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,8 @@ class Drift:
         model: Its name in the project.
         version: The champion.
         as_of: The moment that was asked about (microseconds).
-        customers: Eligible at that moment.
+        customers: Eligible at that moment, of those who were looked at.
+        share: Of all customers, who were looked at: a sample by a hash of the id where there are more than `SAMPLE`.
         moves: The score, then the features, farthest from training first; empty for a bundle without a reference.
         runs: Matured runs of scores, oldest first.
         advice: What to do, and why.
@@ -45,17 +51,39 @@ class Drift:
     moves: tuple[Move, ...]
     runs: tuple[Matured, ...]
     advice: Advice
+    share: float = 1.0
 
 
-def watch(source: Source, store: Store, model: Model, bundle: Bundle, as_of: int) -> Drift:
-    """Compare one champion with the present; nothing later than ``as_of`` is used."""
+def watch(source: Source, store: Store, model: Model, bundle: Bundle, as_of: int, customers: int) -> Drift:
+    """Compare one champion with the present; nothing later than ``as_of`` is used.
+
+    Args:
+        source: The events, features and traits.
+        store: Where scores are published.
+        model: Its declaration.
+        bundle: The champion.
+        as_of: The moment.
+        customers: How many there are.
+    """
     remembered = bundle.facts.get("reference")
     runs = tuple(_matured_runs(source, store, model, as_of))
     if remembered is None:
         advice = Advice("retrain", "it was trained by an earlier predseg, which kept no reference to compare with")
         return Drift(model.name, bundle.version, as_of, 0, (), runs, advice)
-    rows, moves = compare(bundle.forecaster, remembered, (source.frame(block, [as_of], model) for block in source.blocks(model)))
-    return Drift(model.name, bundle.version, as_of, rows, tuple(moves), runs, recommend(moves, runs, bundle.version, remembered["auc"]))
+    share = min(1.0, SAMPLE / max(customers, 1))
+    rows, moves = compare(bundle.forecaster, remembered, _present(source, model, as_of, share))
+    return Drift(model.name, bundle.version, as_of, rows, tuple(moves), runs, recommend(moves, runs, bundle.version, remembered["auc"]), share)
+
+
+def _present(source: Source, model: Model, as_of: int, share: float) -> Iterator[pd.DataFrame]:
+    """Yield the features of who is eligible now, of a share of the customers."""
+    features, traits, among = source.features, source.traits, model.among  # who is left out, and the keys that tell, stay on this machine
+
+    def of_block(block: Block) -> pd.DataFrame:
+        looked_at = block.only(sampled(block.customers, share)) if share < 1 else block
+        return block_frame(looked_at, [as_of], features, among=among, traits=traits)
+
+    yield from map(source.kept, source.over(of_block, source.files, source.properties(model), ROWS, as_of))
 
 
 def _matured_runs(source: Source, store: Store, model: Model, as_of: int) -> Iterator[Matured]:
@@ -83,5 +111,9 @@ def _labels(source: Source, model: Model, moments: list[int], as_of: int) -> pd.
     """Return what came true of everyone, a column per moment."""
     import pandas as pd
 
-    parts = [pd.DataFrame(block_labels(block, moments, model.predict, as_of), block.customers, moments) for block in source.blocks(model)]
-    return pd.concat(parts)
+    predicted = model.predict
+
+    def of_block(block: Block) -> pd.DataFrame:
+        return pd.DataFrame(block_labels(block, moments, predicted, as_of), block.customers, moments)
+
+    return pd.concat(source.over(of_block, source.files, predicted.measure.properties(), ROWS, moments[0]))

@@ -15,7 +15,7 @@ from predseg.config import Config
 from predseg.errors import UsageError, nearest
 from predseg.evaluate.ahead import Over
 from predseg.evaluate.block import CORE, IDENTITY, Array
-from predseg.forecast.traits import ALWAYS, trait_frame
+from predseg.forecast.traits import ALWAYS, by_customer, trait_frame
 from predseg.history.privacy import OptedOut
 from predseg.language import conditions as c
 from predseg.language.assignment import HOLDOUT
@@ -319,7 +319,7 @@ def _one_frame(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
     import pandas as pd
 
     timed = [f.assign(**{name: ALWAYS for name in ("event_time", "known_since") if name not in f}) for f in frames]
-    return pd.concat(timed, ignore_index=True)
+    return by_customer(pd.concat(timed, ignore_index=True))
 
 
 def _greatest(column: pa.ChunkedArray) -> int:

@@ -145,3 +145,19 @@ def test_the_losing_id_leaves_everything() -> None:
         ("ann", "2026-03-02T00:00Z", True),
         ("zoe", "2026-03-02T10:00Z", True),
     }
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_some_customers_of_a_block_are_the_block_of_their_rows(seed: int) -> None:
+    """Earlier identities go with the customer whom they joined, whether or not they are marked themselves."""
+    r = seeded(seed)
+    events = random_identities(r)
+    whole = to_block(events, IDENTITIES)
+    kept = {name for name in events if r.random() < 0.5}
+    marked = np.array([str(name) in kept or (i >= len(events) and r.random() < 0.5) for i, name in enumerate(whole.customers)], bool)
+    found, wanted = whole.only(marked), to_block({name: events[name] for name in events if name in kept}, IDENTITIES)
+    assert found.customers.tolist() == wanted.customers.tolist() and found.offsets.tolist() == wanted.offsets.tolist()
+    for name in ("time", "received", "hidden", "owner"):
+        of, like = getattr(found, name), getattr(wanted, name)
+        assert like is None or of.tolist() == like.tolist(), name
+    assert [found.names[e] for e in found.event] == [wanted.names[e] for e in wanted.event]

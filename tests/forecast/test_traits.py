@@ -84,6 +84,18 @@ def test_rows_not_visible_yet_change_nothing() -> None:
             assert trait(frame, "p", (customer, t)) == [max(mine)[1] or None if mine else None]
 
 
+def test_customers_with_one_row_each_are_answered_as_all_others_are() -> None:
+    """One more row of anybody else takes the other way through `at_moments`."""
+    r = random.Random(11)
+    for _ in range(50):
+        rows = [(who, r.randrange(10), r.randrange(10), r.choice(["x", "y", None])) for who in r.sample("abcdef", r.randrange(1, 7))]
+        frame = pd.DataFrame(rows, columns=["customer_id", "event_time", "known_since", "p"])
+        frame = frame.drop(columns=r.choice([[], ["event_time"], ["known_since"]]))
+        twice = pd.concat([frame, pd.DataFrame([("z", 3, 3, "x"), ("z", 1, 1, "y")], columns=["customer_id", "event_time", "known_since", "p"])])
+        asked = [(r.choice("abcdefg"), r.randrange(10)) for _ in range(20)]
+        assert trait(frame, "p", *asked) == trait(twice[[*frame.columns]], "p", *asked, ("z", 5))[:-1]
+
+
 def test_no_rows_at_all() -> None:
     empty = pd.DataFrame({"customer_id": pd.Series([], dtype=object), "country": pd.Series([], dtype=object)})
     assert trait(empty, "country", ("ann", 0)) == [None]
