@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from predseg.history.privacy import OptedOut
     from predseg.history.report import IngestReport
     from predseg.live.alarms import Alarm
+    from predseg.outcomes.projects import Outlook
     from predseg.outcomes.watching import Monitored
     from predseg.segments.sides import Side
     from predseg.segments.workspace import Workspace
@@ -208,39 +209,38 @@ class Project:
             source, moment = open_source(self.config, store, self.opted_out("profiling", events=store)), moment_of(as_of, report)
             return {model.name: watch(source, store, model, bundles[model.name], moment, report.customers) for model in chosen}
 
-    def monitor(self, models: Sequence[str] | None = None, as_of: Moment = None, *, dry_run: bool = False) -> Monitored:
+    def monitor(self, models: Sequence[str] | None = None, as_of: Moment = None, *, dry_run: bool = False, seen: Outlook | None = None) -> Monitored:
         """Look at all watches, and keep what was found, so that the next look tells what began and what ended.
 
         Args:
             models: Names; all of the project file by default.
             as_of: The moment; by default the last one of the data, and the clock for how old that is.
             dry_run: Keep nothing.
+            seen: The project from that moment, when something of it is read already.
 
         Raises:
             ModelError: when a model is not trained, was changed on disk, or does not fit the features.
             ConfigError: E339 when the channel that is to be told is not declared.
         """
         from predseg.activation.alerts import watches
+        from predseg.outcomes.projects import Outlook
         from predseg.outcomes.watching import look
 
         tell = watches(self.config, os.environ, clock)
         drift = self.drift(models, as_of) if models or self.config.models else {}
+        seen = seen or Outlook(self.segments(), self.moment(as_of))
         with self._events(False) as (_, report):
-            moment = moment_of(as_of, report)
-            return look(self.segments(), report, drift, moment, clock() if as_of is None else moment, keep=not dry_run, tell=tell)
+            return look(seen, report, drift, clock() if as_of is None else seen.as_of, keep=not dry_run, tell=tell)
 
-    def report(self, as_of: Moment = None) -> str:
-        """Return the report, one HTML text that loads nothing: segments, engagement, experiments, models, data and watches at a moment."""
-        from predseg.errors import ModelError
+    def report(self, as_of: Moment = None, *, seen: Outlook | None = None) -> str:
+        """Return the report, one HTML text that loads nothing: segments, engagement, experiments, models, data and watches at a moment; see `monitor`."""
+        from predseg.outcomes.projects import Outlook
         from predseg.outcomes.report.build import build
         from predseg.outcomes.report.page import render
 
-        champions, registry = {}, self.registry()
-        for name in self.config.models if registry.exists() else ():
-            with suppress(ModelError):  # not trained yet
-                champions[name] = registry.load(name)
+        champions, seen = self.registry().champions(self.config.models), seen or Outlook(self.segments(), self.moment(as_of))
         with self._events(False) as (_, report):
-            return render(build(self.segments(), report, champions, moment_of(as_of, report)))
+            return render(build(seen, report, champions))
 
     def discover(
         self,

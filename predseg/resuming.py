@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from predseg import __version__
@@ -19,25 +20,33 @@ from predseg.project import Project
 from predseg.store import Store
 
 FILE = "steps.json"
-SCORE, SEGMENT = "score", "segment"
+PAGE = "report.html"
+SCORE, SEGMENT, REPORT = "score", "segment", "report"
 _READS = {
     SCORE: ("events", "customers", "live_traits"),
     SEGMENT: ("events", "customers", "live_traits", "scores", "live_scores", "clusters"),
+    REPORT: ("events", "scores", "live_scores", "clusters", "memberships", "segment_runs", "experiments", "ingest.json", "monitor.json"),
 }
-_GIVES = {SCORE: ("scores",), SEGMENT: ("memberships", "segment_runs")}
+_GIVES = {SCORE: ("scores",), SEGMENT: ("memberships", "segment_runs"), REPORT: (PAGE,)}
 
 
 def scores_made_of(project: Project, models: Iterable[str], moment: int) -> str:
     """Return a hash of what the scores of some models at a moment are made of; the registry is not asked, only its file looked at."""
-    database = project.registry().database
-    registry = [database.stat().st_size, database.stat().st_mtime_ns] if database.is_file() else None
     out = sorted(one.hex() for one in project.opted_out("profiling").persons)
-    return _hash(_common(project, SCORE, moment), sorted(set(models)), registry, out)
+    return _hash(_common(project, SCORE, moment), sorted(set(models)), _mark(project.registry().database), out)
 
 
 def segments_made_of(project: Project, names: Iterable[str] | None, moment: int) -> str:
     """Return a hash of what the memberships of some segments (None: of all) at a moment are made of."""
     return _hash(_common(project, SEGMENT, moment), project.segments().texts(), None if names is None else sorted(names))
+
+
+def report_made_of(project: Project, moment: int) -> str:
+    """Return a hash of what the report at a moment is made of: the last check, what the watches said last, and who opted out belong to it."""
+    segments = project.segments()
+    purposes = {segment.purpose for segment in segments.segments.values()}  # one may be none at all
+    out = sorted(sorted(one.hex() for one in segments.opted_out(purpose).persons) for purpose in purposes)
+    return _hash(_common(project, REPORT, moment), segments.texts(), _mark(project.registry().database), out)
 
 
 def since_when(store: Store, step: str, made_of: str) -> str | None:
@@ -67,11 +76,14 @@ def _common(project: Project, step: str, moment: int) -> list[Any]:
     return [__version__, moment, project.config.text, _marks(project.store, _READS[step])]
 
 
-def _marks(store: Store, tables: Iterable[str]) -> str:
-    """Hash the names, sizes and times of the files of tables: a table is replaced whole, so they change with what it holds."""
-    folders = {name: store.files(name) for name in tables if store.exists(name)}
-    stats = {name: [(str(f.relative_to(store.tables)), f.stat().st_size, f.stat().st_mtime_ns) for f in files] for name, files in folders.items()}
-    return _hash(stats)
+def _marks(store: Store, names: Iterable[str]) -> str:
+    """Hash what is in files of the store, and the names, sizes and times of the files of tables: one is replaced whole, so they change with it."""
+    tables = {name: {str(f.relative_to(store.tables)): _mark(f) for f in store.files(name)} for name in names if store.exists(name)}
+    return _hash(tables, {name: store.read_text(name) for name in names if "." in name})
+
+
+def _mark(file: Path) -> list[int] | None:
+    return [file.stat().st_size, file.stat().st_mtime_ns] if file.is_file() else None
 
 
 def _hash(*parts: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -19,6 +20,7 @@ from predseg.moment import clock
 
 if TYPE_CHECKING:
     from predseg.config import Config
+    from predseg.outcomes.projects import Outlook
     from predseg.project import Project
 
 Step = tuple[str, Callable[[], Answer]]
@@ -29,7 +31,7 @@ def run_all(
 ) -> Answer:
     """Run the daily steps; a step that is refused ends the run, a watch that is failing does not.
 
-    Scores and segments that would come out the same are left as they are, unless there is a full refresh.
+    Scores, segments and a report that would come out the same are left as they are, unless there is a full refresh.
     """
     project = run.project()
     answer = in_order(run, dict(_steps(run, project, *_selected(project.config, select, exclude), full_refresh)))
@@ -99,6 +101,8 @@ def _done(console: Console, failed: Sequence[str]) -> None:
 
 
 def _steps(run: Run, project: Project, models: list[str], segments: list[str] | None, fresh: bool) -> Iterator[Step]:
+    from predseg.outcomes.projects import Outlook
+
     yield "check", lambda: _check(run, project)
     if models:
         scoring = _Resumable(resuming.SCORE, lambda moment: resuming.scores_made_of(project, models, moment), lambda: _score(run, project, models))
@@ -111,8 +115,10 @@ def _steps(run: Run, project: Project, models: list[str], segments: list[str] | 
         yield deciding.name, lambda: deciding.take(run, project, fresh or publishes)
     if (segments is None or segments) and project.config.channels:
         yield "act", lambda: _act(run, project)
-    yield "monitor", lambda: _monitor(run, project)
-    yield "report", lambda: _report(run, project)
+    seen = cache(lambda: Outlook(project.segments(), project.moment(run.as_of)))
+    yield "monitor", lambda: _monitor(run, project, seen())
+    report = _Resumable(resuming.REPORT, lambda moment: resuming.report_made_of(project, moment), lambda: _report(run, project, seen()))
+    yield report.name, lambda: report.take(run, project, fresh)
 
 
 @dataclass(frozen=True)
@@ -166,13 +172,13 @@ def _act(run: Run, project: Project) -> Answer:
     return acted(run, project.act(run.as_of, dry_run=run.dry_run))
 
 
-def _monitor(run: Run, project: Project) -> Answer:
+def _monitor(run: Run, project: Project, seen: Outlook) -> Answer:
     from predseg.cli.monitoring import answer
 
-    return answer(project.monitor(None, run.as_of, dry_run=run.dry_run), set())
+    return answer(project.monitor(None, run.as_of, dry_run=run.dry_run, seen=seen), set())
 
 
-def _report(run: Run, project: Project) -> Answer:
+def _report(run: Run, project: Project, seen: Outlook) -> Answer:
     from predseg.cli.report import written
 
-    return written(run, project, project.config.store / "report.html")
+    return written(run, project, project.config.store / resuming.PAGE, seen)

@@ -12,6 +12,7 @@ from predseg.cli.frame import Answer, Run, command
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from predseg.outcomes.projects import Outlook
     from predseg.project import Project
 
 
@@ -23,9 +24,9 @@ def report(
     return written(run, run.project(), out)
 
 
-def written(run: Run, project: Project, out: Path) -> Answer:
-    """Write the report of a project and return what was written."""
-    return page_written(run, project.report(run.as_of), out)
+def written(run: Run, project: Project, out: Path, seen: Outlook | None = None) -> Answer:
+    """Write the report of a project and return what was written; ``seen``: what is read of it already."""
+    return page_written(run, project.report(run.as_of, seen=seen), out)
 
 
 def _said(size: int) -> str:

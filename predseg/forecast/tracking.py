@@ -12,8 +12,8 @@ import json
 import logging
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -215,6 +215,14 @@ class Registry:
         for folder in others:
             bundles.verify(folder, key=self.key, expected=record.tags[MANIFEST])
         return bundles.load(first, key=self.key, expected=record.tags[MANIFEST])
+
+    def champions(self, models: Iterable[str]) -> dict[str, bundles.Bundle]:
+        """Return the champion of each model that has one and can be loaded, see `load`."""
+        found = {}
+        for name in models if self.exists() else ():
+            with suppress(ModelError):
+                found[name] = self.load(name)
+        return found
 
     def copies(self, model: str, record: ModelVersion) -> list[Path]:
         """Return the folders of a version, the exported one first.

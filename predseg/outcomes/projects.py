@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -45,10 +45,12 @@ class Outlook:
     Attributes:
         workspace: The project's segments.
         as_of: The moment of looking; nothing later is known.
+        told: What `engaged` said, by what it was asked.
     """
 
     workspace: Workspace
     as_of: int
+    told: dict[tuple[object, ...], Engagement] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def goal(self) -> str:
@@ -121,9 +123,12 @@ def engaged(
     check_occurred(workspace, "engagement", DELIVERED)
     if goal is not None:
         check_occurred(workspace, "--goal", goal)
-    sent = seen.deliveries(goal, within)
-    spells = {name: seen.ledger.spells(name) for name in chosen}
-    return engagement(sent, spells, as_of - last, as_of, workspace.config.outcomes.every, alarms)
+    asked = (*chosen, last, goal, within, alarms)
+    if asked not in seen.told:
+        spells = {name: seen.ledger.spells(name) for name in chosen}
+        sent, every = seen.deliveries(goal, within), workspace.config.outcomes.every
+        seen.told[asked] = engagement(sent, spells, as_of - last, as_of, every, alarms)
+    return seen.told[asked]
 
 
 def tuned(

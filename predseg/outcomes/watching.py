@@ -35,7 +35,6 @@ from predseg.outcomes.monitoring import (
     volumes,
 )
 from predseg.outcomes.projects import Outlook, engaged
-from predseg.segments.workspace import Workspace
 
 if TYPE_CHECKING:
     from predseg.forecast.watching import Drift
@@ -72,23 +71,21 @@ Tell = Callable[[Turn], None]
 """Tells a turn to whom it concerns, or raises a ChannelError."""
 
 
-def look(
-    workspace: Workspace, report: IngestReport, drift: Mapping[str, Drift], as_of: int, now: int, *, keep: bool = True, tell: Tell | None = None
-) -> Monitored:
+def look(seen: Outlook, report: IngestReport, drift: Mapping[str, Drift], now: int, *, keep: bool = True, tell: Tell | None = None) -> Monitored:
     """Judge all watches by what was said last; see `readings`.
 
     Args:
-        workspace: The project's segments.
+        seen: The project, from the moment that is asked about.
         report: The last check of its data.
         drift: Its champions, compared with the present.
-        as_of: The moment that is asked about.
         now: The clock.
         keep: Tell and keep what is said, unless a later look was kept already.
         tell: Told of every turn.
     """
-    before, at = read_watches(workspace.store)
+    as_of, store = seen.as_of, seen.workspace.store
+    before, at = read_watches(store)
     earlier = at is not None and at > as_of
-    watches, turns = judge({} if earlier else states_of(before), readings(workspace, report, drift, as_of, now), as_of)
+    watches, turns = judge({} if earlier else states_of(before), readings(seen, report, drift, now), as_of)
     if not keep or earlier:
         return Monitored(as_of, tuple(watches), () if earlier else tuple(turns), drift)
     untold: dict[str, ChannelError] = {}
@@ -98,22 +95,21 @@ def look(
                 tell(turn)
             except ChannelError as error:
                 untold[turn.key] = error
-    keep_watches(workspace.store, watches, before, as_of, again=untold)
+    keep_watches(store, watches, before, as_of, again=untold)
     return Monitored(as_of, tuple(watches), tuple(turns), drift, next(iter(untold.values()), None))
 
 
-def readings(workspace: Workspace, report: IngestReport, drift: Mapping[str, Drift], as_of: int, now: int) -> Iterator[Reading]:
+def readings(seen: Outlook, report: IngestReport, drift: Mapping[str, Drift], now: int) -> Iterator[Reading]:
     """Read all watches of a project.
 
     Args:
-        workspace: Its segments.
+        seen: It, from the moment that is asked about: nothing later is looked at.
         report: The last check of its data.
         drift: Its champions, compared with the present.
-        as_of: The moment that is asked about: nothing later is looked at.
         now: The clock, for how old the newest event is.
     """
-    limits, store, seen = workspace.config.monitor, workspace.store, Outlook(workspace, as_of)
-    ledger = seen.ledger
+    workspace, as_of, ledger = seen.workspace, seen.as_of, seen.ledger
+    limits, store = workspace.config.monitor, workspace.store
     newest = min(report.visible if report.visible is not None else as_of, now)
     yield from freshness(newest, now, limits.freshness)
     yield from volumes(workspace.files, as_of, limits.volume)

@@ -15,24 +15,22 @@ from predseg.outcomes.report.engagement import engagement_section, experiments_s
 from predseg.outcomes.report.models import model_section
 from predseg.outcomes.report.page import Page, Section
 from predseg.outcomes.report.segments import segments_section
-from predseg.segments.workspace import Workspace
 
 if TYPE_CHECKING:
     from predseg.forecast.bundle import Bundle
     from predseg.history.report import IngestReport
 
 
-def build(workspace: Workspace, report: IngestReport | None, champions: Mapping[str, Bundle], as_of: int) -> Page:
+def build(seen: Outlook, report: IngestReport | None, champions: Mapping[str, Bundle]) -> Page:
     """Return the page of a project at a moment.
 
     Args:
-        workspace: Its segments.
+        seen: It, from that moment.
         report: The last check of its data.
         champions: By model.
-        as_of: The moment.
     """
-    config, seen = workspace.config, Outlook(workspace, as_of)
-    ledger = seen.ledger
+    workspace, as_of, ledger = seen.workspace, seen.as_of, seen.ledger
+    config = workspace.config
     customers = report.customers if report is not None else 0
     watches, at = read_watches(workspace.store)
     failing = sum(w.status == FAILING for w in watches)
