@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -81,3 +82,11 @@ def flush(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def link(file: Path, target: Path) -> None:
+    """Give a file a second name, or make a copy where that is not possible."""
+    try:
+        os.link(file, target)
+    except OSError:
+        shutil.copyfile(file, target)

@@ -1,6 +1,6 @@
 """Spark as the engine: the blocks of the events table are answered on the machines of a cluster, by the same kernel.
 
-A task is a file of the events table: it is sorted by customer and no customer is in two, so that nothing is shuffled. The work, a
+A task is a part of the events table (`predseg.layers`): it is sorted by customer and no customer is in two, so that nothing is shuffled. The work, a
 function of one block, travels to the machines as Spark carries functions; its answers come back as they are made, in order.
 Everything that blocks are read from, the store, must be a folder that all machines see under the same path.
 """
@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from predseg.errors import DataError, PredsegError, UsageError
 from predseg.evaluate.ahead import Answer, Over, here
-from predseg.evaluate.block import BEGINNING, ROWS, Block, blocks
+from predseg.evaluate.block import BEGINNING, ROWS, Block, blocks_of
 from predseg.language.engines import Spark
+from predseg.layers import parts
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -45,7 +46,7 @@ class OnSpark:
     ) -> Iterator[Answer]:
         """Yield ``work(block)`` in the order of the blocks."""
         wanted = frozenset(properties)
-        return spread(self.engine, lambda file: map(work, blocks([file], wanted, rows, since)), list(files))
+        return spread(self.engine, lambda part: map(work, blocks_of(part, wanted, rows, since)), parts(files))
 
 
 def spread(engine: Spark, work: Callable[[Any], Iterable[Answer]], items: Sequence[Any]) -> Iterator[Answer]:

@@ -28,6 +28,7 @@ from predseg.disks import flush, replaced
 from predseg.errors import DataError, UsageError
 from predseg.formats import write_file as write_file
 from predseg.language.time import parse_instant, to_datetime
+from predseg.layers import in_order, is_recent, readers
 from predseg.locks import exclusive, is_free, is_mine, shared
 
 if TYPE_CHECKING:
@@ -111,7 +112,6 @@ class Store:
             DataError: E412 when the table or the partition has not been written.
         """
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
         self._ready(name)
         folder = self._folder(name) if as_of is None else self._folder(name) / partition_name(as_of)
@@ -119,13 +119,15 @@ class Store:
         with shared(self._swap_file):
             if not folder.is_dir():
                 raise self._missing(name, as_of)
-            for file in sorted(folder.rglob("*.parquet"), key=_order):
-                part = pq.ParquetFile(file).read()
+            files = sorted(folder.rglob("*.parquet"), key=_order)
+            for file, reader in zip(files, readers(files), strict=True):
+                part = reader.read()
                 if file.parent.name.startswith(_AS_OF):
                     moment = to_datetime(_partition_instant(file.parent.name))
                     part = part.append_column("as_of", pa.repeat(pa.scalar(moment, pa.timestamp("us", "UTC")), len(part)))
                 parts.append(part)
-        return pa.concat_tables(parts, promote_options="permissive") if parts else pa.table({})
+        table = pa.concat_tables(parts, promote_options="permissive") if parts else pa.table({})
+        return in_order(table) if any(map(is_recent, files)) else table
 
     # writing
 
@@ -316,10 +318,13 @@ class Store:
     def _upgrade(self, name: str, found: int) -> None:
         import pyarrow.parquet as pq
 
+        upgrades = [upgrade for upgrade in UPGRADES[name][found - 1 :] if upgrade is not None]
+        if not upgrades:
+            return
         with self.replace(name) as target:
             for file in self._present(name):
                 table = pq.ParquetFile(file).read()
-                for upgrade in UPGRADES[name][found - 1 :]:
+                for upgrade in upgrades:
                     table = upgrade(table)
                 new = target / file.relative_to(self._folder(name))
                 new.parent.mkdir(exist_ok=True)
@@ -351,8 +356,11 @@ def steady(method: Callable[Concatenate[Of, Given], Found]) -> Callable[Concaten
     return held
 
 
-UPGRADES: dict[str, tuple[Callable[[pa.Table], pa.Table], ...]] = {}
-"""Table → what makes its second version of the first, its third of the second, and so on."""
+UPGRADES: dict[str, tuple[Callable[[pa.Table], pa.Table] | None, ...]] = {"events": (None,)}
+"""Table → what makes its second version of the first, its third of the second, and so on; None: it is read as it is.
+
+The second version of events may have files beside its base, see `predseg.layers`.
+"""
 _VERSION, _ALIVE = "_version", ".alive"
 PATIENCE = 600.0
 """Seconds that a command waits for another one."""

@@ -41,6 +41,11 @@ def test_memory_is_measured_for_each_step(root: Path) -> None:
     assert rows["features"][1].startswith("5,000 customers")
 
 
+def test_a_day_costs_less_than_everything_and_gives_the_same(root: Path) -> None:
+    """The script itself compares the events and the counts."""
+    assert [row[0].split(" ")[0] for row in cells(run(root, "daily"))] == ["everything", "the", "the", "the", "everything", "features,", "features,"]
+
+
 def test_scoring_is_compared_with_bare_prediction(root: Path) -> None:
     rows = cells(run(root, "scoring"))
     assert [row[0] for row in rows] == ["Booster.predict", "predseg, with reasons", "predseg, without reasons"] and rows[0][1] == "**1.00**"

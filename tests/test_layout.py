@@ -15,8 +15,10 @@ FILES = sorted((ROOT / "predseg").rglob("*.py"))
 CODE = [*FILES, *sorted((ROOT / "pipelines").glob("*.py"))]
 LAYERS = {
     "errors": 0,
+    "columns": 1,
     "disks": 1,
     "formats": 1.5,
+    "layers": 1.5,
     "locks": 1,
     "language": 1,
     "config": 2,

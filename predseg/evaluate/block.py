@@ -10,25 +10,25 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from predseg.columns import Array as Array
+from predseg.columns import coded, instants, single, starts, whole
 from predseg.evaluate.memory import reuse
 from predseg.language.measures import SCALE, Filter
+from predseg.layers import CORE as CORE
+from predseg.layers import IDENTITY as IDENTITY
+from predseg.layers import ROWS as ROWS
+from predseg.layers import Part, by_customer, parts
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Array = np.ndarray[Any, Any]
 NEVER = np.iinfo(np.int64).max
 BEGINNING = -(2**61)
 """Before all of history, with room to add and subtract."""
-ROWS = 262_144
-"""Rows of a block: small enough for the processor's caches, large enough to pay for the call."""
-
-CORE = ("customer_id", "event", "event_time", "received_at")
-IDENTITY = ("anonymous_id", "linked_at")
 
 
 def always(flag: bool, shape: tuple[int, ...]) -> Array:
@@ -122,15 +122,15 @@ def from_table(table: pa.Table, wanted: Collection[str] | None = None, since: in
     """
     import pyarrow as pa
 
-    table = _whole(table)
-    codes, ids = _codes(table["customer_id"])
-    starts = _starts(codes)
-    event, names = _codes(table["event"])
-    time, received = _instants(table["event_time"]), _instants(table["received_at"])
+    table = whole(table)
+    codes, ids = coded(table["customer_id"])
+    begins = starts(codes)
+    event, names = coded(table["event"])
+    time, received = instants(table["event_time"]), instants(table["received_at"])
     given = [n for n in table.column_names if n not in CORE and n != "linked_at" and (wanted is None or n in wanted)]
     properties = {n: _property(table[n]) for n in given if not pa.types.is_null(table[n].type)}
-    customers = np.asarray(ids.take(pa.array(codes[starts])).to_pylist(), dtype=object)
-    block = Block(customers, np.append(starts, len(codes)), time, np.maximum(time, received), event, tuple(names.to_pylist()), properties)
+    customers = np.asarray(ids.take(pa.array(codes[begins])).to_pylist(), dtype=object)
+    block = Block(customers, np.append(begins, len(codes)), time, np.maximum(time, received), event, tuple(names.to_pylist()), properties)
     return _earlier_identities(block, table, since) if "linked_at" in table.column_names else block
 
 
@@ -143,112 +143,25 @@ def blocks(files: Iterable[Path], properties: Iterable[str], rows: int = ROWS, s
     Raises:
         OSError: when a file cannot be read.
     """
-    import pyarrow as pa
-
-    reuse()
     wanted = set(properties)
-    for path in files:
-        waiting: list[pa.Table] = []  # rows of a customer whose end has not been read
-        for read, complete in _row_groups(path, wanted, rows):
-            table = _whole(pa.concat_tables([*waiting, read]))
-            end = table.num_rows if complete else _starts(_codes(table["customer_id"])[0]).max(initial=0)
-            yield from (from_table(part, wanted, since) for part in _cut(table.slice(0, end), rows))
-            waiting = [table.slice(end)] if end < table.num_rows else []
+    for part in parts(files):
+        yield from blocks_of(part, wanted, rows, since)
 
 
-def _row_groups(path: Path, wanted: set[str], rows: int) -> Iterator[tuple[pa.Table, bool]]:
-    """Yield the wanted columns of so many row groups at a time that they have ``rows`` rows, text as dictionaries.
-
-    Each comes with whether its last customer is whole: the file ends there, or the next row group begins with another.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    with pq.ParquetFile(path) as reader:
-        present, metadata = {f.name: f.type for f in reader.schema_arrow}, reader.metadata
-    groups = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
-    columns = [*CORE, *sorted(wanted & present.keys() - set(CORE) - set(IDENTITY)), *(c for c in IDENTITY if c in present)]
-    text = [c for c in columns if pa.types.is_string(present[c]) or pa.types.is_large_string(present[c]) or pa.types.is_dictionary(present[c])]
-    at = {metadata.schema.column(i).path: i for i in range(metadata.num_columns)}
-    with pq.ParquetFile(path, metadata=metadata, read_dictionary=text) as reader, path.open("rb") as raw:
-        portion = (np.cumsum(groups) - 1) // rows
-        for number in np.unique(portion):
-            chosen = np.flatnonzero(portion == number).tolist()
-            at_once = present["event_time"] == present["received_at"] and all(
-                _same_bytes(raw, metadata.row_group(g), at["event_time"], at["received_at"]) for g in chosen
-            )
-            table = reader.read_row_groups(chosen, [c for c in columns if c != "received_at"] if at_once else columns)
-            table = table.append_column("received_at", table["event_time"]).select(columns) if at_once else table
-            yield table, chosen[-1] + 1 == len(groups) or _cut_after(metadata, chosen[-1], at["customer_id"])
-
-
-def _same_bytes(raw: BinaryIO, group: Any, one: int, other: int) -> bool:
-    """Whether two columns of a row group are stored as the same bytes, and so hold the same: to look is cheaper than to decode."""
-    columns = [group.column(one), group.column(other)]
-    if len({(c.physical_type, c.compression, c.total_compressed_size, c.has_dictionary_page) for c in columns}) > 1:
-        return False
-    found = []
-    for column in columns:
-        raw.seek(column.dictionary_page_offset if column.has_dictionary_page else column.data_page_offset)
-        found.append(raw.read(column.total_compressed_size))
-    return found[0] == found[1]
-
-
-def _cut_after(metadata: Any, group: int, column: int) -> bool:
-    """Whether no customer is in both a row group and the next one, by their statistics."""
-    here, there = (metadata.row_group(g).column(column).statistics for g in (group, group + 1))
-    return bool(here is not None and there is not None and here.has_min_max and there.has_min_max and here.max < there.min)
+def blocks_of(part: Part, wanted: Collection[str], rows: int = ROWS, since: int = BEGINNING) -> Iterator[Block]:
+    """Read one part of the events table as `blocks` does."""
+    reuse()
+    for table in by_customer(part, [*CORE, *sorted(set(wanted) - {*CORE, *IDENTITY}), *IDENTITY], rows):
+        yield from (from_table(piece, wanted, since) for piece in _cut(table, rows))
 
 
 def _cut(table: pa.Table, rows: int) -> Iterator[pa.Table]:
     """Yield the rows in parts of much the same size, cut between customers."""
-    starts = np.append(_starts(_codes(table["customer_id"])[0]), table.num_rows)
+    begins = np.append(starts(coded(table["customer_id"])[0]), table.num_rows)
     wanted = np.linspace(0, table.num_rows, max(1, round(table.num_rows / rows)) + 1)
-    cuts = np.unique(starts[np.searchsorted(starts, wanted)]).tolist()
+    cuts = np.unique(begins[np.searchsorted(begins, wanted)]).tolist()
     for begin, end in pairwise(cuts):
         yield table.slice(begin, end - begin)
-
-
-def _whole(table: pa.Table) -> pa.Table:
-    """Return the table with one chunk, and one dictionary, a column."""
-    return table.unify_dictionaries().combine_chunks() if max((column.num_chunks for column in table.columns), default=0) > 1 else table
-
-
-def _starts(codes: Array) -> Array:
-    """Return int64: the rows at which a customer starts."""
-    return np.append(0, np.flatnonzero(codes[1:] != codes[:-1]) + 1) if len(codes) else np.zeros(0, np.int64)
-
-
-def _codes(column: pa.ChunkedArray) -> tuple[Array, pa.Array]:
-    """Return int32 (rows), -1 where missing, and the values that they stand for."""
-    import pyarrow as pa
-
-    array = _single(column)
-    if not pa.types.is_dictionary(array.type):
-        array = array.dictionary_encode()
-    indices = array.indices
-    codes = _stored(indices, indices.type.to_pandas_dtype())
-    if indices.null_count:
-        codes = np.where(indices.is_valid().to_numpy(zero_copy_only=False), codes, -1)
-    return codes.astype(np.int32, copy=False), array.dictionary
-
-
-def _single(column: pa.ChunkedArray) -> pa.Array:
-    import pyarrow as pa
-
-    return column.chunk(0) if column.num_chunks == 1 else pa.array([], column.type) if not column.num_chunks else pa.concat_arrays(column.chunks)
-
-
-def _instants(column: pa.ChunkedArray) -> Array:
-    """Return int64, microseconds; anything where missing."""
-    import pyarrow as pa
-
-    return _stored(_single(column).cast(pa.timestamp("us", "UTC")), np.int64)
-
-
-def _stored(array: pa.Array, kind: Any) -> Array:
-    """Return the numbers of an array as they lie in memory; anything where missing."""
-    return np.frombuffer(array.buffers()[1] or b"", kind)[array.offset : array.offset + len(array)]
 
 
 def _property(column: pa.ChunkedArray) -> Property:
@@ -261,7 +174,7 @@ def _property(column: pa.ChunkedArray) -> Property:
         return _lists(column)
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind) or pa.types.is_boolean(kind)):
         column = column.cast(pa.string())
-    codes, values = _codes(column)
+    codes, values = coded(column)
     return Words(codes, tuple(values.to_pylist()))
 
 
@@ -269,7 +182,7 @@ def _numbers(column: pa.ChunkedArray) -> Numbers:
     """Whole numbers stay whole; others become ten-thousandths, which is what the lower half of a decimal of four digits holds."""
     import pyarrow as pa
 
-    array = _single(column)
+    array = single(column)
     present = array.is_valid().to_numpy(zero_copy_only=False)
     if pa.types.is_integer(array.type):
         return Numbers(array.fill_null(0).cast(pa.int64()).to_numpy(), present, 1)
@@ -288,15 +201,15 @@ def _lists(column: pa.ChunkedArray) -> Words:
 
 def _earlier_identities(block: Block, table: pa.Table, since: int) -> Block:
     """Let rows count from when they joined their customer, and give those that did after ``since`` a second life under their anonymous id."""
-    joined = _single(table["linked_at"])
+    joined = single(table["linked_at"])
     if joined.null_count == len(joined):
         return block
-    linked = np.where(joined.is_valid().to_numpy(zero_copy_only=False), _instants(table["linked_at"]), BEGINNING)
+    linked = np.where(joined.is_valid().to_numpy(zero_copy_only=False), instants(table["linked_at"]), BEGINNING)
     received = np.maximum(block.received, linked)
     later = np.flatnonzero((linked > since) & (linked > block.received))
     if not len(later):
         return replace(block, received=received)
-    anonymous, values = _codes(table["anonymous_id"])
+    anonymous, values = coded(table["anonymous_id"])
     earlier = later[anonymous[later] >= 0]
     order = earlier[np.lexsort((np.arange(len(earlier)), block.time[earlier], anonymous[earlier]))]
     found, first, counts = np.unique(anonymous[order], return_index=True, return_counts=True)

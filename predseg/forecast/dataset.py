@@ -22,6 +22,7 @@ from predseg.forecast.traits import trait_frame
 from predseg.history.privacy import NOBODY, OptedOut
 from predseg.language import conditions as c
 from predseg.language.time import say_instant
+from predseg.layers import ORDER, by_customer, parts, readers
 from predseg.spark import over_of
 
 if TYPE_CHECKING:
@@ -100,11 +101,10 @@ def span(files: Sequence[Path], as_of: int) -> tuple[int, int]:
         DataError: E422 when none is.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     found: list[tuple[int, int]] = []
-    for file in files:
-        table = pq.ParquetFile(file).read(["event_time", "received_at"])
+    for reader in readers(files):
+        table = reader.read(["event_time", "received_at"])
         time, received = (table[name].cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_numpy() for name in ("event_time", "received_at"))
         seen = time[np.maximum(time, received) <= as_of]
         if len(seen):
@@ -116,14 +116,11 @@ def span(files: Sequence[Path], as_of: int) -> tuple[int, int]:
 
 def count_customers(files: Sequence[Path]) -> int:
     """Return how many customers the events table has."""
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-
-    return sum(pc.count_distinct(pq.ParquetFile(file).read(["customer_id"])["customer_id"]).as_py() for file in files)
+    return sum(len(table["customer_id"].unique()) for part in parts(files) for table in by_customer(part, ORDER[:2]))
 
 
 def fingerprint(files: Sequence[Path]) -> str:
-    """Return the SHA-256 of the events table: the same for the same events, whatever the order in which they came."""
+    """Return the SHA-256 of the events table as it lies in its files: the same for the same base, and the same rows beside it."""
     digest = hashlib.sha256()
     for file in files:
         with file.open("rb") as stream:

@@ -8,8 +8,6 @@ a row of somebody else that happens to mention the person in a property is their
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
@@ -17,10 +15,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from predseg.disks import disk_errors
+from predseg.disks import disk_errors, link
 from predseg.history import customers, exports, report
 from predseg.history.persons import IDS, names
 from predseg.history.privacy import DATABASE
+from predseg.layers import Reader, is_recent, readers
 from predseg.store import Store
 
 if TYPE_CHECKING:
@@ -100,7 +99,7 @@ def held(store: Store, ids: Sequence[str]) -> dict[str, Any]:
     """Return every row about a person: table → rows, ``live.db/NAME`` → rows, exported file → rows; only where there are some."""
     found: dict[str, Any] = {}
     for name in table_names(store):
-        rows = [row for file in store.files(name) for row in _rows(store, name, file, ids)]
+        rows = [row for reader in readers(store.files(name)) for row in _rows(name, reader, ids)]
         if rows:
             found[name] = rows
     if (store.path / DATABASE).is_file():
@@ -140,12 +139,10 @@ def everybody(store: Store) -> set[str]:
     return {one for one in found if one is not None}
 
 
-def _rows(store: Store, name: str, file: Path, ids: Sequence[str]) -> list[dict[str, Any]]:
-    import pyarrow.parquet as pq
-
-    table = pq.ParquetFile(file).read()
+def _rows(name: str, reader: Reader, ids: Sequence[str]) -> list[dict[str, Any]]:
+    table = reader.read()
     rows = table.filter(_about(table, ids)).to_pylist()
-    inside = file.parent.name
+    inside = reader.path.parent.name
     return [{**row, "partition": inside} for row in rows] if inside != name else rows
 
 
@@ -214,6 +211,9 @@ def _erase_events(store: Store, ids: Sequence[str]) -> int:
     """Take rows out of the events table; where others used an anonymous id of the person, it is taken out and their rows are named anew."""
     if not store.exists(EVENTS):
         return 0
+    if any(map(is_recent, store.files(EVENTS))):
+        with store.scratch("erasure") as aside:
+            name_anew(store, aside, store.files(EVENTS))
     folder = store.tables / EVENTS
     changed, removed = _without_rows(folder, ids)
     unlinked = _unlinked_files(folder, changed, ids)
@@ -221,7 +221,7 @@ def _erase_events(store: Store, ids: Sequence[str]) -> int:
         with store.scratch("erasure") as aside:
             (aside / "rows").mkdir()
             _lay(folder, changed | unlinked, aside / "rows")
-            name_anew(store, aside)
+            name_anew(store, aside, sorted((aside / "rows").glob("*.parquet")))
     elif removed:
         with store.replace(EVENTS) as target:
             _lay(folder, changed, target)
@@ -250,7 +250,7 @@ def _lay(folder: Path, changed: dict[Path, pa.Table], target: Path) -> None:
         if file in changed:
             write_rows(_compact(changed[file]), target / file.name)
         else:
-            _link(file, target / file.name)
+            link(file, target / file.name)
 
 
 def _unlinked_files(folder: Path, changed: dict[Path, pa.Table], ids: Sequence[str]) -> dict[Path, pa.Table]:
@@ -277,15 +277,16 @@ def _unlinked(rows: pa.Table | Path, ids: Sequence[str]) -> pa.Table | None:
     return rows.set_column(rows.column_names.index("anonymous_id"), "anonymous_id", cleared)
 
 
-def name_anew(store: Store, aside: Path) -> None:
-    """Make the events table of the rows laid into ``aside``, as if they had come in like this."""
+def name_anew(store: Store, aside: Path, files: list[Path]) -> None:
+    """Make the events table of the rows of files of one, as if they had come in like this; all of it is its base then. ``aside``: for unfinished work."""
+    import pyarrow.parquet as pq
+
     from predseg.engine import engine_in
     from predseg.history import merge
     from predseg.history.staging import plan
 
-    files = sorted((aside / "rows").glob("*.parquet"))
-    kinds = merge.existing_kinds(files[0])
-    whole = merge.Merge(files, kinds, {}, plan([kinds], set()), anonymous=True, named=True, again=True)
+    kinds, anonymous = merge.existing_kinds(files[0]), "anonymous_id" in pq.read_schema(files[0]).names
+    whole = merge.Merge(files, kinds, {}, plan([kinds], set()), anonymous, named=True, again=True)
     with engine_in(aside, "merge", memory=merge.MEMORY) as engine, store.replace(EVENTS) as target:
         merge.merge_events(engine, whole, target, lambda done: None)
 
@@ -310,13 +311,6 @@ def write_rows(table: pa.Table, file: Path) -> None:
 
     options = encoding(table.schema) if "event_time" in table.column_names else {"compression": "zstd"}
     pq.write_table(table, file, row_group_size=GROUP_ROWS, **options)
-
-
-def _link(file: Path, target: Path) -> None:
-    try:
-        os.link(file, target)
-    except OSError:
-        shutil.copyfile(file, target)
 
 
 def _erase_samples(store: Store, ids: Sequence[str]) -> None:

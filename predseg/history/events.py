@@ -1,11 +1,12 @@
 """The events table: sources are read, checked, de-duplicated, joined to what is there, and the whole is replaced at once.
 
     store/tables/events/part-NNNNN.parquet        sorted by (customer_id, event_time, event_id); no customer in two files
+    store/tables/events/recent-NNNNN.parquet      of large tables: what came later, see `predseg.layers`
     store/tables/quarantine/part-00000.parquet    the bad rows of the present sources: source, raw, reason, field, received_at
     store/ingest.json                             the report, and what the sources looked like
 
 For every source received = accepted + duplicates + quarantined + suppressed (rows of forgotten persons, bad rows dropped by hand). A load adds to the table and changes nothing when the
-same rows come again. When no file changed nothing is read; when a declaration changed the table is built anew.
+same rows come again. When no file changed nothing is read; when files came, only these; when a declaration changed the table is built anew.
 """
 
 from __future__ import annotations
@@ -21,19 +22,23 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from predseg.engine import engine_in
-from predseg.history import contract, identity, merge, sources, spreading, values
+from predseg.engine import Engine, engine_in
+from predseg.errors import DataError
+from predseg.history import adding, contract, files, identity, merge, sources, spreading, values
 from predseg.history import report as report_
 from predseg.history.contract import Property
 from predseg.history.customers import ingest_customers
 from predseg.history.persons import EVERYBODY, Persons
 from predseg.history.report import IngestReport, SourceReport
 from predseg.history.staging import QUARANTINE, Progress, Stage, keep_quarantine, plan
+from predseg.layers import rows_in
 from predseg.store import Store
 
 if TYPE_CHECKING:
     from predseg.config import Config
 
+IDENTITY = "identity"
+"""The source of links that were refused, in the quarantine."""
 FORMAT = 1
 """Raised when the same sources would give another table; stored tables are then built anew."""
 
@@ -64,9 +69,8 @@ def ingest(
         with store.lock():
             memory = report_.remembered(store)
             stale = memory is None or memory.state.definition != state.definition or not store.exists("events")
-            with store.scratch("ingest") as folder:
-                report, due = _Load(config, store, folder, now, persons, rebuild or stale, tell).run(found)
-            memory = report_.Memory(replace(state, due=due), report)
+            load = _Load(config, store, now, persons, rebuild or stale, tell)
+            memory = (load.more(found, state, memory) if memory is not None and not load.rebuild else None) or load.all(found, state)
             report_.remember(store, memory)
     report = _with_traits(config, store, memory, persons, rebuild, tell).report
     report_.judge(report, config.contract.tolerance)
@@ -118,45 +122,85 @@ class _Load:
 
     config: Config
     store: Store
-    folder: Path
     now: int
     persons: Persons
     rebuild: bool
     tell: Progress
 
-    def run(self, found: dict[str, tuple[Path, ...]]) -> tuple[IngestReport, int | None]:
-        """Read, merge, and put the tables in place; return the report and when the next waiting event is due."""
+    def all(self, found: dict[str, tuple[Path, ...]], state: report_.State) -> report_.Memory:
+        """Read all sources, merge, put the tables in place, and return what is to be remembered."""
+        with self.store.scratch("ingest") as folder:
+            return self._load(folder, found, state, None)
+
+    def more(self, found: dict[str, tuple[Path, ...]], state: report_.State, before: report_.Memory) -> report_.Memory | None:
+        """Read only the files that came to the sources since; None when only a reading of all gives what all would give."""
+        added = before.state.added(state, self.now)
+        if not added or rows_in(self.store.files("events")) != before.report.rows:  # an ingest was cut short before it was remembered
+            return None
+        if any(self.config.sources[name].query or name not in before.state.columns for name in added):  # a query sees all rows
+            return None
+        fresh = {name: tuple(file for file in found[name] if str(file) in added[name]) for name in added}
+        try:
+            with self.store.scratch("ingest") as folder:
+                return self._load(folder, fresh, state, before)
+        except (adding.ReadAll, files.Unlike):
+            return None
+        except DataError as error:
+            if error.code == "E404":  # a file without rows is none among others
+                return None
+            raise
+
+    def _load(self, folder: Path, found: dict[str, tuple[Path, ...]], state: report_.State, before: report_.Memory | None) -> report_.Memory:
         existing = [] if self.rebuild else self.store.files("events")
-        aside = self.folder / "quarantine.parquet"
+        aside = folder / "quarantine.parquet"
         with pq.ParquetWriter(aside, QUARANTINE, compression="zstd") as quarantine:
-            stages, was = self._read(found, quarantine, merge.existing_kinds(existing[0]) if existing else {})
+            columns = before.state.columns if before else {}
+            stages, was = self._read(folder, found, quarantine, merge.existing_kinds(existing[0]) if existing else {}, columns)
             given = {column for stage in stages for column in stage.reading.given}
-            files = {number: stage.file for number, stage in enumerate(stages)}
+            given |= {"anonymous_id"} & set(pq.read_schema(existing[0]).names) if before else set()
+            loads = {number: stage.file for number, stage in enumerate(stages)}
             properties = stages[0].properties if stages else plan([was], set())
-            whole = merge.Merge(existing, was, files, properties, "anonymous_id" in given, "event_id" in given)
-            total = sum(stage.tally.good for stage in stages) + sum(pq.read_metadata(file).num_rows for file in existing)
-            with engine_in(self.folder, "merge", memory=merge.MEMORY) as engine, self.store.replace("events") as target:
-                counts, refused = merge.merge_events(engine, whole, target, lambda done: self.tell("sorting", done, total))
-                if refused:
-                    quarantine.write_table(_refused_links(refused))
+            whole = merge.Merge(existing, was, loads, properties, "anonymous_id" in given, "event_id" in given)
+            with engine_in(folder, "merge", memory=merge.MEMORY) as engine, self.store.replace("events") as target:
+                counts, refused, looked_at = self._merge(engine, whole, target, sum(stage.tally.good for stage in stages), before)
+                kept = _still_refused(self.store, looked_at) if before else QUARANTINE.empty_table()
+                links = len(refused) + sum(name == IDENTITY for name in kept["source"].to_pylist())
+                report = _report(stages, counts, links, self.rebuild, before)
+                quarantine.write_table(pa.concat_tables([kept, _refused_links(refused)]))
                 quarantine.close()
                 keep_quarantine(self.store, "part-events", aside)
-        dues = [stage.tally.due for stage in stages if stage.tally.due is not None]
-        return _report(stages, counts, len(refused), self.rebuild), min(dues) - contract.AHEAD if dues else None
+        dues = [stage.tally.due - contract.AHEAD for stage in stages if stage.tally.due is not None]
+        dues += [before.state.due] if before and before.state.due is not None else []
+        columns = columns | {stage.reading.name: stage.reading.raw.columns for stage in stages}
+        return report_.Memory(replace(state, due=min(dues, default=None), columns=columns), report)
 
-    def _read(self, found: dict[str, tuple[Path, ...]], quarantine: pq.ParquetWriter, was: dict[str, str]) -> tuple[list[Stage], dict[str, str]]:
-        config = self.config
+    def _merge(
+        self, engine: Engine, whole: merge.Merge, target: Path, rows: int, before: report_.Memory | None
+    ) -> tuple[merge.Counts, list[identity.Refused], set[str] | None]:
+        """Return the counts, the refused links, and of which anonymous ids these were found; None: of all."""
+        if before and whole.kinds == {p.name: p.kind for p in whole.properties} and adding.fits(whole.existing, rows, list(whole.kinds)):
+            return adding.add_events(engine, whole, target, before.report)
+        total = rows + rows_in(whole.existing)
+        counts, refused = merge.merge_events(engine, whole, target, lambda done: self.tell("sorting", done, total))
+        if before and (counts.repeated or counts.conflicts.get(merge.EXISTING)):
+            raise adding.ReadAll
+        return counts, refused, None
+
+    def _read(
+        self, folder: Path, found: dict[str, tuple[Path, ...]], quarantine: pq.ParquetWriter, was: dict[str, str], known: dict[str, dict[str, str]]
+    ) -> tuple[list[Stage], dict[str, str]]:
+        config, chosen = self.config, {name: source for name, source in self.config.sources.items() if name in found}
         with ExitStack() as opened:
             readings = []
-            for number, (name, source) in enumerate(config.sources.items()):
-                engine = opened.enter_context(engine_in(self.folder, f"source-{number}"))
-                readings.append((engine, sources.read_events(engine, source, found[name], source.timezone or config.timezone)))
+            for number, (name, source) in enumerate(chosen.items()):
+                engine = opened.enter_context(engine_in(folder, f"source-{number}"))
+                readings.append((engine, sources.read_events(engine, source, found[name], source.timezone or config.timezone, known.get(name))))
             properties = plan([was, *(reading.kinds for _, reading in readings)], config.numeric_properties())
-            spread = [spreading.can(config.engine, source, found[name], self.persons) for name, source in config.sources.items()]
-            files = [self.folder / (f"load-{n}/*.parquet" if there else f"load-{n}.parquet") for n, there in enumerate(spread)]
+            spread = [spreading.can(config.engine, source, found[name], self.persons) for name, source in chosen.items()]
+            places = [folder / (f"load-{n}/*.parquet" if there else f"load-{n}.parquet") for n, there in enumerate(spread)]
             stages = [
                 Stage(engine, reading, properties, staged_fields(properties), file, quarantine, self.persons)
-                for (engine, reading), file in zip(readings, files, strict=True)
+                for (engine, reading), file in zip(readings, places, strict=True)
             ]
             for stage, there in zip(stages, spread, strict=True):
                 check = partial(contract.check_events, reading=stage.reading, properties=properties, events=config.contract.events, now=self.now)
@@ -180,11 +224,38 @@ def _refused_links(refused: list[identity.Refused]) -> pa.Table:
     reasons = [f"already belongs to customer {r.owner}; two customers are never merged" for r in refused]
     seen = pa.array([r.visible_at for r in refused], pa.int64()).cast(values.INSTANT)
     n = len(refused)
-    return pa.table([pa.array(["identity"] * n), pa.array(raw), pa.array(reasons), pa.array(["anonymous_id"] * n), seen], schema=QUARANTINE)
+    return pa.table(
+        [
+            pa.array([IDENTITY] * n, pa.string()),
+            pa.array(raw, pa.string()),
+            pa.array(reasons, pa.string()),
+            pa.array(["anonymous_id"] * n, pa.string()),
+            seen,
+        ],
+        schema=QUARANTINE,
+    )
 
 
-def _report(stages: list[Stage], counts: merge.Counts, refused: int, rebuilt: bool) -> IngestReport:
+def _still_refused(store: Store, looked_at: set[str] | None) -> pa.Table:
+    """Return the quarantine of what was read before, without the refused links that were looked for again."""
+    file = next((file for file in store.files("quarantine") if file.name == "part-events.parquet"), None)
+    if file is None:
+        return QUARANTINE.empty_table()
+    rows = pq.ParquetFile(file).read().select(QUARANTINE.names).cast(QUARANTINE)
+    names = [
+        json.loads(raw)["anonymous_id"] if source == IDENTITY else None
+        for source, raw in zip(*(rows[n].to_pylist() for n in ("source", "raw")), strict=True)
+    ]
+    return rows.filter(pa.array([name is None or (looked_at is not None and name not in looked_at) for name in names], pa.bool_()))
+
+
+def _report(stages: list[Stage], counts: merge.Counts, refused: int, rebuilt: bool, before: report_.Memory | None) -> IngestReport:
     parts = tuple(_source_report(stage, load, counts) for load, stage in enumerate(stages))
+    if before:
+        if any(part.new < part.accepted for part in parts) and before.report.accepted != before.report.rows:
+            raise adding.ReadAll  # what they repeat may be of a file that is gone
+        read = {part.name: part for part in parts}
+        parts = tuple(report_.joined(p, read[p.name]) if p.name in read else replace(p, new=0) for p in before.report.sources)
     events = dict(sorted(counts.events.items(), key=lambda pair: (-pair[1], pair[0])))
     return IngestReport(parts, counts.rows, counts.customers, events, counts.first, counts.last, counts.visible, refused, rebuilt)
 

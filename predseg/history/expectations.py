@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from predseg.errors import GateError
 from predseg.history.report import IngestReport
@@ -25,6 +24,7 @@ from predseg.history.volumes import COLUMNS, LOOKED_AT, USUAL, Daily, Volume, in
 from predseg.language.english import say_list
 from predseg.language.expectations import FAIL, OFF, WARN, Expectations
 from predseg.language.time import DAY, say_duration, say_instant
+from predseg.layers import readers
 
 if TYPE_CHECKING:
     from predseg.config import Config
@@ -202,13 +202,12 @@ def _read(files: Sequence[Path], wanted: Expectations, as_of: int) -> _History:
     """Read the events once, a part at a time, and of each part only the columns that are asked about."""
     known: dict[str, _Facts] = {}
     daily = Daily(as_of, LOOKED_AT)
-    for file in files:
-        reader = pq.ParquetFile(file)
-        props = [name for name in reader.schema_arrow.names if name not in _NO_PROPERTY and _asked_about(name, wanted)]
-        for part in range(reader.num_row_groups):
-            rows = reader.read_row_group(part, columns=list(COLUMNS))
+    for reader in readers(files):
+        props = [name for name in reader.names if name not in _NO_PROPERTY and _asked_about(name, wanted)]
+        for part in range(len(reader.sizes)):
+            rows = reader.group(part, COLUMNS)
             daily.add(rows)
-            _take(rows, partial(reader.read_row_group, part, columns=props), wanted, as_of, known)
+            _take(rows, partial(reader.group, part, props), wanted, as_of, known)
     return _History(known, judged(daily.counts()), daily.first <= as_of - wanted.within - BEFORE)
 
 

@@ -85,10 +85,15 @@ def _missing(path: Path, pattern: str, place: str) -> DataError:
     )
 
 
-def register(engine: Engine, files: list[Path], place: str) -> Raw:
-    """Make the view ``source`` of files of one format.
+class Unlike(Exception):
+    """Files do not fit the columns of those that were read before, so that only all of them together say what the columns are."""
+
+
+def register(engine: Engine, files: list[Path], place: str, known: dict[str, str] | None = None) -> Raw:
+    """Make the view ``source`` of files of one format; with ``known``, the columns that more files of the same source have, in these columns and types.
 
     Raises:
+        Unlike: When a column is not known, or a value does not fit its type.
         DataError: E402 unknown or mixed formats, E404 no header or no rows, E405 unreadable content, E418 far more than the files weigh.
     """
     kinds = {_kind(file, place) for file in files}
@@ -98,7 +103,22 @@ def register(engine: Engine, files: list[Path], place: str) -> Raw:
         if file.name.lower().endswith(".gz"):
             bounds.check_gzip(file, place)
     with engine_errors(place, "E405", "the file may be damaged or of another format than its name says"):
-        return {"parquet": _parquet, "csv": _csv, "jsonl": _jsonl}[kinds.pop()](engine, files, place)
+        raw = {"parquet": _parquet, "csv": _csv, "jsonl": _jsonl}[kinds.pop()](engine, files, place)
+        return raw if known is None or list(known.items()) == list(raw.columns.items()) else _as_known(engine, files, raw, known)
+
+
+def _as_known(engine: Engine, files: list[Path], raw: Raw, known: dict[str, str]) -> Raw:
+    text = raw.rejected is not None
+    if raw.columns.keys() - known.keys() or not (text or raw.columns.items() <= known.items()):
+        raise Unlike
+    typed = [(name, known[name]) for name in raw.columns if known[name] != "VARCHAR"] if text else []
+    if any(_looks(engine, [f"count(*) filter ({_misfit(*one)})" for one in typed], "source_text")):
+        raise Unlike
+    here = {name: _cast(name, kind) if text else quoted(name) for name, kind in known.items() if name in raw.columns}
+    picked = (here.get(name, f"null::{kind} as {quoted(name)}") for name, kind in known.items())
+    engine.view("source", f"select {', '.join(picked)} from {'source_text' if text else _scan_parquet(files)}")
+    engine.execute("delete from reject_errors") if text else None
+    return Raw(dict(known), raw.rows, raw.rejected, raw.notes)
 
 
 def _kind(file: Path, place: str) -> str:
@@ -116,9 +136,13 @@ def _list(files: list[Path]) -> str:
 def _parquet(engine: Engine, files: list[Path], place: str) -> Raw:
     for file in files:
         bounds.check_parquet(file, place)
-    engine.view("source", f"select * from read_parquet({_list(files)}, union_by_name = true, hive_partitioning = false)")
+    engine.view("source", f"select * from {_scan_parquet(files)}")
     rows = engine.rows("select count(*) from source")[0][0]
     return Raw(engine.columns("select * from source"), rows)
+
+
+def _scan_parquet(files: list[Path]) -> str:
+    return f"read_parquet({_list(files)}, union_by_name = true, hive_partitioning = false)"
 
 
 def is_parquet(file: Path) -> bool:

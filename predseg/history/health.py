@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from predseg.errors import PredsegError
 from predseg.history import erasure, exports, privacy
 from predseg.history.keys import KEY
+from predseg.layers import rows_in
 from predseg.store import Store
 
 if TYPE_CHECKING:
@@ -69,13 +70,10 @@ def leftovers(people: People) -> list[Path]:
 
 def _table(store: Store, name: str) -> Finding:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     rows, wrong = 0, ""
     try:
-        for file in store.files(name):
-            with pq.ParquetFile(file) as reader:
-                rows += reader.metadata.num_rows
+        rows = rows_in(store.files(name))
     except (OSError, pa.ArrowException, PredsegError) as error:
         wrong = str(error).splitlines()[0][:200]
     help_ = "put a copy back; events and customers are built anew from the sources when you delete the folder"

@@ -16,7 +16,7 @@ import hashlib
 import json
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -35,6 +35,7 @@ from predseg.history.contract import Property
 from predseg.history.sorting import in_order
 from predseg.history.staging import as_text, number_text
 from predseg.language.time import parse_instant
+from predseg.layers import gone_in, name_of
 
 FILE_ROWS = 1_000_000
 GROUP_ROWS = 131_072
@@ -110,12 +111,17 @@ def _json_sql(properties: list[Property], anonymous: bool) -> str:
 
 @dataclass
 class Counts:
-    """What became of the rows of each load (by its number), and what the table holds now."""
+    """What became of the rows of each load (by its number), and what the table holds now.
+
+    Of the table before only ``conflicts`` has a number, under `EXISTING`: its events that gave way to others of the same id.
+    ``repeated``: rows without an id of their own that the table had before.
+    """
 
     seen: dict[int, int] = field(default_factory=dict)
     accepted: dict[int, int] = field(default_factory=dict)
     new: dict[int, int] = field(default_factory=dict)
     conflicts: dict[int, int] = field(default_factory=dict)
+    repeated: int = 0
     rows: int = 0
     customers: int = 0
     events: dict[str, int] = field(default_factory=dict)
@@ -166,8 +172,23 @@ def existing_kinds(file: Path) -> dict[str, str]:
     return kinds
 
 
-def _existing_sql(merge: Merge) -> str:
-    """Return the present table under the engine's names, every row with the customer its source gave it."""
+def scan(files: list[Path], gone: Mapping[str, np.ndarray], temp: Path, *, numbered: bool = False) -> str:
+    """Return the SQL of the rows that files of the events table have; ``numbered`` adds filename and file_row_number."""
+    listed = ", ".join(map(literal, files))
+    if not gone and not numbered:
+        return f"read_parquet([{listed}], hive_partitioning = false)"
+    rows = f"read_parquet([{listed}], hive_partitioning = false, filename = true, file_row_number = true)"
+    if gone:
+        paths = {name_of(file): str(file) for file in files}
+        parts = [pa.table({"filename": [paths[name]] * len(at), "file_row_number": at}) for name, at in gone.items() if name in paths]
+        aside = temp / f"gone-{len(files)}.parquet"
+        pq.write_table(pa.concat_tables(parts) if parts else pa.table({"filename": [""], "file_row_number": [0]}), aside)
+        rows = f"{rows} t where not exists (from read_parquet({literal(aside)}) g where (g.filename, g.file_row_number) = (t.filename, t.file_row_number))"
+    return f"(select * {'' if numbered else 'exclude (filename, file_row_number)'} from {rows})"
+
+
+def existing_sql(merge: Merge, table: str) -> str:
+    """Return rows of the present table, given as SQL, under the engine's names, every one with the customer its source gave it."""
     aliases = {name: f"c{i}" for i, name in enumerate(pq.read_schema(merge.existing[0]).names)}
     own, anonymous = aliases["customer_id"], aliases.get("anonymous_id", "null::varchar")
     if "anonymous_id" in aliases:
@@ -178,8 +199,7 @@ def _existing_sql(merge: Merge) -> str:
     renamed = merge.again or any(merge.kinds.get(p.name, p.kind) != p.kind for p in merge.properties)
     columns.append(f"case when not {_made(event_id)} then {event_id} end as event_id" if renamed else f"{event_id} as event_id")
     columns += [f"{_converted(item, merge.kinds.get(item.name), aliases)} as {item.column}" for item in merge.properties]
-    files = ", ".join(literal(file) for file in merge.existing)
-    return f"select {', '.join(columns)} from read_parquet([{files}], hive_partitioning = false) as t({', '.join(aliases.values())})"
+    return f"select {', '.join(columns)} from {table} as t({', '.join(aliases.values())})"
 
 
 def _converted(item: Property, was: str | None, aliases: dict[str, str]) -> str:
@@ -196,11 +216,12 @@ def _made(column: str) -> str:
 _SQL = {"flag": "boolean", "whole": "bigint", "number": "decimal(18,4)", "text": "varchar", "list": "varchar[]"}
 
 
-def _rows_sql(merge: Merge) -> str:
+def rows_sql(merge: Merge, existing: str | None) -> str:
+    """Return the SQL of the rows of all loads, and of those of the present table that are given as SQL, each with its name."""
     plain = ["customer_id", "anonymous_id", "event", "event_time", "received_at", "value", "event_id", *(p.column for p in merge.properties)]
     parts = [f"select {load}::smallint as load, {', '.join(plain)} from read_parquet({literal(file)})" for load, file in merge.staged.items()]
-    if merge.existing:
-        parts.insert(0, _existing_sql(merge))
+    if existing is not None:
+        parts.insert(0, existing_sql(merge, existing))
     made = f"(event_id is null or {_made('event_id')})"
     content = f"'~' || substr(sha256({_json_sql(merge.properties, merge.anonymous)}), 1, 24)"
     name = f"case when event_id is null then {content} when {made} then left(event_id, 25) else event_id end"
@@ -217,26 +238,25 @@ def merge_events(engine: Engine, merge: Merge, folder: Path, progress: Callable[
     """
     counts = Counts()
     if not merge.existing and not merge.staged:
-        with Parts(folder, _schema(merge)):
+        with Parts(folder, schema_of(merge)):
             return counts, []
-    engine.view("loads", _rows_sql(merge))
-    engine.view("kept", _settle(engine, merge, counts) if merge.named else "select * from loads")
+    engine.view("loads", rows_sql(merge, scan(merge.existing, gone_in(merge.existing), engine.temp) if merge.existing else None))
+    engine.view("kept", settle(engine, merge, counts))
     refused = identity.link(engine, "kept") if merge.anonymous else []
     rows = identity.person_sql("kept") if merge.anonymous else "select * from kept"
-    columns = [name for name in _schema(merge).names if name not in ("event_id", *(p.name for p in merge.properties))]
-    columns += ["load", "made", "name", *(p.column for p in merge.properties)]
-    with Parts(folder, _schema(merge)) as files:
-        ordered = in_order(engine, f"select {', '.join(columns)} from ({rows})", "customer_id, event_time, name, load")
-        for distinct in _without_repeats(ordered, counts):
-            files.write(_final(distinct, merge))
-            _describe(distinct, counts)
+    with Parts(folder, schema_of(merge)) as files:
+        for distinct in distinct_rows(engine, merge, rows, counts):
+            files.write(final(distinct, merge))
+            describe(distinct, counts)
             progress(counts.rows)
     counts.customers = files.customers
     return counts, refused
 
 
-def _settle(engine: Engine, merge: Merge, counts: Counts) -> str:
-    """Find event ids that come with more than one content and return the query of the rows that stay."""
+def settle(engine: Engine, merge: Merge, counts: Counts) -> str:
+    """Find event ids that come with more than one content among ``loads`` and return the query of the rows that stay."""
+    if not merge.named:
+        return "select * from loads"
     content = ["customer_id", "anonymous_id", "event", "event_time", "received_at", "value", *(p.column for p in merge.properties)]
     mark = f"hash({', '.join(content)})"
     engine.execute(f"create or replace temp table marks as select hash(name) as id, {mark} as mark from loads where not made")
@@ -256,8 +276,15 @@ def _settle(engine: Engine, merge: Merge, counts: Counts) -> str:
         f"from loads left join winners on loads.name = winners.name and not loads.made where winners.name is {{}} null and {mark} {{}} winners.mark"
     )
     lost = engine.rows(f"select load, count(*) {verdict.format('not', '<>')} group by load")
-    counts.conflicts = {load: number for load, number in lost if load != EXISTING}
+    counts.conflicts = dict(lost)
     return f"select loads.* from loads left join winners on loads.name = winners.name and not loads.made where winners.name is null or {mark} = winners.mark"
+
+
+def distinct_rows(engine: Engine, merge: Merge, rows: str, counts: Counts, *more: str) -> Iterator[pa.Table]:
+    """Yield the rows of a query in the order of the table and without repeats, each with its event_id, its load and ``more`` columns."""
+    columns = [name for name in schema_of(merge).names if name not in ("event_id", *(p.name for p in merge.properties))]
+    columns += ["load", "made", "name", *(p.column for p in merge.properties), *more]
+    yield from _without_repeats(in_order(engine, f"select {', '.join(columns)} from ({rows})", "customer_id, event_time, name, load"), counts)
 
 
 def _without_repeats(batches: Iterator[pa.RecordBatch], counts: Counts) -> Iterator[pa.Table]:
@@ -298,12 +325,14 @@ def _distinct(table: pa.Table, fresh: np.ndarray, counts: Counts) -> pa.Table:
     block = np.cumsum(begins) - 1
     ordinal = np.arange(len(table)) - starts[block]
     loads, sizes = load[starts], np.diff(np.append(starts, len(table)))
-    size = np.where(table.column("made").to_numpy()[starts], sizes, 1)
+    made = table.column("made").to_numpy()[starts]
+    size = np.where(made, sizes, 1)
     run = (np.cumsum(fresh) - 1)[starts]
     earlier, earlier_loaded = _largest_before(run, size), _largest_before(run, np.where(loads == EXISTING, 0, size))
     _count(counts.seen, loads, sizes)
     _count(counts.accepted, loads, np.maximum(0, size - earlier_loaded))
     _count(counts.new, loads, np.maximum(0, size - earlier))
+    counts.repeated += int((made & (loads != EXISTING) & (earlier > earlier_loaded)).sum())
     keep = (ordinal >= earlier[block]) & (ordinal < size[block])
     table = table.append_column("event_id", _event_ids(table.column("name").combine_chunks(), ordinal))
     return table.filter(pa.array(keep))
@@ -337,20 +366,23 @@ def _event_ids(names: pa.Array, ordinal: np.ndarray) -> pa.Array:
 # what comes out
 
 
-def _schema(merge: Merge) -> pa.Schema:
+def schema_of(merge: Merge) -> pa.Schema:
+    """Return the columns of the new table."""
     fields = [("customer_id", pa.string()), ("event", _EVENT), ("event_time", values.INSTANT), ("received_at", values.INSTANT)]
     fields += [("value", values.EXACT), ("event_id", pa.string())]
     fields += [("anonymous_id", pa.string()), ("linked_at", values.INSTANT)] if merge.anonymous else []
     return pa.schema(fields + [(p.name, p.type) for p in merge.properties])
 
 
-def _final(rows: pa.Table, merge: Merge) -> pa.Table:
-    schema = _schema(merge)
+def final(rows: pa.Table, merge: Merge) -> pa.Table:
+    """Return rows of a merge as the table has them."""
+    schema = schema_of(merge)
     named = {p.name: p.column for p in merge.properties}
     return pa.table([rows.column(named.get(f.name, f.name)).cast(f.type) for f in schema], schema=schema)
 
 
-def _describe(rows: pa.Table, counts: Counts) -> None:
+def describe(rows: pa.Table, counts: Counts) -> None:
+    """Count rows of the new table."""
     counts.rows += len(rows)
     for pair in pc.value_counts(rows.column("event")).to_pylist():
         counts.events[pair["values"]] = counts.events.get(pair["values"], 0) + pair["counts"]

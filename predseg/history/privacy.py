@@ -32,6 +32,7 @@ from predseg.errors import DataError
 from predseg.history.keys import KEY, person, pseudonym
 from predseg.language.consent import EVERY, Consent
 from predseg.language.time import say_instant
+from predseg.layers import readers
 from predseg.store import Store
 
 DATABASE = "live.db"
@@ -437,10 +438,11 @@ def follow_events(connection: sqlite3.Connection, store: Store, consent: Consent
 def _told(store: Store, event: str) -> Iterator[tuple[str, int]]:
     """Yield who did an event, and when last."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
+    import pyarrow.compute as pc
 
-    for file in store.files("events"):
-        rows = pq.read_table(file, columns=["customer_id", "event_time"], filters=[("event", "=", event)])
+    for reader in readers(store.files("events")):
+        rows = reader.read(["customer_id", "event_time", "event"])
+        rows = rows.filter(pc.equal(rows["event"].cast(pa.string()), event))
         rows = rows.set_column(1, "event_time", rows["event_time"].cast(pa.timestamp("us", "UTC")).cast(pa.int64()))
         last = rows.group_by("customer_id").aggregate([("event_time", "max")])
         yield from zip(last["customer_id"].to_pylist(), last["event_time_max"].to_pylist(), strict=True)

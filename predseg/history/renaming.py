@@ -26,6 +26,7 @@ from predseg.history.events import definition_of
 from predseg.history.keys import PSEUDONYM, person, pseudonym, renamed
 from predseg.history.persons import IDS, Persons, mapped
 from predseg.history.privacy import EVENT, FILE, NAMES, RENAMING
+from predseg.layers import readers
 from predseg.store import Store
 
 if TYPE_CHECKING:
@@ -184,10 +185,10 @@ def _rename_events(store: Store, name: str, names: Names) -> None:
     """Name the rows anew, and join, sort and name the events that came without an id as if the rows had come in like this."""
     with store.scratch("renaming") as aside:
         (aside / "rows").mkdir()
-        for file in store.files(name):
-            erasure.write_rows(_rows(pq.ParquetFile(file).read(), names), aside / "rows" / file.name)
+        for number, reader in enumerate(readers(store.files(name))):
+            erasure.write_rows(_rows(reader.read(), names), aside / "rows" / f"part-{number:05d}.parquet")
         if store.exists(name):
-            erasure.name_anew(store, aside)
+            erasure.name_anew(store, aside, sorted((aside / "rows").glob("*.parquet")))
 
 
 def _rename_texts(config: Config, store: Store, names: Names, keys: Sequence[bytes], before: int) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from predseg.errors import DataError
+from predseg.layers import CORE, by_customer, parts
 from predseg.store import Store
 
 FILE = "ingest.json"
@@ -115,13 +117,12 @@ def described(store: Store, report: IngestReport) -> IngestReport:
     """Return the report with what the events table holds now."""
     import numpy as np
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     rows = customers = 0
     events: dict[str, int] = {}
     times: list[tuple[int, int, int]] = []
-    for file in store.files("events"):
-        table = pq.ParquetFile(file).read(["customer_id", "event", "event_time", "received_at"])
+    files = store.files("events")
+    for table in (table for part in parts(files) for table in by_customer(part, CORE)):
         rows, customers = rows + len(table), customers + len(table["customer_id"].unique())
         for pair in table["event"].cast(pa.string()).value_counts().to_pylist():
             events[pair["values"]] = events.get(pair["values"], 0) + pair["counts"]
@@ -131,6 +132,28 @@ def described(store: Store, report: IngestReport) -> IngestReport:
     first, last, visible = (min(t[0] for t in times), max(t[1] for t in times), max(t[2] for t in times)) if times else (None, None, None)
     events = dict(sorted(events.items(), key=lambda pair: (-pair[1], pair[0])))
     return replace(report, rows=rows, customers=customers, events=events, first=first, last=last, visible=visible)
+
+
+def joined(before: SourceReport, more: SourceReport) -> SourceReport:
+    """Return what became of the rows of a source of which more was read: what the table had before are duplicates."""
+    reasons = sorted((Counter(before.reasons) + Counter(more.reasons)).items(), key=lambda pair: (-pair[1], pair[0]))
+    samples: dict[str, list[Sample]] = {}
+    for sample in sorted((*before.samples, *more.samples), key=lambda s: s.raw):
+        samples.setdefault(f"{sample.field} {sample.reason}", []).append(sample)
+    return SourceReport(
+        before.name,
+        received=before.received + more.received,
+        accepted=before.accepted + more.new,
+        duplicates=before.duplicates + more.accepted + more.duplicates - more.new,
+        quarantined=before.quarantined + more.quarantined,
+        new=more.new,
+        conflicts=before.conflicts + more.conflicts,
+        rounded=before.rounded + more.rounded,
+        reasons=dict(reasons),
+        samples=tuple(sample for reason, _ in reasons for sample in samples.get(reason, [])[:SAMPLES]),
+        suppressed=before.suppressed + more.suppressed,
+        last=max((t for t in (before.last, more.last) if t is not None), default=None),
+    )
 
 
 def judge(report: IngestReport, tolerance: float) -> None:
@@ -160,16 +183,37 @@ def _broken(source: SourceReport, message: str) -> DataError:
 
 @dataclass(frozen=True)
 class State:
-    """What the sources looked like. ``due``: when a quarantined event ahead of the clock becomes good."""
+    """What the sources looked like.
+
+    Attributes:
+        definition: A hash of what is declared.
+        files: The marks of each source's files, see `predseg.history.sources.fingerprint`.
+        due: When a quarantined event ahead of the clock becomes good.
+        columns: The columns and types of each source as its files have them.
+    """
 
     definition: str
     files: dict[str, list[list[Any]] | None]
     due: int | None = None
+    columns: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def same(self, other: State, now: int) -> bool:
         """Say whether nothing needs to be read at ``now``; a server may always have changed."""
         unchanged = self.files == other.files and None not in other.files.values()
         return unchanged and (self.due is None or now < self.due)
+
+    def added(self, other: State, now: int) -> dict[str, set[str]] | None:
+        """Return the files that ``other`` has besides, by source; None when more than that has changed at ``now``."""
+        if self.definition != other.definition or self.files.keys() != other.files.keys() or (self.due is not None and now >= self.due):
+            return None
+        found: dict[str, set[str]] = {}
+        for name, marks in other.files.items():
+            before = self.files[name]
+            if before is None or marks is None or any(mark not in marks for mark in before):
+                return None
+            if new := {mark[0] for mark in marks if mark not in before}:
+                found[name] = new
+        return found
 
 
 @dataclass(frozen=True)

@@ -96,14 +96,15 @@ def definition(source: Source, zone: str | None) -> dict[str, Any]:
     return where | {"query": source.query, "columns": sorted(source.columns), "timezone": source.timezone or zone}
 
 
-def read_events(engine: Engine, source: Source, found: tuple[Path, ...], zone: str | None) -> Reading:
-    """Register a source of events and say how its rows are read.
+def read_events(engine: Engine, source: Source, found: tuple[Path, ...], zone: str | None, known: dict[str, str] | None = None) -> Reading:
+    """Register a source of events and say how its rows are read; ``known``: the columns of its files that were read before.
 
     Raises:
+        Unlike: When these files have other columns.
         DataError: E402 to E408, naming the source, what was found and what to write.
     """
     place = f"source {source.name}"
-    reading = _read(engine, source, found, zone, place, EVENT_COLUMNS, dict(source.columns))
+    reading = _read(engine, source, found, zone, place, EVENT_COLUMNS, dict(source.columns), known)
     _require(reading, engine.columns(reading.inner), source)
     return reading
 
@@ -121,9 +122,16 @@ def read_customers(engine: Engine, customers: Customers, found: tuple[Path, ...]
 
 
 def _read(
-    engine: Engine, source: Source, found: tuple[Path, ...], zone: str | None, place: str, canonical: tuple[str, ...], mapping: dict[str, str]
+    engine: Engine,
+    source: Source,
+    found: tuple[Path, ...],
+    zone: str | None,
+    place: str,
+    canonical: tuple[str, ...],
+    mapping: dict[str, str],
+    known: dict[str, str] | None = None,
 ) -> Reading:
-    raw = files.register(engine, list(found), place) if source.path else _register_table(engine, source, found, place)
+    raw = files.register(engine, list(found), place, known) if source.path else _register_table(engine, source, found, place)
     inner = "select * from source"
     if source.query:
         inner = f"select * from ({source.query.strip().rstrip(';')}\n)"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from predseg.language.time import DAY
+from predseg.layers import readers
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -61,11 +62,9 @@ def apart(a: float, b: float) -> float:
 
 def daily_counts(files: Sequence[Path], as_of: int, days: int) -> dict[str, NDArray[np.int64]]:
     """Return of each event, per 24 hours back from as_of, newest first, how many were visible by as_of; as far as the history goes."""
-    import pyarrow.parquet as pq
-
     found = Daily(as_of, days)
-    for path in files:
-        found.add(pq.read_table(path, columns=list(COLUMNS)))
+    for reader in readers(files):
+        found.add(reader.read(COLUMNS))
     return found.counts()
 
 

@@ -14,6 +14,7 @@ from predseg.evaluate.leaves import TRUE
 from predseg.evaluate.live import BEGINNING, LATENESS, Engine
 from predseg.evaluate.program import Origin, Program, Row, Rule
 from predseg.history.persons import EVERYBODY, Persons
+from predseg.layers import readers
 from predseg.live.lines import Contract
 from predseg.live.loop import Loop
 from predseg.live.published import Published, Snapshot
@@ -179,15 +180,12 @@ def join(engine: Engine, since: Mapping[str, Mapping[str, int]]) -> None:
 
 def _rows(program: Program, files: Iterable[Path]) -> Iterator[Row]:
     """Yield the events of a store's events table that some rule looks at, and one of everybody else, as they came."""
-    import pyarrow.parquet as pq
-
     wanted = {name for s in program.streams for _, name in s.columns} | {f.property for s in program.streams for f in s.events.where}
     core = {"customer_id", "anonymous_id", "linked_at", "event", "event_time", "received_at"}
-    for path in files:
-        reader = pq.ParquetFile(path)
-        columns = [name for name in reader.schema_arrow.names if name in core | wanted]
-        for batch in reader.iter_batches(65_536, columns=columns):
-            for row in batch.to_pylist():
+    for reader in readers(files):
+        columns = [name for name in reader.names if name in core | wanted]
+        for group in range(len(reader.sizes)):
+            for row in (row for batch in reader.group(group, columns).to_batches(65_536) for row in batch.to_pylist()):
                 customer, anonymous, linked = row["customer_id"], row.get("anonymous_id"), row.get("linked_at")
                 own = None if anonymous is not None and (linked is not None or customer == anonymous) else customer
                 event = to_event({**row, "linked_at": None})

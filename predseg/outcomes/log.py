@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from predseg.columns import coded
 from predseg.evaluate.ahead import ahead
 from predseg.evaluate.block import BEGINNING, CORE, IDENTITY, Array, Block, Numbers, Words, from_table
 from predseg.language.measures import SCALE
+from predseg.layers import Part, by_customer, parts
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -127,10 +129,10 @@ def read_log(files: Sequence[Path], events: Iterable[str], known_at: int, texts:
     """
     names, properties = tuple(dict.fromkeys(events)), list(texts)
 
-    def of_file(path: Path) -> Log:
-        return _log(from_table(_rows_where(path, "event", names, ["value", *properties])), names, known_at, properties)
+    def of_part(part: Part) -> Log:
+        return _log(from_table(_rows_where(part, "event", names, ["value", *properties])), names, known_at, properties)
 
-    return _joined(list(ahead(of_file, files)), names, properties)
+    return _joined(list(ahead(of_part, parts(files))), names, properties)
 
 
 def _log(block: Block, names: tuple[str, ...], known_at: int, texts: Sequence[str]) -> Log:
@@ -170,26 +172,21 @@ def histories(files: Sequence[Path], ids: Collection[str], properties: Iterable[
     import pyarrow as pa
 
     wanted, named = set(ids), list(properties)
-    parts = [_rows_where(path, "customer_id", wanted, named) for path in files]
-    return from_table(pa.concat_tables(parts, promote_options="permissive"), since=since)
+    found = [_rows_where(part, "customer_id", wanted, named) for part in parts(files)]
+    return from_table(pa.concat_tables(found, promote_options="permissive"), since=since)
 
 
-def _rows_where(path: Path, column: str, values: Collection[str], properties: Iterable[str]) -> pa.Table:
-    """Return only the rows of a file that have one of some texts in a column."""
+def _rows_where(part: Part, column: str, values: Collection[str], properties: Iterable[str]) -> pa.Table:
+    """Return only the rows of a part of the table that have one of some texts in a column."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    schema = pq.read_schema(path)
-    columns = [*CORE, *(n for n in dict.fromkeys(properties) if n in schema.names and n not in (*CORE, *IDENTITY))]
-    columns += [n for n in IDENTITY if n in schema.names]
-    texts = [name for name in columns if pa.types.is_string(schema.field(name).type) or pa.types.is_dictionary(schema.field(name).type)]
-    with pq.ParquetFile(path, read_dictionary=texts) as reader:
-        parts = [reader.schema_arrow.empty_table().select(columns)]
-        for batch in reader.iter_batches(columns=columns):
-            here = batch[column]
-            wanted = pa.array([text in values for text in here.dictionary.to_pylist()], pa.bool_())
-            parts.append(pa.Table.from_batches([batch.filter(wanted.take(here.indices))]))
-    return pa.concat_tables(parts)
+    columns = [*CORE, *(n for n in dict.fromkeys(properties) if n not in (*CORE, *IDENTITY)), *IDENTITY]
+    found = [part.nothing(columns)]
+    for rows in by_customer(part, columns):
+        codes, texts = coded(rows[column])
+        wanted = np.array([text in values for text in texts.to_pylist()], bool)
+        found.append(rows.filter(pa.array(wanted[codes])))
+    return pa.concat_tables(found)
 
 
 def _text(block: Block, name: str, rows: Array) -> tuple[Array, list[str]]:

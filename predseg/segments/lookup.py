@@ -19,6 +19,7 @@ from predseg.language import conditions as c
 from predseg.language.english import say_comparison, say_filter, say_list, say_score, say_value, score_noun
 from predseg.language.measures import Comparison, Value
 from predseg.language.time import parse_instant, say_duration, say_instant
+from predseg.layers import Reader, readers
 from predseg.segments.customer import Customer, Found
 from predseg.segments.definitions import Segment
 from predseg.segments.explain import STEPS, Ahead, Reason, ahead, explain, seen_by
@@ -62,27 +63,17 @@ def tables_with(files: Iterable[Path], column: str, wanted: Sequence[str], colum
     """Yield the rows with one of some texts in a column, with all columns or some; row groups whose statistics rule them out are not read."""
     import pyarrow as pa
     import pyarrow.compute as pc
-    import pyarrow.parquet as pq
 
-    for path in files:
-        reader = pq.ParquetFile(path)
-        if column not in reader.schema_arrow.names:
+    for reader in readers(files):
+        if column not in reader.names:
             continue
-        at = reader.schema_arrow.names.index(column)
-        for group in range(reader.num_row_groups):
-            statistics = _statistics(reader.metadata.row_group(group), column, at)
-            if statistics is not None and statistics.has_min_max and not any(statistics.min <= one <= statistics.max for one in wanted):
+        for group in range(len(reader.sizes)):
+            bounds = reader.bounds(group, column)
+            if bounds is not None and not any(bounds[0] <= one <= bounds[1] for one in wanted):
                 continue
-            found = pc.is_in(reader.read_row_group(group, [column])[column], pa.array(wanted, pa.string()))
+            found = pc.is_in(reader.group(group, [column])[column], pa.array(wanted, pa.string()))
             if pc.any(found).as_py():
-                present = columns and [name for name in columns if name in reader.schema_arrow.names]
-                yield reader.read_row_group(group, present).filter(found)
-
-
-def _statistics(group: Any, column: str, at: int) -> Any:
-    """Return the statistics of a column; a list before it moves the positions of the file's columns."""
-    near = [*range(at, group.num_columns), *range(at)]
-    return next((group.column(i).statistics for i in near if group.column(i).path_in_schema == column), None)
+                yield reader.group(group, columns and [name for name in columns if name in reader.names]).filter(found)
 
 
 def to_event(row: dict[str, Any]) -> Event:
@@ -118,27 +109,22 @@ def nearest_ids(files: Sequence[Path], listed: Iterable[str], customer_id: str) 
     from difflib import get_close_matches
 
     import pyarrow.compute as pc
-    import pyarrow.parquet as pq
 
     ids = set(list(listed)[:_SEARCHED])
-    groups = [(path, g) for path in files for g in range(pq.ParquetFile(path).num_row_groups)]
-    lowest = [_lowest(path, g) for path, g in groups]
-    at = max(0, sum(low <= customer_id for low in lowest) - 1)
-    for path, group in [*groups[at : at + 2], *groups[max(0, at - 1) : at], *groups]:
+    groups = sorted((_lowest(reader, g), number, g, reader) for number, reader in enumerate(readers(files)) for g in range(len(reader.sizes)))
+    at = max(0, sum(low <= customer_id for low, *_ in groups) - 1)
+    for *_, group, reader in [*groups[at : at + 2], *groups[max(0, at - 1) : at], *groups]:
         if len(ids) >= _SEARCHED:
             break
-        ids.update(pc.unique(pq.ParquetFile(path).read_row_group(group, ["customer_id"])["customer_id"]).to_pylist())
+        ids.update(pc.unique(reader.group(group, ["customer_id"])["customer_id"]).to_pylist())
     longer = sorted(i for i in ids if customer_id and i.startswith(customer_id))
     close = get_close_matches(customer_id, sorted(ids), n=NEAREST, cutoff=0.5)
     return list(dict.fromkeys([*longer[:NEAREST], *close]))[:NEAREST]
 
 
-def _lowest(path: Path, group: int) -> str:
-    import pyarrow.parquet as pq
-
-    reader = pq.ParquetFile(path)
-    statistics = _statistics(reader.metadata.row_group(group), "customer_id", reader.schema_arrow.names.index("customer_id"))
-    return statistics.min if statistics is not None and statistics.has_min_max else ""
+def _lowest(reader: Reader, group: int) -> str:
+    bounds = reader.bounds(group)
+    return str(bounds[0]) if bounds is not None else ""
 
 
 def find_customer(workspace: Workspace, customer_id: str, as_of: int, facts: Facts, more: Sequence[Event] = ()) -> Customer:

@@ -20,12 +20,13 @@ from predseg.history.privacy import OptedOut
 from predseg.language import conditions as c
 from predseg.language.assignment import HOLDOUT, Experiment
 from predseg.language.english import say_condition
+from predseg.layers import parts, whole_customers
 from predseg.segments.definitions import Segment
 from predseg.segments.facts import Facts
 from predseg.segments.population import NOBODY, Decider, Listed, decider_of, everyone, properties_of
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    pass
 
 SAMPLED_ROWS = 3_000_000
 """Histories with more events than this are sampled, unless exact figures are asked for."""
@@ -126,27 +127,15 @@ def preview(
 
 def sampled_blocks(files: Sequence[Path], properties: set[str], share: float, since: int) -> Iterator[Block]:
     """Yield evenly spread row groups of the events table, about ``share`` of them, without the customers cut at their ends."""
-    import pyarrow.parquet as pq
-
     step, at = 1 / share, 0.0
     number = 0
-    for path in files:
-        with pq.ParquetFile(path) as reader:
-            present = reader.schema_arrow.names
-            columns = [*CORE, *sorted(properties & set(present) - set(CORE) - set(IDENTITY)), *(n for n in IDENTITY if n in present)]
-            for group in range(reader.num_row_groups):
-                if number >= at:
-                    at += step
-                    yield from_table(_whole_customers(reader.read_row_group(group, columns)), since=since)
-                number += 1
-
-
-def _whole_customers(table: pa.Table) -> pa.Table:
-    import pyarrow.compute as pc
-
-    ids = table["customer_id"]
-    first, last = pc.sum(pc.equal(ids, ids[0])).as_py(), pc.sum(pc.equal(ids, ids[-1])).as_py()
-    return table.slice(first, max(table.num_rows - first - last, 0))
+    columns = [*CORE, *sorted(properties - {*CORE, *IDENTITY}), *IDENTITY]
+    for part in parts(files):
+        for group in range(len(part.base.sizes)):
+            if number >= at:
+                at += step
+                yield from_table(whole_customers(part, group, columns), since=since)
+            number += 1
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from predseg.language import conditions as c
 from predseg.language.english import say_condition
 from predseg.language.measures import Measure, Window
 from predseg.language.time import DAY, SECOND, say_instant
+from predseg.layers import parts, whole_customers
 from predseg.segments.facts import DIMENSIONS, rfv_scores
 from predseg.segments.publications import LiveFacts, Publications, random_publications, rfv_measures
 from predseg.segments.worlds import Palette, palette_of, random_condition, random_histories, small, to_table
@@ -319,9 +320,7 @@ class _Real:
     """Samples customers of an events table."""
 
     def __init__(self, files: Sequence[Path]) -> None:
-        import pyarrow.parquet as pq
-
-        self.groups = [(path, g) for path in files for g in range(pq.ParquetFile(path).num_row_groups)]
+        self.tables = [(part, group) for part in parts(files) for group in range(len(part.base.sizes))]
 
     def trial(self, r: random.Random, rule: c.Condition | None) -> Trial:
         """Return a trial on a few customers: a given rule, or a random one of events and properties that they have."""
@@ -343,14 +342,11 @@ class _Real:
         """Read a few whole customers from one row group; a customer who goes on in the next is left out."""
         import pyarrow as pa
         import pyarrow.compute as pc
-        import pyarrow.parquet as pq
 
-        path, group = r.choice(self.groups)
-        reader = pq.ParquetFile(path)
-        table = reader.read_row_group(group)
+        part, group = r.choice(self.tables)
+        table = whole_customers(part, group)
         ids = pc.unique(table["customer_id"]).to_pylist()
-        whole = ids[(group > 0) : len(ids) - (group < reader.num_row_groups - 1)] or ids
-        chosen = r.sample(whole, min(len(whole), CUSTOMERS // 4))
+        chosen = r.sample(ids, min(len(ids), CUSTOMERS // 4))
         return table.filter(pc.is_in(table["customer_id"], pa.array(chosen, table["customer_id"].type)))
 
 

@@ -21,6 +21,7 @@ from predseg.language import conditions as c
 from predseg.language.assignment import HOLDOUT
 from predseg.language.documents import NEVER
 from predseg.language.time import say_instant
+from predseg.layers import readers, rows_in
 from predseg.segments.definitions import STANDARD_EVENTS, Segment, Vocabulary, load_segments, never_occurred
 from predseg.segments.designs import note_designs
 from predseg.segments.edits import apply
@@ -213,15 +214,11 @@ class Workspace:
         )
 
     def _last(self) -> int:
-        import pyarrow.parquet as pq
-
-        columns = [pq.read_table(path, columns=["event_time"])["event_time"] for path in self.files]
+        columns = [reader.read(["event_time"])["event_time"] for reader in readers(self.files)]
         return max((int(_greatest(column)) for column in columns), default=BEGINNING)
 
     def _rows(self) -> int:
-        import pyarrow.parquet as pq
-
-        return sum(pq.read_metadata(path).num_rows for path in self.files)
+        return rows_in(self.files)
 
     @steady
     def replay(self, name: str, start: int, end: int, every: int) -> Replay:

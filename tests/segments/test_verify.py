@@ -111,7 +111,7 @@ PLANTED: dict[str, tuple[Any, str, Callable[[Any], Any]]] = {
     "windows closed at their start": (batch, "evaluate", closed_window),
     "an absence that never waits": (batch, "evaluate", no_then),
     "an offset forgotten": (moments, "offsets", lambda f: lambda condition: frozenset(list(f(condition))[1:])),
-    "late events seen at once": (block, "_instants", lambda f: lambda column: f(column) // 7_000_000 * 7_000_000),
+    "late events seen at once": (block, "instants", lambda f: lambda column: f(column) // 7_000_000 * 7_000_000),
     "rfv scores that split ties": (verify, "rfv_scores", lambda f: lambda v: f(np.asarray(v) + np.arange(len(v)) / 1e3)),
     "the latest trait whatever the moment": (traits, "at_moments", last_row),
     "what comes late is never corrected": (live.Engine, "_correct", lambda f: lambda self, row: f(self, row)[:0]),

@@ -1,0 +1,55 @@
+"""Columns of Arrow tables as NumPy sees them: codes of texts, instants as microseconds, without a copy where that can be."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Array = np.ndarray[Any, Any]
+
+
+def whole(table: pa.Table) -> pa.Table:
+    """Return the table with one chunk, and one dictionary, a column."""
+    return table.unify_dictionaries().combine_chunks() if max((column.num_chunks for column in table.columns), default=0) > 1 else table
+
+
+def starts(codes: Array) -> Array:
+    """Return int64: the rows at which a customer starts."""
+    return np.append(0, np.flatnonzero(codes[1:] != codes[:-1]) + 1) if len(codes) else np.zeros(0, np.int64)
+
+
+def coded(column: pa.ChunkedArray) -> tuple[Array, pa.Array]:
+    """Return int32 (rows), -1 where missing, and the values that they stand for."""
+    import pyarrow as pa
+
+    array = single(column)
+    if not pa.types.is_dictionary(array.type):
+        array = array.dictionary_encode()
+    indices = array.indices
+    codes = stored(indices, indices.type.to_pandas_dtype())
+    if indices.null_count:
+        codes = np.where(indices.is_valid().to_numpy(zero_copy_only=False), codes, -1)
+    return codes.astype(np.int32, copy=False), array.dictionary
+
+
+def single(column: pa.ChunkedArray) -> pa.Array:
+    """Return a column as one array."""
+    import pyarrow as pa
+
+    return column.chunk(0) if column.num_chunks == 1 else pa.array([], column.type) if not column.num_chunks else pa.concat_arrays(column.chunks)
+
+
+def instants(column: pa.ChunkedArray) -> Array:
+    """Return int64, microseconds; anything where missing."""
+    import pyarrow as pa
+
+    return stored(single(column).cast(pa.timestamp("us", "UTC")), np.int64)
+
+
+def stored(array: pa.Array, kind: Any) -> Array:
+    """Return the numbers of an array as they lie in memory; anything where missing."""
+    return np.frombuffer(array.buffers()[1] or b"", kind)[array.offset : array.offset + len(array)]
