@@ -1,6 +1,7 @@
 """Segments side by side: predseg, hand-written DuckDB SQL and Polars give the same members; how long does each take?
 
-    python -m benchmarks.segments            # 1 million customers, 10 million events; 1, 20 and 100 segments
+    python -m benchmarks.segments            # 1 million customers, 10 million events; 1, 20, 100 and 1,000 segments
+    python -m benchmarks.segments --segments 1,1000 --without duckdb
     python -m benchmarks.segments --tenth
     python -m benchmarks.segments --small    # a look that everything still runs and agrees
 
@@ -45,9 +46,9 @@ class Sizes:
     segments: tuple[int, ...]
 
 
-FULL = Sizes(10_000_000, 1_000_000, (1, 20, 100))
+FULL = Sizes(10_000_000, 1_000_000, (1, 20, 100, 1_000))
 SMALL = Sizes(20_000, 2_000, (1, 5, 20))
-TENTH = Sizes(1_000_000, 100_000, (1, 20, 100))
+TENTH = Sizes(1_000_000, 100_000, (1, 20, 100, 1_000))
 
 
 def random_rule(r: random.Random) -> c.All:
@@ -158,22 +159,25 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help="20,000 events, once")
     parser.add_argument("--tenth", action="store_true", help="a tenth of the size")
     parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--segments", type=lambda text: tuple(int(n) for n in text.split(",")), help="how many, with commas between")
+    parser.add_argument("--without", default="", help="peers to leave out, with commas between: DuckDB takes minutes for 1,000 segments")
     options = parser.parse_args()
     sizes = SMALL if options.small else TENTH if options.tenth else FULL
     with tempfile.TemporaryDirectory() as folder:
         files, rows, one = write_store(Path(folder), sizes.events, sizes.customers), [], 0.0
-        for n in sizes.segments:
-            tools = {name: partial(tool, files, end(), rules(n)) for name, tool in TOOLS.items()}
+        chosen = {name: tool for name, tool in TOOLS.items() if name.split()[0].lower() not in options.without.lower().split(",")}
+        for n in options.segments or sizes.segments:
+            tools = {name: partial(tool, files, end(), rules(n)) for name, tool in chosen.items()}
             seconds, results = medians(tools, 1 if options.small else options.repeat)
             mine = members(results["predseg"])
             assert all(members(found) == mine for found in results.values()), "the members differ"
             one = one or seconds["predseg"]
-            ratios = [f"**{seconds[name] / seconds['predseg']:.1f}**" for name in TOOLS if name != "predseg"]
+            ratios = [f"**{seconds[name] / seconds['predseg']:.1f}**" for name in chosen if name != "predseg"]
             rows.append(
-                [n, *(f"{seconds[name]:.2f}" for name in TOOLS), *ratios, f"{seconds['predseg'] / one:.1f}", f"{sum(map(len, mine.values())):,}"]
+                [n, *(f"{seconds[name]:.2f}" for name in chosen), *ratios, f"{seconds['predseg'] / one:.1f}", f"{sum(map(len, mine.values())):,}"]
             )
     print(f"{sizes.events:,} events, {sizes.customers:,} customers, seconds from sorted Parquet to members, median of {options.repeat}\n")
-    print(table(["segments", *TOOLS, "DuckDB / predseg", "Polars / predseg", "of the time of one", "members"], rows))
+    print(table(["segments", *chosen, *(f"{name} / predseg" for name in chosen if name != "predseg"), "of the time of one", "members"], rows))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from functools import lru_cache, reduce
 import numpy as np
 
 from predseg.evaluate.block import NEVER, Array, Block, always
-from predseg.evaluate.grid import buckets, edges
+from predseg.evaluate.grid import Places, edges
 from predseg.evaluate.matching import matching
 from predseg.evaluate.rows import LARGEST, Found, Rows
 from predseg.evaluate.sequences import following
@@ -247,8 +247,8 @@ class _Pass:
         same_rows: dict[object, list[Measure]] = defaultdict(list)
         for measure in measures:
             same_rows[measure.events, measure.then].append(measure)
-        self.grid = np.unique([e for m in measures for both in edges(m.window, self.moments) if both is not None for e in both])
-        self.bucket = buckets(self.grid, self.block.time)
+        grid = np.unique([e for m in measures for both in edges(m.window, self.moments) if both is not None for e in both])
+        self.places = Places.of(self.block, grid)
         for group in same_rows.values():
             yield from self._plain(group) if group[0].then is None else self._sequences(group)
 
@@ -272,7 +272,7 @@ class _Pass:
         yield from ((m, _values(m, tuple(map(np.concatenate, zip(*found, strict=True))))) for m, found in parts.items())
 
     def _rows(self, group: list[Measure], rows: Array | slice, moments: Array) -> Rows:
-        return Rows(self.block, self.customer, rows, self.grid, self.bucket, moments, [m.window for m in group])
+        return Rows(self.block, rows, self.places, moments, [m.window for m in group])
 
 
 def _values(measure: Measure, found: Found) -> Values:

@@ -81,6 +81,7 @@ class Block:
     properties: dict[str, Property] = field(default_factory=dict)
     hidden: Array | None = None  # int64 (r)
     owner: Array | None = None  # int64 (n)
+    named: dict[tuple[str, ...], Array] = field(default_factory=dict, init=False, repr=False)  # int64: the rows of the events asked for so far
     passing: dict[Filter, Array] = field(default_factory=dict, init=False, repr=False)  # bool (r): which rows pass, of the filters asked so far
 
     @cached_property

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
+
 import numpy as np
 
-from predseg.evaluate.block import NEVER, Array
+from predseg.evaluate.block import NEVER, Array, Block
 from predseg.language.measures import Window
 
 CELLS = 1 << 16
@@ -39,4 +42,31 @@ def buckets(instants: Array, times: Array) -> Array:
     cell >>= shift
     found: Array = before.take(cell, mode="clip")
     found += inside.take(cell, mode="clip") < times
+    return found
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the rows of a block lie: the customer of each, and how many instants of a grid lie before it."""
+
+    grid: Array  # int64, sorted, all different
+    customer: Array  # int64 (rows)
+    bucket: Array  # int64 (rows)
+    customers: int
+
+    @classmethod
+    def of(cls, block: Block, grid: Array) -> Places:
+        """Return the places of all rows."""
+        return cls(grid, block.customer, buckets(grid, block.time), len(block.customers))
+
+    @cached_property
+    def cell(self) -> Array:
+        """Bucket and customer as one number, see `counted`: int64 (rows)."""
+        return cell(self.bucket, self.customer, self.customers)
+
+
+def cell(bucket: Array, customer: Array, customers: int) -> Array:
+    """Return the place in a table with a line of customers per bucket, and one before them."""
+    found: Array = bucket * customers
+    found += customer + customers
     return found

@@ -18,12 +18,14 @@ FEW = 5_000
 
 def matching(block: Block, events: Events) -> Array:
     """Return the positions of the rows that are such an event and pass its filters."""
-    rows = named(block, events.names) if events.names else np.ones(len(block.time), bool)
+    if events.names not in block.named:
+        block.named[events.names] = np.flatnonzero(named(block, events.names)) if events.names else np.arange(len(block.time))
+    rows = block.named[events.names]
     for test in events.where:
         if test not in block.passing:
             block.passing[test] = passing(block, test)
-        rows = rows & block.passing[test]
-    return np.flatnonzero(rows)
+        rows = rows[block.passing[test].take(rows)]
+    return rows
 
 
 def named(block: Block, names: tuple[str, ...]) -> Array:

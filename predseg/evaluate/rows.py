@@ -17,7 +17,7 @@ import numpy as np
 
 from predseg.errors import DataError
 from predseg.evaluate.block import Array, Block, Numbers, Words
-from predseg.evaluate.grid import edges
+from predseg.evaluate.grid import Places, cell, edges
 from predseg.language.measures import SCALE, Measure, Window
 from predseg.language.time import SECOND
 
@@ -46,38 +46,47 @@ class Rows:
 
     Args:
         block: Whole histories.
-        customer: The customer of each row of the block.
         rows: Which rows; a slice or positions in order.
-        grid: Instants, sorted, with every edge of the windows among them.
-        bucket: How many instants of the grid lie before each row of the block.
+        places: Where all rows of the block lie in a grid that has every edge of the windows.
         moments: The moments to answer at.
         windows: The windows that will be asked for.
     """
 
-    def __init__(
-        self, block: Block, customer: Array, rows: Array | slice, grid: Array, bucket: Array, moments: Array, windows: Sequence[Window]
-    ) -> None:
-        self.block, self.rows, self.moments = block, rows, moments
-        self.customer = customer[rows]
+    def __init__(self, block: Block, rows: Array | slice, places: Places, moments: Array, windows: Sequence[Window]) -> None:
+        self.block, self.rows, self.moments, self._places = block, rows, moments, places
         ends = [e for w in windows for e in edges(w, moments) if e is not None]
-        self.grid = np.unique(np.concatenate(ends)) if ends else np.zeros(0, np.int64)
-        coarser = np.append(np.searchsorted(self.grid, grid), len(self.grid))
-        self.bucket = coarser[bucket[rows]]
+        own = np.unique(np.concatenate(ends)) if ends else np.zeros(0, np.int64)
+        self._shared = len(places.grid) <= 2 * len(own)  # a few lines too many cost less than other places for these rows
+        self.grid = places.grid if self._shared else own
         self._cache: dict[object, Any] = {}
         self._edges: dict[bytes, Edge] = {}
-        self.positions = self._count(self.customer, self.bucket)
+        self.positions = self.count(self._of(places.cell) if self._shared else cell(self.bucket, self.customer, places.customers))
+
+    def _of(self, column: Array) -> Array:
+        return column[self.rows] if isinstance(self.rows, slice) else column.take(self.rows)
+
+    @cached_property
+    def customer(self) -> Array:
+        """The customer of each row."""
+        return self._of(self._places.customer)
+
+    @cached_property
+    def bucket(self) -> Array:
+        """How many instants of the grid lie before each row."""
+        bucket = self._of(self._places.bucket)
+        if self._shared:
+            return bucket
+        return np.append(np.searchsorted(self.grid, self._places.grid), len(self.grid)).take(bucket)
 
     @cached_property
     def time(self) -> Array:
         """When each row happened; with a row after the last one, and two before the first."""
         return np.append(self.block.time[self.rows], (0, 0))
 
-    def _count(self, customer: Array, bucket: Array) -> Array:
+    def count(self, cells: Array) -> Array:
         """Return int64 (1 + instants, customers): how many rows lie before the customer, then how many at or before each instant."""
         n = len(self.block.customers)
-        cell = bucket * n
-        cell += customer + n
-        counts = np.bincount(cell, minlength=(len(self.grid) + 2) * n).reshape(len(self.grid) + 2, n)
+        counts = np.bincount(cells, minlength=(len(self.grid) + 2) * n).reshape(len(self.grid) + 2, n)
         totals = counts.sum(axis=0)
         counts[0] = np.cumsum(totals) - totals
         for before, here in pairwise(counts):
@@ -107,7 +116,7 @@ class Rows:
     def _edge(self, lines: Array) -> Edge:
         key = lines.tobytes()
         if key not in self._edges:
-            self._edges[key] = Edge(self.positions[lines])
+            self._edges[key] = Edge(self.positions[lines] if len(lines) != 1 else self.positions[lines[0] : lines[0] + 1])
         return self._edges[key]
 
     def between(self, window: Window) -> tuple[Array, Array]:
@@ -237,7 +246,7 @@ def _again(rows: Rows, name: str | None) -> tuple[Array, Array, Array, Array]:
     """Return the positions of the values of a property (a list has several); of each that comes again: customer, bucket and next bucket."""
     at, codes = _elements(rows, name)
     customer, bucket = rows.customer[at], rows.bucket[at]
-    positions = rows.positions if isinstance(at, slice) else rows._count(customer, bucket)
+    positions = rows.positions if isinstance(at, slice) else rows.count(cell(bucket, customer, len(rows.block.customers)))
     first, second = _equal_neighbours(customer, codes)
     return positions, customer[first], bucket[first].astype(np.int32), bucket[second].astype(np.int32)
 

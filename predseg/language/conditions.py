@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from predseg.language.measures import Comparison, Events, Filter, Measure, Window, hashed_once
@@ -141,6 +141,21 @@ def walk(condition: Condition) -> Iterator[Condition]:
     if isinstance(condition, LAYERS):
         for part in condition.of:
             yield from walk(part)
+
+
+def shared(conditions: Iterable[Condition]) -> list[Condition]:
+    """Return the conditions with equal parts, and equal measures, made one object each: to look one up then compares no contents."""
+    seen: dict[Condition, Condition] = {}
+    measured: dict[Measure, Measure] = {}
+
+    def one(condition: Condition) -> Condition:
+        if isinstance(condition, LAYERS):
+            condition = replace(condition, of=tuple(map(one, condition.of)))
+        elif isinstance(condition, Did):
+            condition = Did(measured.setdefault(condition.measure, condition.measure), condition.comparison)
+        return seen.setdefault(condition, condition)
+
+    return [one(condition) for condition in conditions]
 
 
 def measures(condition: Condition) -> list[Measure]:

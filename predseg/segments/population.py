@@ -13,6 +13,7 @@ import numpy as np
 from predseg.evaluate.ahead import Answer, Over, here
 from predseg.evaluate.batch import Truth, Values, answered, compare, layer
 from predseg.evaluate.block import BEGINNING, NEVER, Array, Block
+from predseg.evaluate.block import ROWS as BLOCK
 from predseg.evaluate.moments import Known, transitions
 from predseg.language import conditions as c
 from predseg.language.measures import Events, Measure
@@ -20,6 +21,8 @@ from predseg.segments.definitions import Segment
 from predseg.segments.facts import DIMENSIONS, Facts, Run, rfv_scores, run_key
 
 SEEN = Measure(Events())
+ROWS = 2 * BLOCK
+"""Rows of a block at one moment, where each customer needs little memory: fewer blocks, fewer calls of small functions."""
 
 Changed = tuple[Array, Array, Array]
 """Customer id, instant, member from then on: one row per change, in order."""
@@ -115,14 +118,15 @@ def decider_of(
         facts: What is published.
         asked: Live ones among the segments whose changes are wanted as well.
     """
-    measures = list(dict.fromkeys([SEEN, *(m for s in segments.values() for m in c.measures(s.match))]))
+    rules = dict(zip(segments, c.shared(segment.match for segment in segments.values()), strict=True))
+    measures = list(dict.fromkeys([SEEN, *(m for rule in rules.values() for m in c.measures(rule))]))
     changes = _changes(asked or {}, as_of, facts)
 
     def decide(block: Block, since: Array) -> tuple[Decider, Array]:
         decider = Decider(block, as_of, dict(answered(block, [as_of], measures)), facts)
         present = (decider.answers[SEEN].number[:, 0] > 0) | (since <= as_of)
-        for name, segment in segments.items():
-            decider.members[name] = decider(segment.match).true & present
+        for name, rule in rules.items():
+            decider.members[name] = decider(rule).true & present
         decider.changes.update(changes(block, since, decider.members))
         return decider, present
 
@@ -148,7 +152,7 @@ def everyone(
     def with_ids(block: Block) -> tuple[Array, Answer]:
         return block.customers, work(block, listed.known_since(block.customers))
 
-    for customers, answer in over(with_ids, files, properties, since=as_of if since is None else since):
+    for customers, answer in over(with_ids, files, properties, ROWS, as_of if since is None else since):
         seen.append(customers)
         yield answer
     rest = listed.since <= as_of
@@ -197,10 +201,14 @@ def members_and_changes(
         before += len(customers)
     whole = np.concatenate(ids)
     order = np.argsort(whole, kind="stable")  # almost in order already
-    rank = np.empty_like(order)
+    rank = np.empty(len(order), np.int32)
     rank[order] = np.arange(len(order))
+    moved = bool((np.diff(order) < 0).any())
     whole = whole[order]
-    members = {name: whole[np.sort(rank[np.concatenate(positions)])] for name, positions in found.items()}
+    members = {}
+    for name, parts in found.items():
+        at = np.concatenate(parts)
+        members[name] = whole[np.sort(rank[at]) if moved else at]
     return members, {name: _joined(changes) for name, changes in changed.items()}
 
 

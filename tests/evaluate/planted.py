@@ -57,7 +57,7 @@ BUGS = (
         "accepted[inverse]",
     ),
     Bug("numbers are tested in ten-thousandths", "matching", "Decimal(int(u)) / column.scale", "Decimal(int(u))"),
-    Bug("one filter is enough", "matching", "rows & block.passing[test]", "rows | block.passing[test]"),
+    Bug("one filter is enough", "matching", "block.passing[test].take(rows)", "block.passing[events.where[0]].take(rows)"),
     Bug(
         "a property that nothing has fails its absence", "matching", "np.full(len(block.time), test.accepts(None))", "np.zeros(len(block.time), bool)"
     ),

@@ -33,3 +33,15 @@ def test_a_rule_of_another_process_is_found() -> None:
         subprocess.run(
             [sys.executable, "-c", code], input=pickle.dumps(RULE), check=True, env={"PYTHONHASHSEED": seed, "PYTHONPATH": ":".join(sys.path)}
         )
+
+
+def test_shared_conditions_are_equal_and_each_part_is_one_object() -> None:
+    count = RULE.of[0]
+    assert isinstance(count, c.Did)
+    other = c.Some(2, (c.Holds((AGAIN,), True), c.NoneOf((count,)), c.Did(count.measure, m.Comparison("exactly", Decimal(0)))))
+    first, second, third = c.shared([RULE, other, AGAIN])
+    assert (first, second, third) == (RULE, other, AGAIN) and first is third
+    assert isinstance(first, c.All) and isinstance(second, c.Some)
+    holds, nobody, zero = second.of
+    assert isinstance(holds, c.Holds) and isinstance(nobody, c.NoneOf) and isinstance(zero, c.Did) and isinstance(first.of[0], c.Did)
+    assert holds.of[0] is first and nobody.of[0] is first.of[0] and zero.measure is first.of[0].measure
