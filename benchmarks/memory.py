@@ -70,7 +70,7 @@ def main() -> None:
     if options.step:
         begin = time.perf_counter()
         done = STEPS[options.step](options.folder)
-        print(f"{done}|{time.perf_counter() - begin:.1f}|{_peak():.2f}")
+        print(f"{done}|{time.perf_counter() - begin:.1f}|{peak():.2f}")
         return
     events, customers = (100_000, 5_000) if options.small else (options.events, options.customers)
     with tempfile.TemporaryDirectory() as temporary:
@@ -90,7 +90,7 @@ def _run(step: str, folder: Path) -> list[object]:
     return [step, f"**{peak}**", seconds, done]
 
 
-def _peak() -> float:
+def peak() -> float:
     """Return the greatest resident set of this process so far, in GB."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9

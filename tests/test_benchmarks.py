@@ -46,6 +46,23 @@ def test_a_day_costs_less_than_everything_and_gives_the_same(root: Path) -> None
     assert [row[0].split(" ")[0] for row in cells(run(root, "daily"))] == ["everything", "the", "the", "the", "everything", "features,", "features,"]
 
 
+def test_costs_are_measured_and_drawn_for_each_step(root: Path, tmp_path: Path) -> None:
+    rows = cells(run(root, "costs", "--picture", str(tmp_path / "costs.svg")))
+    assert {step for step, *_ in rows} >= {"reading in", "features", "scores", "segments"}
+    assert (tmp_path / "costs.svg").read_text("utf-8").count("<svg") == 1
+
+
+def test_the_law_of_a_step_is_found_again() -> None:
+    for module in ("duckdb", "polars"):
+        pytest.importorskip(module)
+    from benchmarks import costs
+
+    step, true = costs.STEPS["features"], {"in any case": 0.5, "a million events": 2.0, "a million events × measures": 0.0}
+    law = {**true, "a million customers × cutoffs × measures": 0.1}
+    found = costs.fitted(step, [costs.Cost(n, costs.expected(step, law, n), 0.0) for n in step.sizes()])
+    assert found == pytest.approx(law, abs=1e-9)
+
+
 def test_scoring_is_compared_with_bare_prediction(root: Path) -> None:
     rows = cells(run(root, "scoring"))
     assert [row[0] for row in rows] == ["Booster.predict", "predseg, with reasons", "predseg, without reasons"] and rows[0][1] == "**1.00**"
