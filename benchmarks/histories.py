@@ -93,11 +93,12 @@ def write_store(folder: Path, events: int, customers: int, seed: int = 0) -> lis
 def write_source(folder: Path, events: int, customers: int, files: int = 4, seed: int = 0) -> None:
     """Write a source as it might come: some files, each in order of time, with customers from everywhere."""
     folder.mkdir(parents=True, exist_ok=True)
+    portion = min(100_000, max(1_000, 3_000_000 * customers // events))
     for number in range(files):
         ids = np.arange(number, customers, files)
         writer: pq.ParquetWriter | None = None
-        for first in range(0, len(ids), 100_000):
-            table = _table(np.random.default_rng([seed, number, first]), ids[first : first + 100_000], events / customers)
+        for first in range(0, len(ids), portion):
+            table = _table(np.random.default_rng([seed, number, first]), ids[first : first + portion], events / customers)
             table = table.drop_columns("received_at").sort_by("event_time")
             writer = writer or pq.ParquetWriter(folder / f"events-{number}.parquet", table.schema, compression="zstd")
             writer.write_table(table)
