@@ -34,6 +34,10 @@ class Values:
 
     def to_float(self, out: Array | None = None) -> Array:
         """Return float64 (n, m), in ``out`` when given. NaN where missing: number and count are 0 there, and 0 / 0 is NaN."""
+        if self.aggregate in ("count", "distinct"):  # whole, and never missing: nothing is divided
+            whole = np.empty(self.number.shape) if out is None else out
+            whole[...] = self.number
+            return whole
         parts: list[Array | None] = [self.number, self.count, self.squares]
         if self.squares is not None:  # products of whole numbers would not fit
             parts = [None if part is None else part.astype(np.float64) for part in parts]
