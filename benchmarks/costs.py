@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -114,17 +115,17 @@ STEPS = {
     "reading in": Step(
         reading,
         _source,
-        {"events": 2 * MILLION, "customers": 100_000},
-        {"events": (MILLION, 2 * MILLION, 4 * MILLION), "customers": (50_000, 100_000, 200_000)},
+        {"events": 4 * MILLION, "customers": 200_000},
+        {"events": (2 * MILLION, 4 * MILLION, 8 * MILLION), "customers": (100_000, 200_000, 400_000)},
         {"a million events": lambda n: n["events"] / 1e6, "a million customers": lambda n: n["customers"] / 1e6},
     ),
     "features": Step(
         featuring,
         _store,
-        {"events": 2 * MILLION, "customers": 100_000, "cutoffs": 4, "measures": 20},
+        {"events": 10 * MILLION, "customers": 500_000, "cutoffs": 4, "measures": 20},
         {
-            "events": (MILLION, 2 * MILLION, 4 * MILLION),
-            "customers": (50_000, 100_000, 200_000),
+            "events": (5 * MILLION, 10 * MILLION, 20 * MILLION),
+            "customers": (250_000, 500_000, MILLION),
             "cutoffs": (1, 4, 12),
             "measures": (10, 20, 37),
         },
@@ -137,15 +138,15 @@ STEPS = {
     "scores": Step(
         scoring,
         _model,
-        {"customers": 200_000},
-        {"customers": (100_000, 200_000, 400_000)},
+        {"customers": 500_000},
+        {"customers": (250_000, 500_000, MILLION)},
         {"a million customers": lambda n: n["customers"] / 1e6},
     ),
     "segments": Step(
         segmenting,
         _store,
-        {"events": 2 * MILLION, "customers": 100_000, "segments": 20},
-        {"events": (MILLION, 2 * MILLION, 4 * MILLION), "customers": (50_000, 100_000, 200_000), "segments": (1, 20, 100)},
+        {"events": 10 * MILLION, "customers": 500_000, "segments": 20},
+        {"events": (5 * MILLION, 10 * MILLION, 20 * MILLION), "customers": (250_000, 500_000, MILLION), "segments": (1, 20, 100)},
         {
             "a million events": lambda n: n["events"] / 1e6,
             "a million events × segments": lambda n: n["events"] * n["segments"] / 1e6,
@@ -176,7 +177,9 @@ def main() -> None:
         print(*_taken(name, Path(folder), sizes))
         return
     steps = {name: step.smaller() if options.small else step for name, step in STEPS.items()}
-    found = {name: [_measured(name, n, 0 if options.small else options.repeat) for n in step.sizes()] for name, step in steps.items()}
+    with tempfile.TemporaryDirectory() as under:
+        folders, repeat = Folders(under), 0 if options.small else options.repeat
+        found = {name: [_measured(name, n, repeat, folders) for n in step.sizes()] for name, step in steps.items()}
     laws = {name: fitted(steps[name], costs) for name, costs in found.items()}
     rows = [
         [name, ", ".join(f"{k} {v:,}" for k, v in c.sizes.items()), f"{c.seconds:.2f}", f"{c.peak:.2f}"] for name, cs in found.items() for c in cs
@@ -199,15 +202,31 @@ def _taken(name: str, folder: Path, sizes: Sizes) -> tuple[float, float]:
     return _used() - begin, peak()
 
 
-def _measured(name: str, sizes: Sizes, repeat: int) -> Cost:
+class Folders:
+    """What steps work on, made once for equal sizes."""
+
+    def __init__(self, under: str) -> None:
+        self._under, self._made = Path(under), dict[object, Path]()
+
+    def of(self, step: Step, sizes: Sizes) -> Path:
+        """Return the folder of a step, as if nothing had been done in it."""
+        key = (step.make, *(sizes.get(name) for name in ("events", "customers")))
+        if key not in self._made:
+            self._made[key] = self._under / str(len(self._made))
+            self._made[key].mkdir()
+            step.make(self._made[key], sizes)
+        shutil.rmtree(self._made[key] / "store", ignore_errors=True)
+        return self._made[key]
+
+
+def _measured(name: str, sizes: Sizes, repeat: int, folders: Folders) -> Cost:
     """Measure a step so many times, in processes of their own; once in this one for none."""
     found = []
     for _ in range(max(repeat, 1)):
-        with tempfile.TemporaryDirectory() as folder:
-            STEPS[name].make(Path(folder), sizes)
-            command = [sys.executable, "-m", "benchmarks.costs", "--work", json.dumps([name, folder, dict(sizes)])]
-            apart = repeat and subprocess.run(command, check=True, capture_output=True, text=True).stdout
-            found.append([float(n) for n in apart.split()] if apart else _taken(name, Path(folder), sizes))
+        folder = folders.of(STEPS[name], sizes)
+        command = [sys.executable, "-m", "benchmarks.costs", "--work", json.dumps([name, str(folder), dict(sizes)])]
+        apart = repeat and subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        found.append([float(n) for n in apart.split()] if apart else _taken(name, folder, sizes))
     return Cost(sizes, *(statistics.median(several) for several in zip(*found, strict=True)))
 
 
