@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from predseg.project import Project
 
 NEEDED = ("numpy", "pandas", "pyarrow", "duckdb", "pandera", "lightgbm", "scikit-learn", "mlflow", "matplotlib")
-OPTIONAL = {"psycopg": "predseg[postgres]", "optuna": "predseg[tune]", "pyspark": "predseg[spark]"}
+OPTIONAL = {"psycopg": "predseg[postgres]", "optuna": "predseg[tune]", "pyspark": "predseg[spark]", "numba": "predseg[fast]"}
 _MODULES = {"scikit-learn": "sklearn"}
 _FREE = 2 * 1024**3
 

@@ -101,11 +101,13 @@ class Members:
 
     @cached_property
     def _trees(self) -> Trees | None:
-        try:
-            import predseg.forecast.tree_loops  # noqa: F401
-        except (ImportError, RuntimeError):  # numba is not there, or finds no folder to keep what it compiles
-            return None
-        return Trees.of(self._boosters)
+        trees = Trees.of(self._boosters)
+        if trees is not None:
+            try:
+                trees.margins(np.zeros((1, trees.features)))
+            except Exception:  # numba is not there, or cannot write or read what it keeps of the loops: LightGBM says the same
+                return None
+        return trees
 
 
 class _Tree:

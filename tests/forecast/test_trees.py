@@ -141,6 +141,19 @@ def test_a_few_rows_load_nothing_however_often_they_come(monkeypatch: pytest.Mon
     assert all(len(members.margins(matrix(1)[:1])[0]) == 1 for _ in range(50))
 
 
+def test_loops_that_cannot_be_loaded_are_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What numba keeps on a disk may be damaged, or the disk full: any error of its first call."""
+    loops = pytest.importorskip("predseg.forecast.tree_loops")
+
+    def damaged(*_: object) -> None:
+        raise EOFError
+
+    monkeypatch.setattr(trees, "PAYS", 0)
+    monkeypatch.setattr(loops, "margins", damaged)
+    booster = grown(1)
+    np.testing.assert_array_equal(Members([booster]).margins(matrix(5))[0], booster.predict(matrix(5), raw_score=True))
+
+
 def test_without_numba_lightgbm_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trees, "PAYS", 0)
     monkeypatch.setitem(sys.modules, "predseg.forecast.tree_loops", None)
