@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from predseg.evaluate.batch import Facts, Truth, Values, columns, compare, evaluate, layer
+from predseg.evaluate.batch import Facts, Truth, Values, compare, evaluate, layer
 from predseg.evaluate.block import NEVER, Array, Block, Words
 from predseg.evaluate.sequences import positions
 from predseg.evaluate.timeline import offsets
@@ -26,24 +26,19 @@ def truth_at(block: Block, customers: Array, moments: Array, condition: c.Condit
     """Decide a condition for k pairs of customer (position in the block) and moment: `Truth` of shape (k)."""
     true, unknown = np.zeros(len(customers), bool), np.zeros(len(customers), bool)
     measures = c.measures(condition)
-    asked = [_relative(m) for m in measures]
-    first, end = _seen(block, customers, moments, measures)
-    for at in _portions(end - first):
-        virtual = _virtual(block, customers[at], moments[at], first[at], end[at], measures)
+    asked = [as_seen(m) for m in measures]
+    for at, virtual in virtual_blocks(block, customers, moments, measures):
         answers = dict(zip(measures, evaluate(virtual, [0], asked), strict=True))
         found = _decide(condition, answers, block.customers[customers[at]], moments[at], facts)
         true[at], unknown[at] = found.true, found.unknown
     return Truth(true, unknown)
 
 
-def numbers_at(block: Block, customers: Array, moments: Array, measures: Sequence[Measure]) -> Array:
-    """Answer measures for k pairs of customer (position in the block) and moment: float64 (measures, k), NaN where missing."""
-    found = np.full((len(measures), len(customers)), np.nan)
+def virtual_blocks(block: Block, customers: Array, moments: Array, measures: Sequence[Measure]) -> Iterator[tuple[Array, Block]]:
+    """Yield k pairs of customer (position in the block) and moment in portions: which of them, and a block of them at the moment 0, for measures `as_seen`."""
     first, end = _seen(block, customers, moments, list(measures))
     for at in _portions(end - first):
-        virtual = _virtual(block, customers[at], moments[at], first[at], end[at], list(measures))
-        found[:, at] = columns(virtual, [0], [_relative(m) for m in measures])[0][:, :, 0]
-    return found
+        yield at, _virtual(block, customers[at], moments[at], first[at], end[at], list(measures))
 
 
 def _seen(block: Block, customers: Array, moments: Array, measures: list[Measure]) -> tuple[Array, Array]:
@@ -155,8 +150,8 @@ def _since(instant: int) -> str:
     return f"since {instant}"
 
 
-def _relative(measure: Measure) -> Measure:
-    """A fixed start of a window differs between virtual customers: it becomes a filter."""
+def as_seen(measure: Measure) -> Measure:
+    """Return what virtual customers are asked: a fixed start of a window differs between them and becomes a filter."""
     since = measure.window.since
     if since is None:
         return measure

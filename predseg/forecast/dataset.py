@@ -87,7 +87,7 @@ class Source:
 
 def open_source(config: Config, store: Store, without: OptedOut = NOBODY) -> Source:
     """Return the stored side of a project, ``without`` some customers. Traits without a time are constants of today and left out unless ``static: true``."""
-    features = compile_features(config.features)
+    features = compile_features(config.features, config.models.values())
     if config.customers is None or not (config.customers.static or config.customers.event_time):
         features = replace(features, traits=())
     traits = trait_frame(store.read(CUSTOMERS)) if store.exists(CUSTOMERS) else None

@@ -6,8 +6,8 @@ windows, named measures, and traits. A feature at ``as_of`` sees events visible 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,10 +18,11 @@ from predseg.errors import ConfigError
 from predseg.evaluate.ahead import Answer, Over, here
 from predseg.evaluate.batch import Values, columns, decide
 from predseg.evaluate.block import BEGINNING, ROWS, Array, Block
-from predseg.evaluate.moments import numbers_at
+from predseg.evaluate.moments import as_seen, virtual_blocks
+from predseg.forecast.gaps import Gaps, answer, gaps_of
 from predseg.language import conditions as c
 from predseg.language.measures import Events, Measure, Window, column_name, slug
-from predseg.language.time import short_duration
+from predseg.language.time import YEAR, short_duration
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,7 +43,7 @@ class Ratio:
     denominator: str
 
 
-Feature = Measure | Ratio
+Feature = Measure | Ratio | Gaps
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,8 @@ class FeatureSet:
         return set().union(*(m.properties() for m in self.measures)) if self.measures else set()
 
 
-def compile_features(features: declared.Features) -> FeatureSet:
-    """Return the columns that a declaration stands for, named by rule.
+def compile_features(features: declared.Features, models: Iterable[declared.Model] = ()) -> FeatureSet:
+    """Return the columns that a declaration stands for, named by rule; of events that models predict also their gaps, and the same season a year ago.
 
     >>> names = compile_features(declared.Features(events=(("Order Completed", declared.EventFeatures("value")),))).names
     >>> names[:3]
@@ -84,6 +85,11 @@ def compile_features(features: declared.Features) -> FeatureSet:
         _add(columns, _of_event(Events((name,)), wanted, features.windows), features, f"features.events.{name}")
     for name, measure in features.measures:
         _add(columns, {name: measure}, features, f"features.measures.{name}")
+    asked = [(m.predict.measure.events.names, m.predict.horizon) for m in models]
+    for name, _ in features.events:
+        if horizons := [horizon for names, horizon in asked if names == (name,)]:
+            found: dict[str, Feature] = {g.name: g for g in gaps_of(Events((name,)), horizons)}
+            _add(columns, found | _last_year(Events((name,)), horizons), features, f"features.events.{name}")
     return FeatureSet(tuple(columns.items()), features.traits)
 
 
@@ -118,6 +124,16 @@ def _ratios(events: Events, wanted: declared.EventFeatures, windows: Sequence[in
     return ratios
 
 
+def _last_year(events: Events, horizons: Sequence[int]) -> dict[str, Feature]:
+    """What happened a year before each horizon, and around that time, half a horizon to both sides."""
+    found: dict[str, Feature] = {}
+    for horizon in sorted(h for h in set(horizons) if 3 * h < 2 * YEAR):
+        name = f"count_{slug(events.names[0])}_year_before_{short_duration(horizon)}"
+        found[name] = Measure(events, Window(YEAR, YEAR - horizon))
+        found[f"{name}_wide"] = Measure(events, Window(YEAR + horizon // 2, YEAR - horizon - horizon // 2))
+    return found
+
+
 def block_features(block: Block, as_of: Sequence[int], features: FeatureSet) -> tuple[Array, Array]:
     """Return who is known, bool (customers, moments), and the features, float64 (columns, customers, moments), traits left out."""
     matrix, exact = feature_columns(block, as_of, features, [SEEN])
@@ -127,13 +143,16 @@ def block_features(block: Block, as_of: Sequence[int], features: FeatureSet) -> 
 def feature_columns(block: Block, as_of: Sequence[int], features: FeatureSet, also: Sequence[Measure]) -> tuple[Array, dict[Measure, Values]]:
     """Return the features, float64 (columns, customers, moments), traits left out, and the exact answers of some measures."""
     matrix, exact = columns(block, as_of, [f if isinstance(f, Measure) else None for _, f in features.columns], also=also)
-    _divide(matrix, features)
+    _fill_in(matrix, block, as_of, features)
     return matrix, exact
 
 
-def _divide(matrix: Array, features: FeatureSet) -> None:
-    """Fill in the ratios, once the measures (the first axis) are there."""
+def _fill_in(matrix: Array, block: Block, as_of: Sequence[int], features: FeatureSet) -> None:
+    """Fill in what follows from the measures (columns, customers, moments), and what the gaps say."""
     at = {name: i for i, (name, _) in enumerate(features.columns)}
+    gaps = [f for _, f in features.columns if isinstance(f, Gaps)]
+    for one, values in zip(gaps, answer(block, as_of, gaps), strict=True):
+        matrix[at[one.name]] = values
     for name, feature in features.columns:
         if isinstance(feature, Ratio):
             ratio, below = matrix[at[name]], matrix[at[feature.denominator]]
@@ -157,10 +176,10 @@ def features_at(block: Block, customers: Array, moments: Array, features: Featur
 
     place = pd.Index(block.customers).get_indexer(pd.Index(customers))
     here = np.flatnonzero(place >= 0)
-    measured = np.array([i for i, (_, f) in enumerate(features.columns) if isinstance(f, Measure)], np.int64)
     matrix = np.full((len(features.columns), len(customers)), np.nan)
-    matrix[np.ix_(measured, here)] = numbers_at(block, place[here], np.asarray(moments, np.int64)[here], features.measures)
-    _divide(matrix, features)
+    for at, virtual in virtual_blocks(block, place[here], np.asarray(moments, np.int64)[here], features.measures):
+        relative = replace(features, columns=tuple((n, as_seen(f) if isinstance(f, Measure) else f) for n, f in features.columns))
+        matrix[:, here[at]] = feature_columns(virtual, [0], relative, [])[0][:, :, 0]
     keys = pd.DataFrame({"customer_id": customers, "as_of": moments})
     return pd.DataFrame(matrix.T, columns=[name for name, _ in features.columns]).assign(**trait_columns(features.traits, traits, keys))
 

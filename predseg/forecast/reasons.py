@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from predseg.forecast.forecaster import Array, Forecaster
+from predseg.forecast.gaps import Gaps
 from predseg.language.english import say_events, say_measure, say_then, say_window
 from predseg.language.measures import Measure
 
@@ -51,6 +52,8 @@ def declare(features: FeatureSet) -> dict[str, dict[str, Any]]:
                 "of": feature.of,
                 "says": say_measure(feature),
             }
+        elif isinstance(feature, Gaps):
+            found[name] = {"kind": f"gaps_{feature.kind}", "events": say_events(feature.events), "when": "", "of": None, "says": feature.says}
         else:
             says = f"{feature.numerator} over {feature.denominator}"
             found[name] = {"kind": "ratio", "numerator": feature.numerator, "denominator": feature.denominator, "says": says}
@@ -94,6 +97,8 @@ def _say_measured(kind: str, value: float | None, declaration: Declaration) -> t
         return f"no {events}{when}" if value is None else f"{kind.removeprefix('days_since_')} {events} {_days(value)} ago{when}", False
     if kind.startswith("rhythm_"):
         return _say_rhythm(kind, value, events), False
+    if kind.startswith("gaps_"):
+        return _say_gaps(kind.removeprefix("gaps_"), value, events, str(declaration["says"])), False
     if value is None or (value == 0 and kind in ("count", "distinct")):
         return f"no {events}{when}", False
     if kind == "count":
@@ -112,6 +117,18 @@ def _say_rhythm(kind: str, value: float | None, events: str) -> str:
     if kind == "rhythm_1":
         return f"a usual pace of {_number(round(30 * value, 1))} {events} in 30 days"
     return f"{1 / (1 + np.exp(-value)):.0%} likely {events}, by the own rhythm alone,"
+
+
+def _say_gaps(kind: str, value: float | None, events: str, says: str) -> str:
+    if value is None:
+        return f"no second {events} yet" if kind != "due" else f"no {events}"
+    if kind in ("longer", "due"):
+        return f"{value:.0%} of {says.removeprefix('share of ')}"
+    if kind == "typical":
+        return f"a typical gap of {_days(float(np.expm1(value)))} between {events}"
+    if kind == "spread":
+        return f"gaps between {events} that differ {_number(float(np.exp(value)))} times"
+    return f"last {events} {_number(float(np.exp(value)))} times the typical gap ago"
 
 
 def _say_ratio(value: float | None, declaration: Declaration, declarations: Mapping[str, Declaration]) -> tuple[str, bool]:

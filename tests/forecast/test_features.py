@@ -16,6 +16,7 @@ from predseg.errors import ConfigError
 from predseg.evaluate import reference
 from predseg.evaluate.reference import Event
 from predseg.forecast.features import FeatureSet, Ratio, block_features, block_frame, compile_features, features_at, frames
+from predseg.forecast.gaps import gaps_of
 from predseg.language.measures import Events, Measure, Window
 from predseg.language.time import DAY, HOUR
 from tests.evaluate.stories import parse_events, rule
@@ -39,6 +40,7 @@ SMALL = compile_features(
     Features((3 * SECOND, 8 * SECOND), (("A", EventFeatures("value", ("word",))), ("B", EventFeatures())), (("c", Measure(Events(("C",)))),))
 )
 """The same kinds of columns over windows of a few ticks."""
+ASKED = FeatureSet((*SMALL.columns, *((gaps.name, gaps) for gaps in gaps_of(Events(("A",)), [3 * SECOND]))))
 
 
 def test_columns_are_named_by_rule_and_stand_in_this_order() -> None:
@@ -279,12 +281,12 @@ def test_at_moments_of_their_own_customers_have_the_features_of_everyone_at_that
     for seed in range(30):
         r = seeded(seed)
         block = to_block(random_events_of_customers(r, 6))
-        everyone = {t: block_frame(block, [t], SMALL).set_index("customer_id") for t in MOMENTS}
+        everyone = {t: block_frame(block, [t], ASKED).set_index("customer_id") for t in MOMENTS}
         pairs = [(str(c), t) for t in MOMENTS for c in everyone[t].index if r.random() < 0.3] + [("nobody", MOMENTS[0])]
         r.shuffle(pairs)
-        found = features_at(block, np.array([c for c, _ in pairs], object), np.array([t for _, t in pairs]), SMALL)
-        for (c, t), row in zip(pairs, found[SMALL.names].to_numpy(np.float64), strict=True):
-            expected = np.full(len(row), np.nan) if c == "nobody" else everyone[t].loc[c, SMALL.names].to_numpy(np.float64)
+        found = features_at(block, np.array([c for c, _ in pairs], object), np.array([t for _, t in pairs]), ASKED)
+        for (c, t), row in zip(pairs, found[ASKED.names].to_numpy(np.float64), strict=True):
+            expected = np.full(len(row), np.nan) if c == "nobody" else everyone[t].loc[c, ASKED.names].to_numpy(np.float64)
             np.testing.assert_allclose(row, expected, rtol=1e-12, err_msg=f"seed {seed}, {c} at {t}")
             compared += 1
     assert compared > 300
