@@ -16,6 +16,7 @@ import numpy as np
 
 from predseg.errors import LabelError, UsageError
 from predseg.forecast.aims import PROBABILITY, VALUE, Aim
+from predseg.forecast.evaluation import auc
 from predseg.forecast.fitting import choose_calibration, fit_linear, value_calibration
 from predseg.forecast.forecaster import Array, Calibration, Forecaster, encode
 from predseg.forecast.rhythm import fit_rhythm
@@ -302,15 +303,25 @@ def choose(known: Sample, settings: Settings, categories: dict[str, tuple[str, .
     trials = _trials(pairs, settings, categories, params)
     rounds = best_rounds([t.curve for t in trials])
     logits = [(t.trees(rounds), t.linear, t.y) for t in trials]
-    blend = min(
-        (*BLENDS, 1.0) if few else BLENDS,
-        key=lambda share: sum(aim.shifted_loss(y, (1 - share) * trees + share * linear) for trees, linear, y in logits),
-    )
+    blend = _share(logits, aim, (*BLENDS, 1.0) if few else BLENDS)
     parts = [((1 - blend) * trees + blend * linear, y) for trees, linear, y in logits]
     moments = [int(pair.future.cutoff[0]) for pair in pairs]
     apart = [part for i, part in enumerate(parts) if moments[0] - moments[i] >= i * settings.horizon]
     calibrate = value_calibration if settings.value else choose_calibration
     return Chosen(rounds, blend, calibrate(apart), params, tuple(moments))
+
+
+def _share(logits: Sequence[tuple[Array, Array, Array]], aim: Aim, shares: Sequence[float]) -> float:
+    """Return the linear member's share of least loss, of those (for probabilities) that rank the futures no worse than trees alone: what a rule asks for are ranks."""
+
+    def blended(share: float) -> list[tuple[Array, Array]]:
+        return [(y, (1 - share) * trees + share * linear) for trees, linear, y in logits]
+
+    def ranking(share: float) -> float:
+        return sum(auc(y, raw) for y, raw in blended(share)) if aim is PROBABILITY else 0.0
+
+    least = ranking(0.0)
+    return min((s for s in shares if ranking(s) >= least), key=lambda s: sum(aim.shifted_loss(y, raw) for y, raw in blended(s)))
 
 
 def _trials(pairs: Sequence[Fold], settings: Settings, categories: dict[str, tuple[str, ...]], params: dict[str, Any]) -> list[Trial]:

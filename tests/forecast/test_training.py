@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from predseg.errors import LabelError, UsageError
 from predseg.forecast import evaluation as ev
 from predseg.forecast import training
+from predseg.forecast.aims import PROBABILITY
 from predseg.forecast.fitting import choose_calibration, fit_isotonic, fit_linear, fit_sigmoid
 from predseg.forecast.forecaster import Array, Forecaster, encode, sigmoid
 from predseg.forecast.sampling import Sample, check_labels, choose_cutoffs, levels, sample_customers, weights
@@ -180,6 +181,17 @@ def test_with_many_rows_the_champion_takes_what_the_tested_model_chose(monkeypat
     assert found.chosen.folds and max(found.chosen.folds) < found.test.cutoff[0]
     assert found.forecaster.calibration == found.tested.calibration
     assert ev.auc(found.test.y, found.tested.raw(found.test.X)) > 0.65
+
+
+def test_the_linear_member_may_not_cost_ranks() -> None:
+    """Trees that order well and say too much: whatever tames them has less loss, but only what keeps their order gets a share."""
+    rng = np.random.default_rng(0)
+    logit = rng.normal(0, 1, 4_000)
+    y, noise = (rng.random(4_000) < sigmoid(logit)).astype(np.int8), rng.normal(0, 1, 4_000)
+    tame, blurred = [(3 * logit, 0 * logit, y)], [(3 * logit, 0.7 * noise, y)]
+    assert [training._share(tame, PROBABILITY, (share, 0.0)) for share in (0.25, 0.5)] == [0.25, 0.5]
+    losses = [PROBABILITY.shifted_loss(y, (1 - s) * 3 * logit + s * 0.7 * noise) for s in (0.0, 0.5)]
+    assert losses[1] < losses[0] and training._share(blurred, PROBABILITY, (0.0, 0.25, 0.5)) == 0.0
 
 
 def test_only_the_named_features_are_learned_from(trained: Trained) -> None:
