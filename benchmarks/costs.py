@@ -131,6 +131,7 @@ STEPS = {
         },
         {
             "a million events": lambda n: n["events"] / 1e6,
+            "a million customers": lambda n: n["customers"] / 1e6,
             "a million events × measures": lambda n: n["events"] * n["measures"] / 1e6,
             "a million customers × cutoffs × measures": lambda n: n["customers"] * n["cutoffs"] * n["measures"] / 1e6,
         },
@@ -149,6 +150,7 @@ STEPS = {
         {"events": (5 * MILLION, 10 * MILLION, 20 * MILLION), "customers": (250_000, 500_000, MILLION), "segments": (1, 20, 100)},
         {
             "a million events": lambda n: n["events"] / 1e6,
+            "a million customers": lambda n: n["customers"] / 1e6,
             "a million events × segments": lambda n: n["events"] * n["segments"] / 1e6,
             "a million customers × segments": lambda n: n["customers"] * n["segments"] / 1e6,
         },
@@ -261,7 +263,8 @@ def draw(file: Path, steps: Mapping[str, Step], found: Mapping[str, Sequence[Cos
             x = [c.sizes[size] / unit for c in same]
             axis.plot(x, [c.seconds for c in same], "o", color="#3b6ea5")
             axis.plot(x, [expected(step, laws[name], c.sizes) for c in same], color="#888888", linewidth=1)
-            axis.set(xlim=(0, None), ylim=(0, None), xlabel=f"{size}, millions" if unit > 1 else size)
+            highest = max(max(c.seconds, expected(step, laws[name], c.sizes)) for c in same)
+            axis.set(xlim=(0, 1.05 * x[-1]), ylim=(0, 1.1 * highest), xlabel=f"{size}, millions" if unit > 1 else size)
             axis.spines[["top", "right"]].set_visible(False)
         axes[0].set(ylabel="processor seconds", title=name)
     figure.savefig(file, metadata={"Date": None} if file.suffix == ".svg" else None)

@@ -58,7 +58,10 @@ def test_the_law_of_a_step_is_found_again() -> None:
         pytest.importorskip(module)
     from benchmarks import costs
 
-    step, true = costs.STEPS["features"], {"in any case": 0.5, "a million events": 2.0, "a million events × measures": 0.0}
+    step, true = (
+        costs.STEPS["features"],
+        {"in any case": 0.5, "a million events": 2.0, "a million customers": 1.0, "a million events × measures": 0.0},
+    )
     law = {**true, "a million customers × cutoffs × measures": 0.1}
     found = costs.fitted(step, [costs.Cost(n, costs.expected(step, law, n), 0.0) for n in step.sizes()])
     assert found == pytest.approx(law, abs=1e-9)
