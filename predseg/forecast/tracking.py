@@ -13,7 +13,7 @@ import logging
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -217,12 +217,8 @@ class Registry:
         return bundles.load(first, key=self.key, expected=record.tags[MANIFEST])
 
     def champions(self, models: Iterable[str]) -> dict[str, bundles.Bundle]:
-        """Return the champion of each model that has one and can be loaded, see `load`."""
-        found = {}
-        for name in models if self.exists() else ():
-            with suppress(ModelError):
-                found[name] = self.load(name)
-        return found
+        """Return the champion of each model that has one; raises as `load` does when it is not as it was registered."""
+        return {name: self.load(name) for name in models if self.champion(name) is not None}
 
     def copies(self, model: str, record: ModelVersion) -> list[Path]:
         """Return the folders of a version, the exported one first.

@@ -241,6 +241,14 @@ def test_an_empty_project_has_a_report(tmp_path: Path, monkeypatch: pytest.Monke
     assert main(["report", "--out", "report.pdf"]) == 2 and "E211" in capsys.readouterr().err
 
 
+def test_a_model_that_was_changed_is_not_left_out_in_silence(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = small.copied(trained, tmp_path)
+    [card] = tmp_path.glob("models/**/card.md")
+    card.write_text(card.read_text("utf-8") + "and more", "utf-8")
+    assert main(["report", "-c", str(file), "--out", str(tmp_path / "report.html")]) == 7
+    assert "E70" in capsys.readouterr().err and not (tmp_path / "report.html").exists()
+
+
 def test_the_vendored_script_is_the_one_whose_licences_stand_beside_it() -> None:
     folder = ROOT / "predseg" / "outcomes" / "report"
     digest = hashlib.sha256((folder / "vega.js").read_bytes()).hexdigest()
