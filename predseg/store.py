@@ -28,7 +28,6 @@ from predseg.disks import flush, replaced
 from predseg.errors import DataError, UsageError
 from predseg.formats import write_file as write_file
 from predseg.language.time import parse_instant, to_datetime
-from predseg.layers import in_order, is_recent, readers
 from predseg.locks import exclusive, is_free, is_mine, shared
 
 if TYPE_CHECKING:
@@ -112,6 +111,8 @@ class Store:
             DataError: E412 when the table or the partition has not been written.
         """
         import pyarrow as pa
+
+        from predseg.layers import in_order, is_recent, readers  # they need NumPy, and most commands that hold a store do not
 
         self._ready(name)
         folder = self._folder(name) if as_of is None else self._folder(name) / partition_name(as_of)
