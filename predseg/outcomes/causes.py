@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -13,6 +12,8 @@ from predseg.evaluate.batch import decide, evaluate
 from predseg.evaluate.block import Array
 from predseg.language import conditions as c
 from predseg.language.english import say_condition
+from predseg.layers import Part
+from predseg.layers import parts as parts_of
 from predseg.outcomes.log import histories
 from predseg.segments.definitions import Segment
 from predseg.segments.facts import Facts
@@ -69,12 +70,12 @@ def _causes(workspace: Workspace, changes: Sequence[_Change], moments: Sequence[
     properties = set().union(*(m.properties() for m in measures))
     ids = {customer for change in changes for some in (change.entered, change.left) for customer in some}
 
-    def of_file(path: Path) -> list[Array]:
-        block = histories([path], ids, properties, since=moments[0])
+    def of_part(part: Part) -> list[Array]:
+        block = histories([part], ids, properties, since=moments[0])
         answers = dict(zip(measures, evaluate(block, moments, measures), strict=True)) if measures else {}
         return [_counted(x, [decide(part, answers, block, moments, facts).true for part in parts[x.segment.name]], block.customers) for x in changes]
 
-    counts = [sum(numbers) for numbers in zip(*ahead(of_file, workspace.files), strict=True)]
+    counts = [sum(numbers) for numbers in zip(*ahead(of_part, parts_of(workspace.files)), strict=True)]
     found = {}
     for change, numbers in zip(changes, counts, strict=True):
         said = [say_condition(part) for part in _said(change.segment)]

@@ -167,12 +167,12 @@ def _one_text(parts: Sequence[tuple[Array, list[str]]]) -> tuple[Array, list[str
     return np.concatenate([np.zeros(0, np.int64), *codes]), list(places)
 
 
-def histories(files: Sequence[Path], ids: Collection[str], properties: Iterable[str], since: int = BEGINNING) -> Block:
-    """Return the whole histories of some customers, to be asked about moments from ``since`` on."""
+def histories(table: Sequence[Part], ids: Collection[str], properties: Iterable[str], since: int = BEGINNING) -> Block:
+    """Return the whole histories that some parts of the table have of some customers, to be asked about moments from ``since`` on."""
     import pyarrow as pa
 
     wanted, named = set(ids), list(properties)
-    found = [_rows_where(part, "customer_id", wanted, named) for part in parts(files)]
+    found = [_rows_where(part, "customer_id", wanted, named) for part in table]
     return from_table(pa.concat_tables(found, promote_options="permissive"), since=since)
 
 

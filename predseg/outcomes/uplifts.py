@@ -18,6 +18,7 @@ from predseg.forecast.scoring import ranks
 from predseg.forecast.uplift import Uplift, UpliftModel, learn_uplift
 from predseg.language.assignment import HOLDOUT, Experiment
 from predseg.language.time import DAY
+from predseg.layers import parts
 from predseg.outcomes.experiments import MISMATCH, Units, group_shares, share_test
 from predseg.outcomes.log import histories
 from predseg.outcomes.projects import Outlook, begun, check_occurred, joined
@@ -145,7 +146,7 @@ def _chance(experiment: Experiment) -> Fraction:
 
 
 def _features(source: Source, units: Units) -> pd.DataFrame:
-    block = histories(source.files, units.customers, source.properties())
+    block = histories(parts(source.files), units.customers, source.properties())
     return features_at(block, units.customers, units.since, source.features, source.traits)
 
 

@@ -16,6 +16,7 @@ import pytest
 
 from predseg import Project
 from predseg.cli import main
+from predseg.history import adding
 from predseg.language.floor import Floor
 from predseg.language.time import DAY, parse_instant, say_instant
 from predseg.outcomes.causes import moved
@@ -206,18 +207,23 @@ def test_the_grid_hides_small_cells() -> None:
     ).pictures
 
 
-def test_why_members_came_and_went(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("beside", [False, True], ids=["one table", "rows beside the base"])
+def test_why_members_came_and_went(beside: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of who enters `vips` some had spent and then came back, others came back and then spent; who leaves stayed away."""
     monkeypatch.chdir(tmp_path)
     rows = [(n, 1, 60) for n in range(30)] + [(n, 40, 10) for n in range(30)]  # spent early, back on day 40
     rows += [(n, 39, 10) for n in range(30, 45)] + [(n, 41, 90) for n in range(30, 45)]  # there already, spends on day 41
     rows += [(n, 20, 99) for n in range(45, 65)]  # leaves when the twenty days are over
-    lines = [f"c{n:03d},{say_instant(END + day * DAY)},Order,{value}" for n, day, value in rows]
-    Path("events.csv").write_text("customer_id,event_time,event,value\n" + "\n".join(lines) + "\n")
+    if beside:
+        monkeypatch.setattr(adding, "LEAST", 0)
+        monkeypatch.setattr(adding, "SHARE", 0)
     Path("segments.yaml").write_text("segment: vips\nmatch: {all: [{did: Order, sum: value, more_than: 50}, {did: Order, within: 20 days}]}\n")
-    Path("predseg.yaml").write_text("project: shop\nsources: {shop: {path: events.csv}}\nsegments: segments.yaml\n")
-    for day in (39, 42):
-        assert main(["segment", "--as-of", say_instant(END + day * DAY + DAY // 2), "-q"]) == 0
+    Path("predseg.yaml").write_text("project: shop\nsources: {shop: {path: 'events-*.csv'}}\nsegments: segments.yaml\n")
+    for first, last in ((0, 39), (39, 42)):
+        lines = [f"c{n:03d},{say_instant(END + day * DAY)},Order,{value}" for n, day, value in rows if first < day <= last]
+        Path(f"events-{last}.csv").write_text("customer_id,event_time,event,value\n" + "\n".join(lines) + "\n")
+        assert main(["segment", "--as-of", say_instant(END + last * DAY + DAY // 2), "-q"]) == 0
+    assert len(list(Path("store/tables/events").glob("recent-*.parquet"))) == beside
     workspace = Project.load("predseg.yaml").segments()
     [found] = moved(workspace, workspace.ledger(), END + 100 * DAY)
     assert (found.entered, found.left) == (45, 20)
