@@ -69,15 +69,16 @@ class Profiles:
     def _features(self, customer_id: str, now: int) -> dict[str, Any] | None:
         """Return the features of a customer by the events table; None when it does not know the customer."""
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
         from predseg.evaluate.block import from_table
+        from predseg.layers import in_order
+        from predseg.segments.lookup import tables_with
 
         source = open_source(self.config, self.store)
-        parts = [part for file in source.files if len(part := pq.read_table(file, filters=[("customer_id", "=", customer_id)]))]
+        parts = list(tables_with(source.files, "customer_id", [customer_id]))
         if not parts:
             return None
-        frame = source.frame(from_table(pa.concat_tables(parts, promote_options="permissive")), [now])
+        frame = source.frame(from_table(in_order(pa.concat_tables(parts, promote_options="permissive"))), [now])
         frame = frame[frame["customer_id"] == customer_id]
         names = [name for name in frame.columns if name not in ("customer_id", "as_of")]
         return {name: _plain(frame[name].iloc[0]) for name in names} if len(frame) else None
