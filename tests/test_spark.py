@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import shutil
@@ -196,6 +197,54 @@ def test_many_files_are_read_on_spark_into_the_same_table(session: Any, tmp_path
     assert [f.read_bytes() for f in one.store.files("events")] == [f.read_bytes() for f in other.store.files("events")]
     bad = [project.quarantine().sort_values(["raw", "reason"]).reset_index(drop=True) for project in (one, other)]
     pd.testing.assert_frame_equal(*bad)
+
+
+def _texts() -> Iterator[list[list[dict[str, Any]]]]:
+    """Rows of the files of a source, of more that are like them, and of one more, for which a column becomes text."""
+    at = [f"{small.START + timedelta(hours=n):%Y-%m-%dT%H:%M:%SZ}" for n in range(40)]
+    rows: list[dict[str, Any]] = [{"customer_id": n % 7, "event": "Order Completed", "event_time": at[n]} for n in range(40)]
+    rows = [{**row, "value": n / 4, "size": n, "code": n, "at": at[n][:10]} for n, row in enumerate(rows)]
+    yield [
+        [{**row, "coupon": None if n % 2 else f"x{n}", "gift": n % 3 == 0} for n, row in enumerate(rows)],
+        [{**row, "size": row["size"] + 0.5, "code": f"00{row['code']}"} for row in rows[15:]],
+        [{**row, "customer_id": "c1", "at": "soon"} for row in rows[:4]] + [{**row, "event_time": "yesterday"} for row in rows[:9]],
+        [{"event": "Order Completed", "event_time": at[3], "customer_id": 3, "Coupon": "y", "tags": ["b", "a"]}],
+    ]
+    yield [[{**row, "customer_id": 77, "coupon": None, "gift": None} for row in rows[:5]], [{**rows[7], "size": 8}]]
+    yield [[{**rows[7], "size": "large"}]]
+
+
+def _lines(kind: str, rows: list[dict[str, Any]]) -> bytes:
+    if kind.startswith("jsonl"):
+        return "\n".join([*map(json.dumps, rows), "[1]", "no json", ""]).encode() + b"not \xff\xfe text\n"
+    names, comma = list(dict.fromkeys(name for row in rows for name in row)), ";" if len(rows) % 2 else ","
+    cells = [["" if row.get(name) is None else str(row[name]) for name in names] for row in rows]
+    return "\n".join([comma.join(names), *map(comma.join, cells), "one cell", ""]).encode()
+
+
+@pytest.mark.parametrize(("kind", "rounds"), [("csv.gz", 2), ("jsonl", 1), *([("csv", 3), ("jsonl.gz", 3)] if LONG else [])])
+def test_text_has_its_types_from_all_files_wherever_they_are_read(session: Any, kind: str, rounds: int, tmp_path: Path) -> None:
+    from predseg.history import spreading
+
+    config, tasks = small.CONFIG.replace("events.csv", f'"events/*.{kind}"') + "contract: {tolerance: 60%}\n", []
+    for name, line in (("here", ""), ("spark", ENGINE)):
+        small.write(tmp_path / name, [], config + line)
+        (tmp_path / name / "events").mkdir()
+    one, other = (Project.load(tmp_path / name) for name in ("here", "spark"))
+    for number, parts in zip(range(rounds), _texts(), strict=False):
+        for file in (tmp_path / name / "events" / f"{number}-{n}.{kind}" for name in ("here", "spark") for n in range(len(parts))):
+            lines = _lines(kind, parts[int(file.name[2])])
+            file.write_bytes(gzip.compress(lines) if kind.endswith(".gz") else lines)
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(spreading, "spread", lambda *given: (tasks.append(len(given[2])), spread(*given))[1])
+            reports = [project.check() for project in (one, other)]
+        assert reports[0] == reports[1] and reports[0].quarantined >= 13
+        assert [f.read_bytes() for f in one.store.files("events")] == [f.read_bytes() for f in other.store.files("events")]
+        bad = [project.quarantine().sort_values(["raw", "reason"]).reset_index(drop=True) for project in (one, other)]
+        pd.testing.assert_frame_equal(*bad)
+    looks = 2 + kind.startswith("jsonl") + kind.endswith(".gz")
+    new = [[4] * looks, [2] * (looks + 1), [7] * looks]  # whether more files fit is a look of its own; when one does not, all are read again
+    assert tasks == sum(new[:rounds], [])
 
 
 def test_what_predseg_refuses_in_a_task_is_said_as_it_is(session: Any) -> None:

@@ -190,13 +190,15 @@ class _Load:
         self, folder: Path, found: dict[str, tuple[Path, ...]], quarantine: pq.ParquetWriter, was: dict[str, str], known: dict[str, dict[str, str]]
     ) -> tuple[list[Stage], dict[str, str]]:
         config, chosen = self.config, {name: source for name, source in self.config.sources.items() if name in found}
+        spread = [spreading.engine_of(config.engine, source, found[name], self.persons) for name, source in chosen.items()]
         with ExitStack() as opened:
             readings = []
-            for number, (name, source) in enumerate(chosen.items()):
+            for number, ((name, source), there) in enumerate(zip(chosen.items(), spread, strict=True)):
                 engine = opened.enter_context(engine_in(folder, f"source-{number}"))
-                readings.append((engine, sources.read_events(engine, source, found[name], source.timezone or config.timezone, known.get(name))))
+                each = spreading.each(there, folder, found[name]) if there else None
+                zone = source.timezone or config.timezone
+                readings.append((engine, sources.read_events(engine, source, found[name], zone, known.get(name), each)))
             properties = plan([was, *(reading.kinds for _, reading in readings)], config.numeric_properties())
-            spread = [spreading.can(config.engine, source, found[name], self.persons) for name, source in chosen.items()]
             places = [folder / (f"load-{n}/*.parquet" if there else f"load-{n}.parquet") for n, there in enumerate(spread)]
             stages = [
                 Stage(engine, reading, properties, staged_fields(properties), file, quarantine, self.persons)
@@ -204,8 +206,8 @@ class _Load:
             ]
             for stage, there in zip(stages, spread, strict=True):
                 check = partial(contract.check_events, reading=stage.reading, properties=properties, events=config.contract.events, now=self.now)
-                if config.engine is not None and there:
-                    spreading.fill(config.engine, stage, found[stage.reading.name], check, self.tell)
+                if there:
+                    spreading.fill(there, stage, found[stage.reading.name], check, self.tell)
                 else:
                     stage.fill(check, self.tell)
                 stage.engine.close()

@@ -11,10 +11,11 @@ from __future__ import annotations
 import csv
 import glob
 import gzip
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from predseg.engine import Engine, engine_errors, literal, quoted
 from predseg.errors import DataError, nearest
@@ -31,6 +32,16 @@ FORMATS = {
     ".json": "jsonl",
 }
 _SAMPLE, _HEADER = 20_000, 1_000_000
+Answer = TypeVar("Answer")
+Lay = Callable[[Engine, list[Path]], None]
+
+
+class Each(Protocol):
+    """Looks at the files of a source: at all of them at once, or at each on whichever machine, with an engine of its own there."""
+
+    def __call__(self, look: Callable[[Engine, list[Path]], Answer]) -> Iterator[Answer]:
+        """Yield what ``look`` says of some of the files until all of them were looked at; it holds no engine."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -42,12 +53,16 @@ class Raw:
         rows: Number of rows, None when it is not known beforehand.
         rejected: Query of the lines that were no rows when the source was read: ``raw, reason``; None when the format has none.
         notes: Why a column that looks like a number, a boolean or a time is text, by column.
+        lay: Makes the view ``source_text`` of some of the files, every column as text; None when the format has types.
+        typed: The query of it in the types of ``columns``.
     """
 
     columns: dict[str, str]
     rows: int | None = None
     rejected: str | None = None
     notes: dict[str, str] = field(default_factory=dict)
+    lay: Lay | None = None
+    typed: str = ""
 
     def help(self) -> str:
         """Return what a query over ``source`` may use."""
@@ -89,8 +104,15 @@ class Unlike(Exception):
     """Files do not fit the columns of those that were read before, so that only all of them together say what the columns are."""
 
 
-def register(engine: Engine, files: list[Path], place: str, known: dict[str, str] | None = None) -> Raw:
-    """Make the view ``source`` of files of one format; with ``known``, the columns that more files of the same source have, in these columns and types.
+def register(engine: Engine, files: list[Path], place: str, known: dict[str, str] | None = None, each: Each | None = None) -> Raw:
+    """Make the view ``source`` of files of one format.
+
+    Args:
+        engine: Where the view is made.
+        files: The files.
+        place: What errors name.
+        known: The columns that the source has, when these files are more of it: they are read in these columns and types.
+        each: Looks at all of text files, which decides their types; by default ``engine`` does.
 
     Raises:
         Unlike: When a column is not known, or a value does not fit its type.
@@ -99,26 +121,41 @@ def register(engine: Engine, files: list[Path], place: str, known: dict[str, str
     kinds = {_kind(file, place) for file in files}
     if len(kinds) > 1:
         raise DataError("E402", place, f"the files mix formats: {', '.join(sorted(kinds))}", "make one source of each format")
-    for file in files:
+    look: Each = each or (lambda look: iter([look(engine, files)]))
+    with engine_errors(place, "E405", "the file may be damaged or of another format than its name says"):
+        if any(file.name.lower().endswith(".gz") for file in files):
+            list(look(partial(_check_gzip, place)))
+        kind = kinds.pop()
+        raw = _parquet(engine, files, place) if kind == "parquet" else {"csv": _csv, "jsonl": _jsonl}[kind](engine, files, place, look)
+        return raw if known is None or list(known.items()) == list(raw.columns.items()) else _as_known(engine, files, raw, known, look)
+
+
+def _check_gzip(place: str, _: Engine, some: list[Path]) -> None:
+    for file in some:
         if file.name.lower().endswith(".gz"):
             bounds.check_gzip(file, place)
-    with engine_errors(place, "E405", "the file may be damaged or of another format than its name says"):
-        raw = {"parquet": _parquet, "csv": _csv, "jsonl": _jsonl}[kinds.pop()](engine, files, place)
-        return raw if known is None or list(known.items()) == list(raw.columns.items()) else _as_known(engine, files, raw, known)
 
 
-def _as_known(engine: Engine, files: list[Path], raw: Raw, known: dict[str, str]) -> Raw:
-    text = raw.rejected is not None
+def _as_known(engine: Engine, files: list[Path], raw: Raw, known: dict[str, str], each: Each) -> Raw:
+    text = raw.lay is not None
     if raw.columns.keys() - known.keys() or not (text or raw.columns.items() <= known.items()):
         raise Unlike
     typed = [(name, known[name]) for name in raw.columns if known[name] != "VARCHAR"] if text else []
-    if any(_looks(engine, [f"count(*) filter ({_misfit(*one)})" for one in typed], "source_text")):
+    if raw.lay and any(map(any, each(partial(_looked, raw.lay, [f"count(*) filter ({_misfit(*one)})" for one in typed])))):
         raise Unlike
     here = {name: _cast(name, kind) if text else quoted(name) for name, kind in known.items() if name in raw.columns}
     picked = (here.get(name, f"null::{kind} as {quoted(name)}") for name, kind in known.items())
-    engine.view("source", f"select {', '.join(picked)} from {'source_text' if text else _scan_parquet(files)}")
-    engine.execute("delete from reject_errors") if text else None
-    return Raw(dict(known), raw.rows, raw.rejected, raw.notes)
+    query = f"select {', '.join(picked)} from {'source_text' if text else _scan_parquet(files)}"
+    engine.view("source", query)
+    return replace(raw, columns=dict(known), typed=query if text else "")
+
+
+def of_file(engine: Engine, file: Path, raw: Raw) -> str:
+    """Return the query of one file with the columns, and in the types, that it has among others of its source."""
+    if raw.lay is None:
+        return _with_columns(engine, file, raw.columns)
+    raw.lay(engine, [file])
+    return raw.typed
 
 
 def _kind(file: Path, place: str) -> str:
@@ -145,13 +182,7 @@ def _scan_parquet(files: list[Path]) -> str:
     return f"read_parquet({_list(files)}, union_by_name = true, hive_partitioning = false)"
 
 
-def is_parquet(file: Path) -> bool:
-    """Say whether the name of a file is one of Parquet."""
-    return FORMATS.get(file.suffix.lower()) == "parquet"
-
-
-def with_columns(engine: Engine, file: Path, columns: dict[str, str]) -> str:
-    """Return the query of one Parquet file with the columns, and in the types, that it has among others of its source."""
+def _with_columns(engine: Engine, file: Path, columns: dict[str, str]) -> str:
     scan = f"read_parquet({literal(file)}, hive_partitioning = false)"
     present = {name.lower() for name in engine.columns(f"select * from {scan}")}
     picked = (f"{quoted(name) if name.lower() in present else 'null'}::{kind} as {quoted(name)}" for name, kind in columns.items())
@@ -161,14 +192,28 @@ def with_columns(engine: Engine, file: Path, columns: dict[str, str]) -> str:
 # csv
 
 
-def _csv(engine: Engine, files: list[Path], place: str) -> Raw:
+def _csv(engine: Engine, files: list[Path], place: str, each: Each) -> Raw:
+    headers = {file: _header(file, place) for file in files}
+    spelled: dict[str, str] = {}
+    for name in (name for _, given in headers.values() for name in given):
+        spelled.setdefault(name.lower(), name)  # SQL does not see case: of two files these are one column
+    names = tuple(spelled.values())
+    lay = partial(_lay_csv, headers, names)
+    lay(engine, files)
+    rejected = "csv_line as raw, 'not a row of the header: ' || lower(replace(error_type::varchar, '_', ' ')) as reason"
+    return _typed(engine, lay, names, _guess(engine, names), rejected, each)
+
+
+def _lay_csv(headers: dict[Path, tuple[str, tuple[str, ...]]], names: tuple[str, ...], engine: Engine, some: list[Path]) -> None:
+    """Make ``source_text`` of some of the files, with the columns of all."""
     groups: dict[tuple[str, tuple[str, ...]], list[Path]] = {}
-    for file in files:
-        groups.setdefault(_header(file, place), []).append(file)
-    scans = [f"select * from {_scan(paths, names, delimiter)}" for (delimiter, names), paths in groups.items()]
+    for file in some:
+        groups.setdefault(headers[file], []).append(file)
+    scans = [f"select * from {_scan(paths, given, delimiter)}" for (delimiter, given), paths in groups.items()]
+    there = {name.lower() for _, given in groups for name in given}
+    if missing := [name for name in names if name.lower() not in there]:
+        scans.append(f"select {', '.join(f'null::varchar as {quoted(name)}' for name in missing)} where false")
     engine.view("source_text", " union all by name ".join(scans))
-    names = tuple(dict.fromkeys(name for _, group in groups for name in group))
-    return _typed(engine, names, {}, "csv_line as raw, 'not a row of the header: ' || lower(replace(error_type::varchar, '_', ' ')) as reason")
 
 
 def _header(file: Path, place: str) -> tuple[str, tuple[str, ...]]:
@@ -209,25 +254,42 @@ def _scan(files: list[Path], names: tuple[str, ...], delimiter: str) -> str:
 # json lines
 
 
-def _jsonl(engine: Engine, files: list[Path], place: str) -> Raw:
-    scan = f"read_csv({_list(files)}, delim = '\x01', quote = '', escape = '', header = false, auto_detect = false, columns = {{'line': 'VARCHAR'}}"
-    engine.view("source_lines", f"select line from {scan}, store_rejects = true, max_line_size = 16777216) where trim(line) <> ''")
-    verdict = bounds.verdict("line")
-    good = f"select line::json as line from source_lines where {verdict} is null"
-    bad = f"select line as raw, {verdict} as reason from source_lines where {verdict} is not null"
-    structures = [row[0] for row in engine.rows(f"select distinct json_structure(line) from ({good})")]  # json_group_structure holds every line
+def _jsonl(engine: Engine, files: list[Path], place: str, each: Each) -> Raw:
+    structures = sorted(set().union(*each(_structures)))
     if not structures:
         raise DataError(
             "E404", place, "no line is a JSON object", 'write one object a line, such as {"customer_id": "c1", "event": "Order Completed", ...}'
         )
     kinds = _json_kinds(structures)
     bounds.check_columns(kinds, place)
-    paths = "[" + ", ".join(literal("/" + name.replace("~", "~0").replace("/", "~1")) for name in kinds) + "]"
-    names = _distinct(list(kinds))
-    picked = ", ".join(f"v[{i}] as {quoted(name)}" for i, name in enumerate(names, 1))
-    engine.view("source_text", f"select {picked} from (select json_extract_string(line, {paths}) as v from ({good}))")
-    raw = _typed(engine, names, dict(zip(names, kinds.values(), strict=True)), "csv_line as raw, 'not UTF-8 text' as reason")
-    return Raw(raw.columns, raw.rows, f"{bad} union all {raw.rejected}", raw.notes)
+    names, lay = _distinct(list(kinds)), partial(_lay_jsonl, list(kinds))
+    lay(engine, files)
+    raw = _typed(engine, lay, names, dict(zip(names, kinds.values(), strict=True)), "csv_line as raw, 'not UTF-8 text' as reason", each)
+    bad = f"select line as raw, {_VERDICT} as reason from source_lines where {_VERDICT} is not null"
+    return replace(raw, rejected=f"{bad} union all {raw.rejected}")
+
+
+_VERDICT = bounds.verdict("line")
+_GOOD = f"select line::json as line from source_lines where {_VERDICT} is null"
+
+
+def _structures(engine: Engine, some: list[Path]) -> set[str]:
+    """Return every structure that a line has; json_group_structure would hold every line."""
+    _lay_lines(engine, some)
+    return {row[0] for row in engine.rows(f"select distinct json_structure(line) from ({_GOOD})")}
+
+
+def _lay_lines(engine: Engine, some: list[Path]) -> None:
+    scan = f"read_csv({_list(some)}, delim = '\x01', quote = '', escape = '', header = false, auto_detect = false, columns = {{'line': 'VARCHAR'}}"
+    engine.view("source_lines", f"select line from {scan}, store_rejects = true, max_line_size = 16777216) where trim(line) <> ''")
+
+
+def _lay_jsonl(keys: list[str], engine: Engine, some: list[Path]) -> None:
+    """Make ``source_text`` of the keys of some of the files."""
+    _lay_lines(engine, some)
+    paths = "[" + ", ".join(literal("/" + name.replace("~", "~0").replace("/", "~1")) for name in keys) + "]"
+    picked = ", ".join(f"v[{i}] as {quoted(name)}" for i, name in enumerate(_distinct(keys), 1))
+    engine.view("source_text", f"select {picked} from (select json_extract_string(line, {paths}) as v from ({_GOOD}))")
 
 
 def _json_kinds(structures: list[str]) -> dict[str, str | None]:
@@ -254,26 +316,35 @@ def _one_kind(kinds: set[str | None]) -> str | None:
 # types of text
 
 
-def _typed(engine: Engine, names: tuple[str, ...], kinds: dict[str, str | None], rejected: str) -> Raw:
+def _typed(engine: Engine, lay: Lay, names: tuple[str, ...], candidates: dict[str, str | None], rejected: str, each: Each) -> Raw:
     """Make ``source`` of ``source_text``: every column in the narrowest type that all of its values have."""
-    candidates = kinds or _guess(engine, names)
     tries = [(name, kind) for name, first in candidates.items() if first for kind in (_NUMBERS if first == "BIGINT" else (first,))]
     counts = [f"count(*) filter ({_misfit(name, kind)}), min({quoted(name)}) filter ({_misfit(name, kind)})" for name, kind in tries]
-    rows, *found = _looks(engine, ["count(*)", *counts], "source_text")
+    totals, *found = zip(*each(partial(_looked, lay, ["count(*)", *counts])), strict=True)
+    rows = sum(totals)
     types = dict.fromkeys(names, "VARCHAR")
     notes: dict[str, str] = {}
-    for (name, kind), bad, example in zip(tries, found[::2], found[1::2], strict=True):
+    for (name, kind), counted, examples in zip(tries, found[::2], found[1::2], strict=True):
         if types[name] != "VARCHAR":
             continue
-        if not bad:
+        if not (bad := sum(counted)):
             types[name] = kind
             notes.pop(name, None)
         else:
+            example = min(one for one in examples if one is not None)
             notes[name] = f"{name} is text: {example!r} ({bad:,} of {rows:,} values) is not {_SAY[kind]}"
-    engine.view("source", f"select {', '.join(_cast(name, types[name]) for name in names)} from source_text")
-    engine.execute("delete from reject_errors")  # of this look; what the reading of the source itself rejects is what counts
+    query = f"select {', '.join(_cast(name, types[name]) for name in names)} from source_text"
+    engine.view("source", query)
     lines = "select distinct on (file_path, line_byte_position) * from reject_errors join reject_scans using (scan_id, file_id)"
-    return Raw(types, rows, f"select {rejected} from ({lines})", notes)
+    return Raw(types, rows, f"select {rejected} from ({lines})", notes, lay, query)
+
+
+def _looked(lay: Lay, tests: list[str], engine: Engine, some: list[Path]) -> tuple[Any, ...]:
+    """Return one row of tests over the text of some of the files."""
+    lay(engine, some)
+    found = _looks(engine, tests, "source_text")
+    engine.execute("delete from reject_errors")  # of this look; what the reading of the source itself rejects is what counts
+    return found
 
 
 def _looks(engine: Engine, tests: list[str], table: str) -> tuple[Any, ...]:
@@ -294,9 +365,11 @@ _TIMED = r"^\s*[0-9]{4}-[0-9]{2}-[0-9]{2}[T ]"
 
 
 def _guess(engine: Engine, names: tuple[str, ...]) -> dict[str, str | None]:
-    """Return for every column the type to try: the first that fits the most values of a sample, if it fits at least half."""
+    """Return for every column the type to try: the first that fits the most of the first values, if it fits at least half."""
     tests = [f"count({quoted(name)}), " + ", ".join(f"count(*) filter ({_misfit(name, kind)})" for kind in _ORDER) for name in names]
+    engine.execute("set preserve_insertion_order = true")  # else the sample is what is read first on however many threads
     row = _looks(engine, tests, f"(select * from source_text limit {_SAMPLE})")
+    engine.execute("set preserve_insertion_order = false")
     found: dict[str, str | None] = {}
     for name in names:
         (known, *misfits), row = row[: 1 + len(_ORDER)], row[1 + len(_ORDER) :]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from predseg.engine import Engine, engine_errors, literal, quoted
 from predseg.errors import DataError, nearest
 from predseg.history import databases, files
-from predseg.history.files import Raw
+from predseg.history.files import Each, Raw
 from predseg.language.urls import without_password
 
 if TYPE_CHECKING:
@@ -96,15 +96,17 @@ def definition(source: Source, zone: str | None) -> dict[str, Any]:
     return where | {"query": source.query, "columns": sorted(source.columns), "timezone": source.timezone or zone}
 
 
-def read_events(engine: Engine, source: Source, found: tuple[Path, ...], zone: str | None, known: dict[str, str] | None = None) -> Reading:
-    """Register a source of events and say how its rows are read; ``known``: the columns of its files that were read before.
+def read_events(
+    engine: Engine, source: Source, found: tuple[Path, ...], zone: str | None, known: dict[str, str] | None = None, each: Each | None = None
+) -> Reading:
+    """Register a source of events and say how its rows are read; ``known`` and ``each`` are those of `predseg.history.files.register`.
 
     Raises:
         Unlike: When these files have other columns.
         DataError: E402 to E408, naming the source, what was found and what to write.
     """
     place = f"source {source.name}"
-    reading = _read(engine, source, found, zone, place, EVENT_COLUMNS, dict(source.columns), known)
+    reading = _read(engine, source, found, zone, place, EVENT_COLUMNS, dict(source.columns), known, each)
     _require(reading, engine.columns(reading.inner), source)
     return reading
 
@@ -130,8 +132,9 @@ def _read(
     canonical: tuple[str, ...],
     mapping: dict[str, str],
     known: dict[str, str] | None = None,
+    each: Each | None = None,
 ) -> Reading:
-    raw = files.register(engine, list(found), place, known) if source.path else _register_table(engine, source, found, place)
+    raw = files.register(engine, list(found), place, known, each) if source.path else _register_table(engine, source, found, place)
     inner = "select * from source"
     if source.query:
         inner = f"select * from ({source.query.strip().rstrip(';')}\n)"

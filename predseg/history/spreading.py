@@ -1,5 +1,6 @@
-"""Reading a source of many Parquet files on Spark: each file by the functions that read it here, on whichever machine.
+"""Reading a source of many files on Spark: each file by the functions that read it here, on whichever machine.
 
+Text is looked at twice, as here: what each file says of the types of its columns is put together before any of it is read.
 The good rows of a file and its bad ones are files of their own in the store's folder for unfinished work, which all machines see.
 Duplicates, identities and the order are then settled in one place, as always.
 """
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -25,13 +26,27 @@ from predseg.spark import spread
 if TYPE_CHECKING:
     from predseg.config import Source
 
+Answer = TypeVar("Answer")
 MEMORY = "1GB"
 """What the engine of a task may hold."""
 
 
-def can(engine: Spark | None, source: Source, found: Sequence[Path], persons: Persons) -> bool:
-    """Say whether a source is read file by file: text has its types from all of it, a query sees all rows, and keys of pseudonyms stay here."""
-    return engine is not None and not source.query and not persons.keys and len(found) > 1 and all(map(files.is_parquet, found))
+def engine_of(engine: Spark | None, source: Source, found: Sequence[Path], persons: Persons) -> Spark | None:
+    """Return where a source is read file by file, None for here: a query sees all rows, and keys of pseudonyms are told to no machine."""
+    return engine if source.path and not source.query and not persons.keys and len(found) > 1 else None
+
+
+def each(engine: Spark, folder: Path, found: Sequence[Path]) -> files.Each:
+    """Return what looks at the files of a source on the machines; ``folder``: for what does not fit into their memory, all of them see it."""
+
+    def every(look: Callable[[Engine, list[Path]], Answer]) -> Iterator[Answer]:
+        def alone(file: Path) -> Iterator[Answer]:
+            with TemporaryDirectory(dir=folder) as aside, Engine(Path(aside), memory=MEMORY, threads=1) as one:
+                yield look(one, [file])
+
+        return spread(engine, alone, found)
+
+    return every
 
 
 def fill(engine: Spark, stage: Stage, found: Sequence[Path], check: Callable[[pa.RecordBatch], Checked], tell: Progress) -> None:
@@ -48,7 +63,7 @@ def fill(engine: Spark, stage: Stage, found: Sequence[Path], check: Callable[[pa
         with TemporaryDirectory(dir=folder) as aside, engine_errors(reading.place, "E405", reading.help()):
             good, bad = Path(aside, "good.parquet"), Path(aside, "bad.parquet")
             with Engine(Path(aside), memory=MEMORY, threads=1) as alone, pq.ParquetWriter(bad, QUARANTINE) as quarantine:
-                alone.view("source", files.with_columns(alone, file, reading.raw.columns))
+                alone.view("source", files.of_file(alone, file, reading.raw))
                 part = Stage(alone, reading, properties, fields, good, quarantine, persons)
                 part.read(check, lambda step, done, total: None)
             bad.replace(folder / f"{number:06d}.bad")

@@ -74,6 +74,22 @@ def test_a_column_has_the_type_that_all_its_values_have(place: Place, read: Any,
         assert [row[0] for row in rows] == [value or None for value in values]
 
 
+def test_what_a_column_is_tried_as_does_not_depend_on_the_threads(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "_SAMPLE", 20)
+    for n in range(12):
+        place.write(f"{n:02d}.csv", "a,b\n" + "".join(f"x,{i if n else ''}\n" for i in range(3_000)))
+    with Engine(tmp_path, threads=4) as engine:
+        found = files.find(("*.csv",), lambda p: place.root / p, "source x")
+        assert {files.register(engine, found, "source x").columns["b"] for _ in range(12)} == {"VARCHAR"}
+
+
+def test_columns_of_csv_files_that_differ_in_case_are_one(place: Place, engine: Engine, read: Any) -> None:
+    place.write("1.csv", "a,coupon\n1,x\n")
+    place.write("2.csv", "Coupon,a\ny,2\n")
+    raw, rows = read("*.csv")
+    assert raw.columns == {"a": "BIGINT", "coupon": "VARCHAR"} == engine.columns("select * from source") and sorted(rows) == [(1, "x"), (2, "y")]
+
+
 def test_a_late_misfit_turns_the_whole_column_to_text_and_says_why(place: Place, read: Any) -> None:
     place.write("x.csv", "n\n" + "7\n" * 25_000 + "N/A\n")
     raw, rows = read("x.csv")
