@@ -159,6 +159,23 @@ def readers(files: Iterable[Path], texts: bool = False) -> Iterator[Reader]:
         yield Reader(file, gone.get(name_of(file), _NOTHING), texts)
 
 
+def tables_with(files: Iterable[Path], column: str, wanted: Sequence[str], columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    """Yield the rows with one of some texts in a column, with all columns or some; row groups whose statistics rule them out are not read."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    for reader in readers(files):
+        if column not in reader.names:
+            continue
+        for group in range(len(reader.sizes)):
+            bounds = reader.bounds(group, column)
+            if bounds is not None and not any(bounds[0] <= one <= bounds[1] for one in wanted):
+                continue
+            found = pc.is_in(reader.group(group, [column])[column], pa.array(wanted, pa.string()))
+            if pc.any(found).as_py():
+                yield reader.group(group, columns and [name for name in columns if name in reader.names]).filter(found)
+
+
 def _same_bytes(raw: BinaryIO, group: Any, one: int, other: int) -> bool:
     columns = [group.column(one), group.column(other)]
     if len({(c.physical_type, c.compression, c.total_compressed_size, c.has_dictionary_page) for c in columns}) > 1:

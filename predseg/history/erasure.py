@@ -19,7 +19,7 @@ from predseg.disks import disk_errors, link
 from predseg.history import customers, exports, report
 from predseg.history.persons import IDS, names
 from predseg.history.privacy import DATABASE
-from predseg.layers import Reader, is_recent, readers
+from predseg.layers import Reader, is_recent, readers, tables_with
 from predseg.store import Store
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Erased:
 
 def ids_of(store: Store, customers_: Sequence[str]) -> list[str]:
     """Return the ids of some customers with the anonymous ones that belong to them."""
-    rows = [anonymous for _, anonymous, _ in _linked(store, ("customer_id", "in", list(customers_)))]
+    rows = [anonymous for _, anonymous, _ in _linked(store, "customer_id", customers_)]
     mine = owners(store, sorted({*rows, *(anonymous for anonymous, owner in _live_links(store) if owner in customers_)}))
     return list(dict.fromkeys((*customers_, *(anonymous for anonymous, owner in mine.items() if owner in customers_))))
 
@@ -57,7 +57,7 @@ def ids_of(store: Store, customers_: Sequence[str]) -> list[str]:
 def owners(store: Store, anonymous_ids: Sequence[str]) -> dict[str, str]:
     """Return the customers to whom anonymous ids belong: by the earliest visible link, as in `predseg.history.identity`."""
     found = {anonymous: (2**62, owner) for anonymous, owner in _live_links(store) if anonymous in anonymous_ids}
-    for customer, anonymous, visible in _linked(store, ("anonymous_id", "in", list(anonymous_ids))) if anonymous_ids else ():
+    for customer, anonymous, visible in _linked(store, "anonymous_id", anonymous_ids):
         found[anonymous] = min(found.get(anonymous, (visible, customer)), (visible, customer))
     return {anonymous: customer for anonymous, (_, customer) in found.items()}
 
@@ -72,24 +72,21 @@ def _live_links(store: Store) -> list[tuple[str, str]]:
         return connection.execute("select anonymous_id, customer_id from links").fetchall()
 
 
-def _linked(store: Store, where: tuple[str, str, Any]) -> list[tuple[str, str, int]]:
-    """Return the links among events: customer, anonymous id, and when it became visible."""
+def _linked(store: Store, column: str, wanted: Sequence[str]) -> list[tuple[str, str, int]]:
+    """Return the links among the events with one of some ids in a column: customer, anonymous id, and when it became visible."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     found: list[tuple[str, str, int]] = []
-    for file in store.files("events"):
-        if "anonymous_id" in pq.read_schema(file).names:
-            columns = ["customer_id", "anonymous_id", "event_time", "received_at", "linked_at"]
-            rows = pq.read_table(file, columns=columns, filters=[where])
-            for name in columns[2:]:
-                rows = rows.set_column(rows.column_names.index(name), name, rows[name].cast(pa.int64()))
-            found += [
-                (r["customer_id"], r["anonymous_id"], max(r["event_time"], r["received_at"]))
-                for r in rows.to_pylist()
-                if r["anonymous_id"] not in (None, r["customer_id"]) and r["linked_at"] is None
-            ]
+    for rows in tables_with(store.files(EVENTS), column, wanted, _LINK):
+        if "anonymous_id" in rows.column_names:
+            times = (rows[name].cast(pa.int64()).to_pylist() for name in ("event_time", "received_at"))
+            names = (rows[name].to_pylist() for name in ("customer_id", "anonymous_id", "linked_at"))
+            links = zip(*names, *times, strict=True)
+            found += [(who, visitor, max(seen)) for who, visitor, joined, *seen in links if visitor not in (None, who) and joined is None]
     return found
+
+
+_LINK = ("customer_id", "anonymous_id", "event_time", "received_at", "linked_at")
 
 
 # what is held

@@ -71,8 +71,7 @@ class Profiles:
         import pyarrow as pa
 
         from predseg.evaluate.block import from_table
-        from predseg.layers import in_order
-        from predseg.segments.lookup import tables_with
+        from predseg.layers import in_order, tables_with
 
         source = open_source(self.config, self.store)
         parts = list(tables_with(source.files, "customer_id", [customer_id]))

@@ -16,10 +16,10 @@ from predseg.config import Config
 from predseg.evaluate.block import CORE, from_table
 from predseg.forecast.dataset import Source, open_source
 from predseg.history.merge import made_id
+from predseg.layers import tables_with
 from predseg.live.handover import events_table
 from predseg.live.lines import Seen
 from predseg.segments.live_scores import LiveScore
-from predseg.segments.lookup import tables_with
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from math import ceil
@@ -19,7 +19,7 @@ from predseg.language import conditions as c
 from predseg.language.english import say_comparison, say_filter, say_list, say_score, say_value, score_noun
 from predseg.language.measures import Comparison, Value
 from predseg.language.time import parse_instant, say_duration, say_instant
-from predseg.layers import Reader, readers
+from predseg.layers import Reader, readers, tables_with
 from predseg.segments.customer import Customer, Found
 from predseg.segments.definitions import Segment
 from predseg.segments.explain import STEPS, Ahead, Reason, ahead, explain, seen_by
@@ -29,8 +29,6 @@ from predseg.segments.memberships import OPEN
 from predseg.store import steady
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from predseg.segments.workspace import Workspace
 
 NEAREST = 3
@@ -57,23 +55,6 @@ def read_events(files: Sequence[Path], customer_id: str, as_of: int | None = Non
             if (_micros(row["linked_at"]) or 0) > as_of and row["customer_id"] != customer_id:  # type: ignore[operator]
                 found.append(replace(to_event(row), received=_micros(row["received_at"])))
     return found
-
-
-def tables_with(files: Iterable[Path], column: str, wanted: Sequence[str], columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-    """Yield the rows with one of some texts in a column, with all columns or some; row groups whose statistics rule them out are not read."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    for reader in readers(files):
-        if column not in reader.names:
-            continue
-        for group in range(len(reader.sizes)):
-            bounds = reader.bounds(group, column)
-            if bounds is not None and not any(bounds[0] <= one <= bounds[1] for one in wanted):
-                continue
-            found = pc.is_in(reader.group(group, [column])[column], pa.array(wanted, pa.string()))
-            if pc.any(found).as_py():
-                yield reader.group(group, columns and [name for name in columns if name in reader.names]).filter(found)
 
 
 def to_event(row: dict[str, Any]) -> Event:

@@ -21,7 +21,7 @@ from predseg.evaluate.block import NEVER, blocks
 from predseg.forecast.dataset import count_customers
 from predseg.history import adding, erasure, merge
 from predseg.history.report import IngestReport, described
-from predseg.layers import is_recent, parts, readers, rows_in, whole_customers
+from predseg.layers import is_recent, parts, readers, rows_in, whole_customers, with_gone
 from predseg.segments.lookup import read_events
 from predseg.store import Store
 from tests.history import projects
@@ -309,6 +309,23 @@ def test_what_is_held_of_a_person_is_told_once(place: Place, beside: Counter[str
     store = layered(place)
     mine = erasure.held(store, erasure.ids_of(store, ["c1"]))["events"]
     assert sorted(row["event_id"] for row in mine) == ["e1", "e2", "e4"]
+
+
+def test_a_visitor_belongs_to_whom_the_rows_that_are_there_say(place: Place) -> None:
+    """Whoever asks for links leaves rows away that are gone, whatever took their place."""
+    kinds = dict.fromkeys(("event_time", "received_at", "linked_at"), pa.timestamp("us", "UTC"))
+
+    def rows(customer: str, visible: int) -> pa.Table:
+        values = {"customer_id": customer, "anonymous_id": "v1", "event": "A", "event_time": visible, "received_at": visible, "linked_at": None}
+        return pa.table({name: pa.array([value], kinds.get(name, pa.string())) for name, value in values.items()})
+
+    with place.store.replace("events") as folder:
+        pq.write_table(rows("c1", START), folder / "part-00000.parquet")
+        assert erasure.ids_of(place.store, ["c1"]) == ["c1"], "not there yet"
+        later = rows("c2", START + TICK)
+        pq.write_table(later.cast(with_gone(later.schema, {"part-00000.parquet": np.array([0])})), folder / "recent-00001.parquet")
+    assert erasure.owners(place.store, ["v1"]) == {"v1": "c2"}
+    assert erasure.ids_of(place.store, ["c1"]) == ["c1"] and erasure.ids_of(place.store, ["c2"]) == ["c2", "v1"]
 
 
 def test_readers_see_whole_customers(place: Place, beside: Counter[str]) -> None:

@@ -11,13 +11,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
 
 from predseg import Project
 from predseg.cli import main
-from predseg.history import privacy, renaming
+from predseg.history import adding, privacy, renaming
 from predseg.history.keys import pseudonym, renamed
+from predseg.layers import Reader, gone_in, readers
 from predseg.store import Store
 from tests.history.projects import LONGER
 from tests.test_rights import naming
@@ -25,7 +25,7 @@ from tests.test_rights import naming
 OLD, NEW, THIRD = b"the first key of the shop", b"the second key of the shop", b"the third key of the shop"
 CONFIG = """\
 project: names
-sources: {orders: {path: orders.jsonl}}
+sources: {orders: {path: 'orders*.jsonl'}}
 customers: {path: customers.csv, customer_id: id}
 contract: {tolerance: 100%}
 consent: {path: no.csv}
@@ -116,10 +116,11 @@ def rotate(shop: Path, keys: str = KEYS, *options: str) -> int:
 def everything(shop: Path, change: Callable[[str], str] = lambda text: text) -> dict[str, list[str]]:
     """What a store and its exports hold, row by row, ids of events that came without one left away."""
     found: dict[str, list[str]] = {}
-    for file in [*sorted((shop / "store" / "tables").rglob("*.parquet")), shop / "members.parquet"]:
-        name = file.relative_to(shop).as_posix()
-        rows = pq.ParquetFile(file).read().to_pylist()
-        found.setdefault(name.split("part-")[0], []).extend(change(str({k: v for k, v in row.items() if k != "event_id"})) for row in rows)
+    folders = sorted({file.parent for file in (shop / "store" / "tables").rglob("*.parquet")})
+    for reader in [*(reader for folder in folders for reader in readers(sorted(folder.glob("*.parquet")))), Reader(shop / "members.parquet")]:
+        name = reader.path.relative_to(shop).as_posix() if reader.path.parent == shop else reader.path.parent.relative_to(shop).as_posix()
+        rows = reader.read().to_pylist()
+        found.setdefault(name, []).extend(change(str({k: v for k, v in row.items() if k != "event_id"})) for row in rows)
     with closing(sqlite3.connect(shop / "store" / "live.db")) as connection:
         tables = [row[0] for row in connection.execute("select name from sqlite_master where type = 'table' and name not like 'sqlite_%'")]
         for table in {*tables} - {*privacy_tables()}:
@@ -142,7 +143,22 @@ def refused(who: str, keys: tuple[bytes, ...] = (OLD, NEW)) -> bool:
         return privacy.opted_out(connection, pseudonym(who, keys), None)
 
 
-def test_everything_follows_and_nothing_else_changes(shop: Path) -> None:
+def put_beside(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Add a file of rows, among them that of a visitor who now is somebody, beside the base of the events table."""
+    for name in ("LEAST", "SHARE"):
+        monkeypatch.setattr(adding, name, 0)
+    Project.load(shop).check()
+    rows = [{"customer_id": "c5", "anonymous_id": "a5", "event": "Signed In", "event_time": "2026-03-06T10:00:00Z"}]
+    rows += [{"customer_id": f"c{n}", "event": "Order Completed", "event_time": "2026-03-07T11:00:00Z"} for n in range(30, 40)]
+    (shop / "orders-more.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    Project.load(shop).check()
+    assert gone_in(Store(shop / "store").files("events")), "rows of the visitor moved"
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_everything_follows_and_nothing_else_changes(shop: Path, beside: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if beside:
+        put_beside(shop, monkeypatch)
     before, wanted = everything(shop), everything(shop, again)
     assert {"people", "changes", "actions", "transitions", "log", "refused"} <= {name for name, rows in before.items() if rows}
     rows = Project.load("predseg.yaml").events().num_rows

@@ -23,14 +23,17 @@ from typing import Any
 import pytest
 
 from predseg import Project
+from predseg.history import adding
 from predseg.language.serving import Serving
+from predseg.layers import gone_in, is_recent
 from predseg.live import core, deployment, service
 from predseg.live.deployment import Deployment
 from predseg.live.desk import Desk
 from predseg.live.keys import Keys
+from predseg.live.profiles import Profiles
 from predseg.moment import clock
 from tests import small
-from tests.live.serving import READ, WRITE, Running, eventually
+from tests.live.serving import READ, WRITE, Running, eventually, running
 from tests.live.test_service import submitted
 
 CONFIG = "project: shop\nsources: {}\nsegments: segments.yaml\n"
@@ -212,6 +215,30 @@ def test_ids_are_pseudonyms_from_the_door_on(tmp_path: Path, monkeypatch: pytest
         assert name.startswith("p_") and set(inside(desk, name)) == {"shopper"} and not inside(desk, "canary_ann")
     with closing(sqlite3.connect(project.config.store / "live.db")) as connection:
         assert not [line for line in connection.iterdump() if "canary_ann" in line]
+
+
+def test_features_over_http_are_those_of_batch_where_rows_lie_beside_the_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also of a visitor whose rows of days before moved to a customer."""
+    for name in ("LEAST", "SHARE"):
+        monkeypatch.setattr(adding, name, 0)
+    project = lay(
+        tmp_path, "project: shop\nsources: {a: {path: 'a*.jsonl'}}\nfeatures: {windows: [9 days], events: {Seen: {}}}\nsegments: segments.yaml\n"
+    )
+    first = [{"anonymous_id": "v1", "event": "Seen", "event_time": f"2026-03-0{n}"} for n in range(1, 4)]
+    first += [{"customer_id": f"c{n}", "event": "Seen", "event_time": "2026-03-02"} for n in range(9)]
+    later = [{"customer_id": "c4", "anonymous_id": "v1", "event": "Signed In", "event_time": "2026-03-04"}]
+    later += [{"customer_id": "c4", "event": "Seen", "event_time": "2026-03-02T12:00Z"}]
+    for number, rows in enumerate((first, later)):
+        (tmp_path / f"a{number}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        project.check()
+    files = project.store.files("events")
+    assert any(map(is_recent, files)) and len(gone_in(files)["part-00000.parquet"]) == 3
+    wanted = project.features("2026-03-05").loc["c4"].to_dict()
+    assert wanted["count_seen_9d"] == 5
+    profiles = Profiles(project.config, project.store)
+    with running(person=lambda customer, features: profiles.of(customer, project.moment("2026-03-05"), features)) as up:
+        assert up.ask("/v1/customers/c4?features=true")[1]["features"] == wanted
+        assert up.ask("/v1/customers/v1?features=true")[1]["features"] is None, "that was c4"
 
 
 def test_daily_segments_scores_and_features_are_served_and_follow_the_runs(trained: Path, tmp_path: Path) -> None:
