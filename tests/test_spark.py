@@ -19,11 +19,13 @@ from predseg.cli import main
 from predseg.config import Config
 from predseg.errors import DataError, UsageError
 from predseg.forecast.dataset import labelled, open_source
-from predseg.history import merge
+from predseg.history import adding, merge
 from predseg.history.persons import EVERYBODY
 from predseg.language.engines import Spark
-from predseg.language.time import say_instant
+from predseg.language.time import DAY, say_instant
+from predseg.layers import gone_in, is_recent
 from predseg.live.spark import ROCKSDB, changes, refused
+from predseg.outcomes.projects import CONVERSIONS, tuned
 from predseg.spark import OnSpark, session_of, spread
 from predseg.store import Store
 from tests import small
@@ -49,7 +51,7 @@ match: {did_not: Order Completed, within: 40 days}
 """
 CONFIG = (
     (
-        small.CONFIG.replace("events.csv}", "events.csv}\ncustomers: {path: customers.csv, static: true}")
+        small.CONFIG.replace("events.csv}", "'events*.csv'}\ncustomers: {path: customers.csv, static: true}")
         + "  traits: [country]\nsegments: rules.yaml\n"
     )
     .replace("models:\n", "  traits: [country]\nmodels:\n", 1)
@@ -139,8 +141,8 @@ def test_features_labels_and_the_training_sample_are_the_same(session: Any, shop
     pd.testing.assert_frame_equal(*frames, check_exact=True)
 
 
-def test_segments_with_their_history_and_previews_are_the_same(session: Any, shop: Path, tmp_path: Path) -> None:
-    histories, previews = [], []
+def test_segments_with_their_history_previews_and_what_rules_would_have_done_are_the_same(session: Any, shop: Path, tmp_path: Path) -> None:
+    histories, previews, pasts = [], [], []
     for project in both(shop, tmp_path):
         workspace, end = project.segments(), project.moment()
         assert len(workspace.files) >= 5
@@ -148,8 +150,28 @@ def test_segments_with_their_history_and_previews_are_the_same(session: Any, sho
             workspace.run(end - days * 86_400_000_000)
         histories.append([file.read_bytes() for name in ("memberships", "segment_runs") for file in workspace.store.files(name)])
         previews.append([workspace.preview(name, end) for name in workspace.segments])
+        pasts.append([workspace.replay(name, end - 30 * DAY, end, 6 * DAY) for name in ("recent", "waiting")])
+        pasts[-1].append(tuned(workspace, "recent", end, aim=CONVERSIONS))
     assert histories[0] == histories[1] and previews[0] == previews[1]
     assert all(preview.members and preview.known > 400 for preview in previews[0])
+    assert pasts[0] == pasts[1] and pasts[0][0].outcome and pasts[0][1].days[-1].entered and pasts[0][2].candidates
+
+
+def test_rows_beside_the_base_of_the_events_are_seen_on_spark(session: Any, shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LEAST", "SHARE"):
+        monkeypatch.setattr(adding, name, 0)
+    header, *rows = (shop / "events.csv").read_text("utf-8").splitlines()
+    found = []
+    for project in both(shop, tmp_path):
+        for name, later in (("events.csv", False), ("events-later.csv", True)):
+            part = [row for row in rows if ("Logged In" in row) == later]
+            (project.config.root / name).write_text("\n".join([header, *part]) + "\n", "utf-8")
+            project.check()
+        files = Store(project.config.store).files("events")
+        assert any(map(is_recent, files)) and gone_in(files), "what visitors did who log in"
+        found.append((project.features(), {name: sorted(who) for name, who in project.segments().members(project.moment()).items()}))
+    pd.testing.assert_frame_equal(found[0][0], found[1][0], check_exact=True)
+    assert found[0][1] == found[1][1] and all(found[0][1].values())
 
 
 def test_scores_are_the_same_with_quick_reasons_and_without_who_opted_out(

@@ -185,6 +185,7 @@ def tuned(
         lambda v: diff(texts, [v.edit]),
         listed=workspace.listed(),
         keep=keep,
+        over=workspace.over,
     )
 
 

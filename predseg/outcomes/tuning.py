@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from predseg.evaluate.ahead import Over, here
 from predseg.evaluate.batch import decide, evaluate
-from predseg.evaluate.block import Array
+from predseg.evaluate.block import Array, Block
 from predseg.language import conditions as c
 from predseg.language.time import DAY
 from predseg.outcomes import rates
@@ -23,7 +24,7 @@ from predseg.outcomes.log import Log
 from predseg.outcomes.variations import Variation
 from predseg.segments.definitions import Segment
 from predseg.segments.facts import Facts
-from predseg.segments.population import NOBODY, SEEN, Listed, population
+from predseg.segments.population import NOBODY, SEEN, Listed, everyone
 from predseg.segments.replay import inline_all
 
 SEARCHED = 2 / 3
@@ -96,6 +97,7 @@ def tune(
     *,
     listed: Listed = NOBODY,
     keep: float = 0.5,
+    over: Over = here,
 ) -> Tuning:
     """Measure a rule and its variations.
 
@@ -110,10 +112,11 @@ def tune(
         diffs: Says a variation as a diff.
         listed: Customers known without an event.
         keep: A candidate must keep this share of the tries.
+        over: Where blocks of events are answered.
     """
     split = max(1, min(len(moments) - 1, round(len(moments) * SEARCHED)))
     rules = [segments[name], *(v.rule for v in found)]
-    counts = _counts(files, [inline_all(rule.match, {**segments, name: rule}) for rule in rules], moments, tries, facts, listed, split)
+    counts = _counts(files, [inline_all(rule.match, {**segments, name: rule}) for rule in rules], moments, tries, facts, listed, split, over)
     now, later = _part(counts[0], 0), _part(counts[0], 1)
     searched = [(_part(count, 0), count, v) for count, v in zip(counts[1:], found, strict=True)]
     shown = [row for row in searched if row[0].tried >= FEWEST and row[0] != now]
@@ -155,19 +158,23 @@ def _counts(
     facts: Facts,
     listed: Listed,
     split: int,
+    over: Over,
 ) -> list[Counts]:
     needed = [*dict.fromkeys(m for rule in rules for m in c.measures(rule)), SEEN]
     properties = set().union(*(m.properties() for m in needed))
-    parts: list[list[Counts]] = [[] for _ in rules]
-    for block, since in population(files, properties, moments[-1], listed, moments[0]):
+
+    def work(block: Block, since: Array) -> list[Counts]:
         tried, succeeded = tries(block.customers)
-        rows = np.flatnonzero(tried.any(axis=1))
+        rows, found = np.flatnonzero(tried.any(axis=1)), []
         answers = dict(zip(needed, evaluate(block, list(moments), needed), strict=True))
         known = (answers[SEEN].number > 0) | (since[:, None] <= np.asarray(moments))
-        for rule, found in zip(rules, parts, strict=True):
+        for rule in rules:
             inside = decide(rule, answers, block, moments, facts).true & known
             found.append((_halves(tried * inside, split)[rows], _halves(succeeded * inside, split)[rows]))
-    return [(np.concatenate([a for a, _ in found]), np.concatenate([b for _, b in found])) for found in parts]
+        return found
+
+    parts = list(everyone(work, files, properties, moments[-1], listed, moments[0], over))
+    return [(np.concatenate([a for a, _ in found]), np.concatenate([b for _, b in found])) for found in zip(*parts, strict=True)]
 
 
 def _halves(numbers: Array, split: int) -> Array:

@@ -164,13 +164,6 @@ def everyone(
         yield work(block, listed.since[rest])
 
 
-def population(
-    files: Sequence[Path], properties: Iterable[str], as_of: int, listed: Listed, since: int | None = None
-) -> Iterator[tuple[Block, Array]]:
-    """Yield what the work of `everyone` would be given."""
-    return everyone(lambda block, known: (block, known), files, properties, as_of, listed, since)
-
-
 def members_at(
     files: Sequence[Path], segments: dict[str, Segment], as_of: int, facts: Facts, listed: Listed = NOBODY, over: Over = here
 ) -> dict[str, Array]:

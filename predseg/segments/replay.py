@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from predseg.evaluate.ahead import Over, here
 from predseg.evaluate.batch import decide, evaluate
 from predseg.evaluate.block import Array, Block
 from predseg.evaluate.moments import Known, transitions
@@ -17,7 +18,7 @@ from predseg.language.actions import Action
 from predseg.language.assignment import HOLDOUT
 from predseg.segments.definitions import Segment
 from predseg.segments.facts import Facts
-from predseg.segments.population import NOBODY, SEEN, Listed, population
+from predseg.segments.population import NOBODY, SEEN, Listed, everyone
 from predseg.segments.preview import Overlap
 
 
@@ -73,6 +74,7 @@ def replay(
     listed: Listed = NOBODY,
     model: tuple[str, c.Prediction] | None = None,
     last_event: int = 0,
+    over: Over = here,
 ) -> Replay:
     """Run a rule at every moment of history, the segments it uses with their present rules.
 
@@ -85,16 +87,15 @@ def replay(
         listed: Customers known without an event.
         model: What to look for after each moment: a name and a prediction.
         last_event: The end of the data; a horizon beyond it is not complete.
+        over: Where blocks of events are answered.
     """
     segment = segments[name]
     rule = replace(segment, match=inline_all(segment.match, segments))
     complete = [t for t in moments if model is not None and t + model[1].horizon <= last_event]
-    tally = _Tally(rule, moments, complete, model, facts)
+    tally = _Tally(rule, tuple(moments), tuple(complete), model, facts)
     properties = set().union(*(m.properties() for m in c.measures(rule.match)))
     properties |= model[1].measure.properties() if model else set()
-    for block, since in population(files, properties, moments[-1], listed, moments[0]):
-        tally.add(block, since)
-    return tally.result()
+    return tally.result(list(everyone(tally, files, properties, moments[-1], listed, moments[0], over)))
 
 
 def inline_all(condition: c.Condition, segments: Mapping[str, Segment]) -> c.Condition:
@@ -104,31 +105,37 @@ def inline_all(condition: c.Condition, segments: Mapping[str, Segment]) -> c.Con
     return replace(condition, of=tuple(inline_all(p, segments) for p in condition.of)) if isinstance(condition, c.LAYERS) else condition
 
 
+Counted = tuple[Array, Array, int]
+"""Of a block: members, entered, left, sent, int64 (4, moments); others, members × all, who did it, int64 (2, 2); who was a member at all."""
+
+
+@dataclass(frozen=True)
 class _Tally:
-    """Adds up blocks."""
+    """Counts blocks, and adds up."""
 
-    def __init__(self, rule: Segment, moments: Sequence[int], complete: Sequence[int], model: tuple[str, c.Prediction] | None, facts: Facts) -> None:
-        self.rule, self.moments, self.complete, self.model, self.facts = rule, list(moments), list(complete), model, facts
-        self.counts = np.zeros((4, len(moments)), np.int64)  # members, entered, left, sent
-        self.did = np.zeros((2, 2), np.int64)  # others, members × all, who did it
-        self.unique = 0
+    rule: Segment
+    moments: tuple[int, ...]
+    complete: tuple[int, ...]
+    model: tuple[str, c.Prediction] | None
+    facts: Facts
 
-    def add(self, block: Block, since: Array) -> None:
+    def __call__(self, block: Block, since: Array) -> Counted:
+        counts, did = np.zeros((4, len(self.moments)), np.int64), np.zeros((2, 2), np.int64)
         inside, known = self._members(block, since)
-        self.counts[0] += inside.sum(axis=0)
-        self.unique += int(inside.any(axis=1).sum())
+        counts[0] = inside.sum(axis=0)
         customer, at, now = self._changes(block, since, inside)
         step = np.searchsorted(self.moments, at)
-        np.add.at(self.counts[1], step[now], 1)
-        np.add.at(self.counts[2], step[~now], 1)
+        np.add.at(counts[1], step[now], 1)
+        np.add.at(counts[2], step[~now], 1)
         for action in self.rule.on_enter:
             due = np.array(list(self._messages(action, block.customers, customer, at, now)), np.int64)
-            np.add.at(self.counts[3], np.searchsorted(self.moments, due[due <= self.moments[-1]]), 1)
+            np.add.at(counts[3], np.searchsorted(self.moments, due[due <= self.moments[-1]]), 1)
         if self.complete and self.model is not None:
             done = block_labels(block, self.complete, self.model[1], known=2**61) > 0
             for member in (0, 1):
                 asked = known[:, : len(self.complete)] & (inside[:, : len(self.complete)] == bool(member))
-                self.did[member] += (int(asked.sum()), int((asked & done).sum()))
+                did[member] = int(asked.sum()), int((asked & done).sum())
+        return counts, did, int(inside.any(axis=1).sum())
 
     def _members(self, block: Block, since: Array) -> tuple[Array, Array]:
         needed = [*c.measures(self.rule.match), SEEN]
@@ -156,10 +163,12 @@ class _Tally:
                 last = (who, due)
                 yield due
 
-    def result(self) -> Replay:
-        days = tuple(Day(t, *(int(n) for n in column)) for t, column in zip(self.moments, self.counts.T, strict=True))
+    def result(self, found: Sequence[Counted]) -> Replay:
+        counts = sum((one for one, _, _ in found), np.zeros((4, len(self.moments)), np.int64))
+        did = sum((one for _, one, _ in found), np.zeros((2, 2), np.int64))
+        days = tuple(Day(t, *(int(n) for n in column)) for t, column in zip(self.moments, counts.T, strict=True))
         outcome = None
         if self.model is not None and self.complete:
-            (others, others_did), (members, members_did) = self.did.tolist()
+            (others, others_did), (members, members_did) = did.tolist()
             outcome = Outcome(self.model[0], len(self.complete), members, members_did, others, others_did)
-        return Replay(self.rule.name, self.rule.sentence(), days, self.unique, outcome)
+        return Replay(self.rule.name, self.rule.sentence(), days, sum(one for _, _, one in found), outcome)

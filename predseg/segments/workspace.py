@@ -228,9 +228,8 @@ class Workspace:
             raise UsageError("E223", "--from, --to, --every", f"there are {max((end - start) // every + 1, 0):,} moments", "ask for 1 to 10,000")
         model = next(((m.name, m.predict) for m in self.config.models.values() if m.predict.comparison != NEVER), None)
         moments = range(start, end + 1, every)
-        found = replay(
-            self.files, self.segments, name, moments, self.facts(self.ledger()), listed=self.listed(), model=model, last_event=self._last()
-        )
+        facts, listed = self.facts(self.ledger()), self.listed()
+        found = replay(self.files, self.segments, name, moments, facts, listed=listed, model=model, last_event=self._last(), over=self.over)
         return replace(found, overlaps=self.preview(name, moments[-1]).overlaps)
 
     @steady
