@@ -51,21 +51,27 @@ def predseg_features(files: Sequence[Path], cutoffs: Sequence[int]) -> list[pd.D
 
 
 def compare(results: dict[str, Any]) -> int:
-    """Compare every number of every peer with ours to 1e-9, relative; return how many there are of each."""
-    ours, *others = (_frame(found) for found in results.values())
-    names = [name for name in ours if name not in KEYS]
-    for peer, frame in zip(list(results)[1:], others, strict=True):
-        assert frame.index.equals(ours.index), f"{peer}: {len(frame)} rows for {len(ours)} known customers at their moments"
+    """Compare every number of every peer with ours to 1e-9, relative, a column at a time; return how many there are of each."""
+    ours, *others = (_parts(found) for found in results.values())
+    names = [name for name in ours[0] if name not in KEYS]
+    keys, order = _keys(ours)
+    for peer, parts in zip(list(results)[1:], others, strict=True):
+        its_keys, its_order = _keys(parts)
+        assert its_keys.equals(keys), f"{peer}: {len(its_keys)} rows for {len(keys)} known customers at their moments"
         for name in names:
-            found = frame[name].to_numpy(np.float64, na_value=np.nan)
-            np.testing.assert_allclose(found, ours[name].to_numpy(), rtol=1e-9, atol=1e-9, err_msg=f"{peer}: {name}")
-    return len(ours) * len(names)
+            mine, found = (pd.concat([p[name] for p in some]).to_numpy(np.float64, na_value=np.nan) for some in (ours, parts))
+            np.testing.assert_allclose(found[its_order], mine[order], rtol=1e-9, atol=1e-9, err_msg=f"{peer}: {name}")
+    return len(keys) * len(names)
 
 
-def _frame(found: Any) -> pd.DataFrame:
-    parts = found if isinstance(found, list) else [found]
-    whole = pd.concat([p if isinstance(p, pd.DataFrame) else p.to_pandas() for p in parts], ignore_index=True)
-    return whole.astype({"customer_id": "str", "as_of": "int64"}).set_index(KEYS).sort_index()
+def _parts(found: Any) -> list[pd.DataFrame]:
+    return [p if isinstance(p, pd.DataFrame) else p.to_pandas() for p in (found if isinstance(found, list) else [found])]
+
+
+def _keys(parts: list[pd.DataFrame]) -> tuple[pd.DataFrame, Any]:
+    """Return who is known when, in order, and the rows in that order."""
+    keys = pd.concat([p[KEYS].astype({"customer_id": "str", "as_of": "int64"}) for p in parts], ignore_index=True).sort_values(KEYS)
+    return keys.reset_index(drop=True), keys.index.to_numpy()
 
 
 def main() -> None:

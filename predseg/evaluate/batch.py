@@ -14,9 +14,9 @@ from functools import lru_cache, reduce
 import numpy as np
 
 from predseg.evaluate.block import NEVER, Array, Block, always
-from predseg.evaluate.grid import Places, edges
+from predseg.evaluate.grid import Places
 from predseg.evaluate.matching import matching
-from predseg.evaluate.rows import LARGEST, Found, Rows
+from predseg.evaluate.rows import LARGEST, Found, Rows, instants
 from predseg.evaluate.sequences import following
 from predseg.language import conditions as c
 from predseg.language.measures import SCALE, Aggregate, Comparison, Events, Measure, in_units
@@ -95,41 +95,13 @@ def evaluate(block: Block, as_of: Sequence[int], measures: Sequence[Measure], *,
     return [answers[m] for m in measures]
 
 
-def columns(
-    block: Block, as_of: Sequence[int], measures: Sequence[Measure | None], *, also: Sequence[Measure] = ()
-) -> tuple[Array, dict[Measure, Values]]:
-    """Answer measures as floating point numbers, and some exactly, in one pass that holds few exact answers at a time.
-
-    Args:
-        block: Whole histories.
-        as_of: m moments (microseconds).
-        measures: What to answer as numbers; None leaves a column for the caller to fill.
-        also: What to answer exactly.
-
-    Returns:
-        float64 (measures, customers, m), NaN where missing, in the order of the measures; and the exact answers of ``also``.
-    """
-    matrix = np.empty((len(measures), len(as_of), len(block.customers))).transpose(0, 2, 1)
-    places: dict[Measure, list[int]] = defaultdict(list)
-    for i, measure in enumerate(measures):
-        if measure is not None:
-            places[measure].append(i)
-    exact: dict[Measure, Values] = {}
-    for measure, values in answered(block, as_of, [*places, *also]):
-        for i in places.get(measure, ()):
-            values.to_float(matrix[i])
-        if measure in also:
-            exact[measure] = values
-    return matrix, exact
-
-
 def answered(block: Block, as_of: Sequence[int], measures: Iterable[Measure], *, known: int | None = None) -> Iterator[tuple[Measure, Values]]:
     """Yield every measure, once, with its answers; see `evaluate`. Measures over the same rows come together."""
     if known is not None:
         visible = block.received <= known
         block = block if bool(visible.all()) and block.hidden is None else block.keep(visible & _shown(block, known))
     moments, asked = np.asarray(as_of, np.int64), list(dict.fromkeys(measures))
-    corrections = _late_corrections(block, moments, asked) if known is None else []
+    corrections = late_corrections(block, moments, asked) if known is None else []
     for measure, values in _Pass(block, moments).answers(asked):
         for customers, moment, right in corrections:
             values.replace(customers, moment, right[measure])
@@ -220,11 +192,16 @@ def _compare_average(values: Values, comparison: Comparison) -> Array:
     return passed
 
 
+def rows_of(block: Block, events: Events) -> Array | slice:
+    """Return the rows of some events: their positions, or a slice when it is all of them."""
+    return matching(block, events) if events.names or events.where else slice(None)
+
+
 def _shown(block: Block, known: int) -> Array:
     return np.ones(len(block.time), bool) if block.hidden is None else block.hidden > known
 
 
-def _late_corrections(block: Block, moments: Array, measures: list[Measure]) -> list[tuple[Array, int, dict[Measure, Values]]]:
+def late_corrections(block: Block, moments: Array, measures: list[Measure]) -> list[tuple[Array, int, dict[Measure, Values]]]:
     """Answer, from their visible rows alone, for customers of whom something was not yet, or no longer, theirs at a moment."""
     special = (block.received > block.time) | (False if block.hidden is None else block.hidden < NEVER)
     if not special.any():
@@ -251,15 +228,12 @@ class _Pass:
         same_rows: dict[object, list[Measure]] = defaultdict(list)
         for measure in measures:
             same_rows[measure.events, measure.then].append(measure)
-        grid = np.unique([e for m in measures for both in edges(m.window, self.moments) if both is not None for e in both])
-        self.places = Places.of(self.block, grid)
+        self.places = Places(instants([m.window for m in measures], self.moments), self.block)
         for group in same_rows.values():
             yield from self._plain(group) if group[0].then is None else self._sequences(group)
 
     def _plain(self, group: list[Measure]) -> Iterator[tuple[Measure, Values]]:
-        events = group[0].events
-        everything = not events.names and not events.where
-        rows = self._rows(group, slice(None) if everything else matching(self.block, events), self.moments)
+        rows = self._rows(group, rows_of(self.block, group[0].events), self.moments)
         yield from ((m, _values(m, rows.answer(m))) for m in group)
 
     def _sequences(self, group: list[Measure]) -> Iterator[tuple[Measure, Values]]:

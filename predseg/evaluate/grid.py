@@ -47,22 +47,25 @@ def buckets(instants: Array, times: Array) -> Array:
 
 @dataclass(frozen=True)
 class Places:
-    """Where the rows of a block lie: the customer of each, and how many instants of a grid lie before it."""
+    """Where the rows of a block lie in a grid of instants."""
 
     grid: Array  # int64, sorted, all different
-    customer: Array  # int64 (rows)
-    bucket: Array  # int64 (rows)
-    customers: int
+    block: Block
 
-    @classmethod
-    def of(cls, block: Block, grid: Array) -> Places:
-        """Return the places of all rows."""
-        return cls(grid, block.customer, buckets(grid, block.time), len(block.customers))
+    @property
+    def customer(self) -> Array:
+        """The customer of each row: int64 (rows)."""
+        return self.block.customer
+
+    @cached_property
+    def bucket(self) -> Array:
+        """How many instants of the grid lie before each row: int64 (rows)."""
+        return buckets(self.grid, self.block.time)
 
     @cached_property
     def cell(self) -> Array:
         """Bucket and customer as one number, see `counted`: int64 (rows)."""
-        return cell(self.bucket, self.customer, self.customers)
+        return cell(self.bucket, self.customer, len(self.block.customers))
 
 
 def cell(bucket: Array, customer: Array, customers: int) -> Array:

@@ -8,7 +8,7 @@ result never depends on the neighbours in the block.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -25,6 +25,18 @@ LARGEST = np.iinfo(np.int64).max
 
 Found = tuple[Array, ...]
 """The number and, where it can be missing, whether it is present; then the count, then the sum of squares."""
+
+
+def instants(windows: Iterable[Window], moments: Array) -> Array:
+    """Return every instant at which one of the windows begins or ends: int64, sorted, all different."""
+    ends = [e for w in windows for e in edges(w, moments) if e is not None]
+    return np.unique(np.concatenate(ends)) if ends else np.zeros(0, np.int64)
+
+
+def lines(window: Window, moments: Array, grid: Array) -> tuple[Array, Array]:
+    """Return, per moment, which line of a table with a line before the instants of a grid is the window's begin and end; only 0 when it has no start."""
+    start, end = edges(window, moments)
+    return np.zeros(1, np.int64) if start is None else np.searchsorted(grid, start) + 1, np.searchsorted(grid, end) + 1
 
 
 class Edge:
@@ -54,13 +66,16 @@ class Rows:
 
     def __init__(self, block: Block, rows: Array | slice, places: Places, moments: Array, windows: Sequence[Window]) -> None:
         self.block, self.rows, self.moments, self._places = block, rows, moments, places
-        ends = [e for w in windows for e in edges(w, moments) if e is not None]
-        own = np.unique(np.concatenate(ends)) if ends else np.zeros(0, np.int64)
+        own = instants(windows, moments)
         self._shared = len(places.grid) <= 2 * len(own)  # a few lines too many cost less than other places for these rows
         self.grid = places.grid if self._shared else own
         self._cache: dict[object, Any] = {}
         self._edges: dict[bytes, Edge] = {}
-        self.positions = self.count(self._of(places.cell) if self._shared else cell(self.bucket, self.customer, places.customers))
+
+    @cached_property
+    def positions(self) -> Array:
+        """Where each customer's rows begin, and how many rows lie at or before each instant, see `count`."""
+        return self.count(self._of(self._places.cell) if self._shared else cell(self.bucket, self.customer, len(self.block.customers)))
 
     def _of(self, column: Array) -> Array:
         return column[self.rows] if isinstance(self.rows, slice) else column.take(self.rows)
@@ -105,8 +120,7 @@ class Rows:
 
     def lines(self, window: Window) -> tuple[Array, Array]:
         """Return, per moment, the lines of the positions at which the window begins and ends; only line 0 when it has no start."""
-        start, end = edges(window, self.moments)
-        return np.zeros(1, np.int64) if start is None else np.searchsorted(self.grid, start) + 1, np.searchsorted(self.grid, end) + 1
+        return lines(window, self.moments, self.grid)
 
     def edges(self, window: Window) -> tuple[Edge, Edge]:
         """Return where a window begins and ends. Windows that end alike share the end, and what is looked up there."""
@@ -216,16 +230,16 @@ def _gap(rows: Rows, measure: Measure) -> Found:
 
 def _gap_deviation(rows: Rows, measure: Measure) -> Found:
     start, end = rows.edges(measure.window)
-    gaps = end.positions - start.positions - 1
-    present = gaps > 1
+    count = end.positions - start.positions - 1
+    present = count > 1
     seconds, squares = (
         (end.look(key, sums) - start.look(key, sums, 1)) * present
-        for key, sums in zip(("gaps", "squares"), rows.cached("gaps", lambda: _gaps(rows)), strict=True)
+        for key, sums in zip(("gaps", "squares"), rows.cached("gaps", lambda: gaps(rows)), strict=True)
     )
-    return seconds, present, gaps * present, squares
+    return seconds, present, count * present, squares
 
 
-def _gaps(rows: Rows) -> tuple[Array, Array]:
+def gaps(rows: Rows) -> tuple[Array, Array]:
     """Return prefix sums of the seconds since the row before, and of their squares; meaningless on a customer's first row."""
     seconds = np.diff(rows.time, prepend=rows.time[:1]) // SECOND
     return np.append(0, np.cumsum(seconds)), np.append(0, np.cumsum(seconds**2))
@@ -244,11 +258,16 @@ def _distinct(rows: Rows, measure: Measure) -> Found:
 
 def _again(rows: Rows, name: str | None) -> tuple[Array, Array, Array, Array]:
     """Return the positions of the values of a property (a list has several); of each that comes again: customer, bucket and next bucket."""
-    at, codes = _elements(rows, name)
+    at, first, second = repeated(rows, name)
     customer, bucket = rows.customer[at], rows.bucket[at]
     positions = rows.positions if isinstance(at, slice) else rows.count(cell(bucket, customer, len(rows.block.customers)))
-    first, second = _equal_neighbours(customer, codes)
     return positions, customer[first], bucket[first].astype(np.int32), bucket[second].astype(np.int32)
+
+
+def repeated(rows: Rows, name: str | None) -> tuple[Array | slice, Array, Array]:
+    """Return where the values of a property are among the rows, and which of them come again, and as which ones."""
+    at, codes = _elements(rows, name)
+    return at, *_equal_neighbours(rows.customer[at], codes)
 
 
 def _elements(rows: Rows, name: str | None) -> tuple[Array | slice, Array]:

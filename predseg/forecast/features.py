@@ -16,8 +16,9 @@ import numpy as np
 import predseg.config as declared
 from predseg.errors import ConfigError
 from predseg.evaluate.ahead import Answer, Over, here
-from predseg.evaluate.batch import Values, columns, decide
+from predseg.evaluate.batch import Values, decide
 from predseg.evaluate.block import BEGINNING, ROWS, Array, Block
+from predseg.evaluate.matrix import Choice, columns
 from predseg.evaluate.moments import as_seen, virtual_blocks
 from predseg.forecast.gaps import Gaps, answer, gaps_of
 from predseg.language import conditions as c
@@ -136,28 +137,25 @@ def _last_year(events: Events, horizons: Sequence[int]) -> dict[str, Feature]:
 
 def block_features(block: Block, as_of: Sequence[int], features: FeatureSet) -> tuple[Array, Array]:
     """Return who is known, bool (customers, moments), and the features, float64 (columns, customers, moments), traits left out."""
-    matrix, exact = feature_columns(block, as_of, features, [SEEN])
-    return exact[SEEN].number > 0, matrix
+    matrix, exact, _ = feature_columns(block, as_of, features, [SEEN])
+    return exact[SEEN].number > 0, matrix.reshape(len(matrix), len(as_of), -1).transpose(0, 2, 1)
 
 
-def feature_columns(block: Block, as_of: Sequence[int], features: FeatureSet, also: Sequence[Measure]) -> tuple[Array, dict[Measure, Values]]:
-    """Return the features, float64 (columns, customers, moments), traits left out, and the exact answers of some measures."""
-    matrix, exact = columns(block, as_of, [f if isinstance(f, Measure) else None for _, f in features.columns], also=also)
-    _fill_in(matrix, block, as_of, features)
-    return matrix, exact
-
-
-def _fill_in(matrix: Array, block: Block, as_of: Sequence[int], features: FeatureSet) -> None:
-    """Fill in what follows from the measures (columns, customers, moments), and what the gaps say."""
-    at = {name: i for i, (name, _) in enumerate(features.columns)}
+def feature_columns(
+    block: Block, as_of: Sequence[int], features: FeatureSet, also: Sequence[Measure], choose: Choice | None = None
+) -> tuple[Array, dict[Measure, Values], Array | None]:
+    """Return the features, traits left out, of the chosen customers at each moment, see `predseg.evaluate.matrix.columns`."""
+    matrix, exact, at = columns(block, as_of, [f if isinstance(f, Measure) else None for _, f in features.columns], also=also, choose=choose)
+    place = {name: i for i, (name, _) in enumerate(features.columns)}
     gaps = [f for _, f in features.columns if isinstance(f, Gaps)]
     for one, values in zip(gaps, answer(block, as_of, gaps), strict=True):
-        matrix[at[one.name]] = values
+        matrix[place[one.name]] = values.T.ravel() if at is None else values.T.ravel().take(at)
     for name, feature in features.columns:
         if isinstance(feature, Ratio):
-            ratio, below = matrix[at[name]], matrix[at[feature.denominator]]
+            ratio, below = matrix[place[name]], matrix[place[feature.denominator]]
             ratio.fill(np.nan)
-            np.divide(matrix[at[feature.numerator]], below, out=ratio, where=below > 0)
+            np.divide(matrix[place[feature.numerator]], below, out=ratio, where=below > 0)
+    return matrix, exact, at
 
 
 def features_at(block: Block, customers: Array, moments: Array, features: FeatureSet, traits: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -179,7 +177,7 @@ def features_at(block: Block, customers: Array, moments: Array, features: Featur
     matrix = np.full((len(features.columns), len(customers)), np.nan)
     for at, virtual in virtual_blocks(block, place[here], np.asarray(moments, np.int64)[here], features.measures):
         relative = replace(features, columns=tuple((n, as_seen(f) if isinstance(f, Measure) else f) for n, f in features.columns))
-        matrix[:, here[at]] = feature_columns(virtual, [0], relative, [])[0][:, :, 0]
+        matrix[:, here[at]] = feature_columns(virtual, [0], relative, [])[0]
     keys = pd.DataFrame({"customer_id": customers, "as_of": moments})
     return pd.DataFrame(matrix.T, columns=[name for name, _ in features.columns]).assign(**trait_columns(features.traits, traits, keys))
 
@@ -231,16 +229,15 @@ def block_frame(
 
     from predseg.forecast.traits import trait_columns, trait_facts
 
-    needed = [SEEN, *(c.measures(among) if among else [])]
-    matrix, exact = feature_columns(block, as_of, features, needed)
-    chosen = exact[SEEN].number > 0
-    if among is not None:
-        chosen &= decide(among, exact, block, as_of, trait_facts(traits)).true
-    at = np.flatnonzero(chosen.T)
-    moment, customer = np.divmod(at, max(len(block.customers), 1))
-    rows = matrix.transpose(0, 2, 1).reshape(len(matrix), -1)
-    rows = rows if len(at) == chosen.size else rows.take(at, axis=1)
-    frame = pd.DataFrame(rows.T, columns=[name for name, _ in features.columns], copy=False)
+    facts = trait_facts(traits)
+
+    def chosen(exact: dict[Measure, Values]) -> Array:
+        known: Array = exact[SEEN].number > 0
+        return known if among is None else known & decide(among, exact, block, as_of, facts).true
+
+    matrix, _, at = feature_columns(block, as_of, features, [SEEN, *(c.measures(among) if among else [])], chosen)
+    moment, customer = np.divmod(np.arange(matrix.shape[1]) if at is None else at, max(len(block.customers), 1))
+    frame = pd.DataFrame(matrix.T, columns=[name for name, _ in features.columns], copy=False)
     frame.insert(0, "as_of", np.asarray(as_of, np.int64)[moment])
     frame.insert(0, "customer_id", pd.array(block.customers, dtype="str").take(customer))
     told = trait_columns(features.traits, traits, frame) if features.traits else {}

@@ -25,7 +25,7 @@ BUGS = (
         "np.full_like(moments, window.since - 1)",
     ),
     Bug("an event at an edge is put behind it", "grid", 'inside.take(cell, mode="clip") < times', 'inside.take(cell, mode="clip") <= times'),
-    Bug("positions are off by one line", "rows", "np.searchsorted(self.grid, end) + 1", "np.searchsorted(self.grid, end)"),
+    Bug("positions are off by one line", "rows", "np.searchsorted(grid, end) + 1", "np.searchsorted(grid, end)"),
     Bug("positions count one customer too many", "rows", "np.cumsum(totals) - totals", "np.cumsum(totals)"),
     # aggregates
     Bug("an average counts the events without a value", "rows", "if present.all() else", "if True else"),
@@ -38,7 +38,7 @@ BUGS = (
     Bug("one event has a gap", "rows", "present = gaps > 0", "present = gaps >= 0"),
     Bug("the mean gap is over events, not gaps", "rows", "gaps * present) if measure", "(gaps + 1) * present) if measure"),
     Bug("the gap before the window belongs to it", "rows", "start.look(key, sums, 1)", "start.look(key, sums)"),
-    Bug("one gap has a spread", "rows", "present = gaps > 1", "present = gaps > 0"),
+    Bug("one gap has a spread", "rows", "present = count > 1", "present = count > 0"),
     Bug("a value that comes again after the window is not counted in it", "rows", "(again < high)", "(again <= high)"),
     Bug("a value that comes again within the window is counted twice", "rows", "(here >= low)", "(here > low)"),
     Bug("missing values are one more distinct value", "rows", "taken.codes.min(initial=0) == 0", "True"),
@@ -113,7 +113,7 @@ BUGS = (
     Bug("what may still be true is not looked at", "batch", "true if decided else _enough(condition, maybe)", "true"),
     Bug("not in a segment is in it", "batch", "parts[0].true == condition.member", "parts[0].true"),
     # what is visible, and whose
-    Bug("late events count from their own time", "batch", "_late_corrections(block, moments, asked) if known is None else []", "[]"),
+    Bug("late events count from their own time", "batch", "late_corrections(block, moments, asked) if known is None else []", "[]"),
     Bug(
         "a late event is not seen at the moment it is received",
         "batch",
@@ -139,8 +139,8 @@ EQUIVALENT = (
     Bug(
         "the wish for everything is a filter",
         "batch",
-        "slice(None) if everything else matching(self.block, events)",
-        "matching(self.block, events)",
+        "matching(block, events) if events.names or events.where else slice(None)",
+        "matching(block, events)",
         "all rows either way",
     ),
 )

@@ -1,0 +1,149 @@
+"""The loops of `predseg.evaluate.matrix`, compiled when they are first called and kept beside this file or in the user's cache. Needs numba.
+
+Some customers at a time: first where their windows begin and end among their rows, then one measure at one moment after
+the other from these places, while they are in the processor's caches. All sums are on int64, as in `predseg.evaluate.rows`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from predseg.language.measures import SCALE
+from predseg.language.time import DAY, SECOND
+
+COUNT, SUM, AVG, MIN, MAX, DISTINCT, FIRST, LAST, GAP_MEAN, GAP_STD, GAP_LAST = range(11)
+"""The aggregates in the order of `predseg.evaluate.matrix.KINDS`."""
+
+CUSTOMERS = 512
+"""Customers at a time: where some hundred windows of theirs begin and end stays in the processor's second cache."""
+ONE = np.uint64(1)
+"""Places are unsigned, so that no look-up has to ask whether they count from the end."""
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _places(time: Any, offsets: Any, grid: Any, at: Any) -> None:
+    """Fill at, uint32 (1 + instants, customers): each customer's first row, then the first row after each instant."""
+    for c in range(len(offsets) - 1):
+        row, end = offsets[c], offsets[c + 1]
+        at[0, c] = row
+        for i in range(len(grid)):
+            while row < end and time[row] <= grid[i]:
+                row += 1
+            at[i + 1, c] = row
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _extremes(units: Any, present: Any, low: Any, high: Any, sign: int, out: Any) -> None:
+    """The greatest of the rows (sign 1), or the least (−1); NaN when none has a value."""
+    for c in range(len(out)):
+        found, best = False, 0
+        for row in range(low[c], high[c]):
+            if present[row] and (not found or sign * units[row] > sign * best):
+                found, best = True, units[row]
+        out[c] = best / SCALE if found else np.nan
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _distinct(again: Any, starts: Any, low: Any, high: Any, out: Any) -> None:
+    """How many values of the rows do not come again in them."""
+    for c in range(len(out)):
+        first, found, end = starts[low[c]], 0, np.int64(high[c])
+        for value in range(first, starts[end]):
+            found += again[value] >= end
+        out[c] = found
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _deviations(seconds: Any, squares: Any, low: Any, high: Any, out: Any) -> None:
+    """The deviation of the gaps between the rows, in days; NaN for one gap."""
+    for c in range(len(out)):
+        first, end = low[c], high[c]
+        gaps = np.int64(end) - np.int64(first) - 1
+        if gaps > 1:
+            number, count = float(seconds[end] - seconds[first + ONE]), float(gaps)
+            variance = (count * float(squares[end] - squares[first + ONE]) - number * number) / (count * count)
+            out[c] = np.sqrt(max(variance, 0.0)) * SECOND / DAY
+        else:
+            out[c] = np.nan
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _times(kind: int, time: Any, moment: int, low: Any, high: Any, out: Any) -> None:
+    """Days since the first or last of the rows; the mean or the last of the gaps between them."""
+    for c in range(len(out)):
+        first, end = low[c], high[c]
+        rows = np.int64(end) - np.int64(first)
+        if rows <= (kind in (GAP_MEAN, GAP_LAST)):
+            out[c] = np.nan
+        elif kind == FIRST:
+            out[c] = (moment - time[first]) / DAY
+        elif kind == LAST:
+            out[c] = (moment - time[end - ONE]) / DAY
+        elif kind == GAP_MEAN:
+            out[c] = (time[end - ONE] - time[first]) / (rows - 1) / DAY
+        else:
+            out[c] = (time[end - ONE] - time[end - ONE - ONE]) / DAY
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _numbers(kind: int, time: Any, moment: int, a: Any, b: Any, low: Any, high: Any, out: Any) -> None:
+    """Fill out, float64 (customers), with one measure of the rows of each from low to before high; NaN where it is missing."""
+    if kind == COUNT:
+        for c in range(len(out)):
+            out[c] = np.int64(high[c] - low[c])
+    elif kind == SUM:
+        for c in range(len(out)):
+            out[c] = (a[high[c]] - a[low[c]]) / SCALE
+    elif kind == AVG:
+        for c in range(len(out)):
+            count = b[high[c]] - b[low[c]]
+            out[c] = (a[high[c]] - a[low[c]]) / count / SCALE if count else np.nan
+    elif kind in (MIN, MAX):
+        _extremes(a, b, low, high, 1 if kind == MAX else -1, out)
+    elif kind == DISTINCT:
+        _distinct(a, b, low, high, out)
+    elif kind == GAP_STD:
+        _deviations(a, b, low, high, out)
+    else:
+        _times(kind, time, moment, low, high, out)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def fill(offsets: Any, time: Any, grid: Any, moments: Any, plan: Any, lines: Any, data: Any, wanted: Any, out: Any) -> None:
+    """Fill out, float64 (columns, k), with the wanted customers of the first moment, of the next ...
+
+    Args:
+        offsets: int64 (customers + 1): where each customer's rows begin.
+        time: int64 (rows) microseconds.
+        grid: int64 (instants), sorted: every start and end of a window.
+        moments: int64 (m).
+        plan: int64 (measures, 4): kind, lines a and b of ``data``, column of ``out``.
+        lines: int64 (measures, 2, m): where the window begins and ends: 0 at the customer's first row, i + 1 after the rows at or before instant i.
+        data: int64 (lines, ...), see `predseg.evaluate.matrix`.
+        wanted: bool (m, customers).
+        out: What is filled.
+    """
+    customers, cells = len(offsets) - 1, np.zeros(len(moments), np.int64)
+    for k in range(1, len(moments)):
+        cells[k] = cells[k - 1] + wanted[k - 1].sum()
+    at = np.empty((len(grid) + 1, CUSTOMERS + 48), np.uint32)  # lines whose distance is a power of two would push each other out of the cache
+    numbers, who = np.empty(CUSTOMERS, np.float64), np.empty(CUSTOMERS, np.int64)
+    for begin in range(0, customers, CUSTOMERS):
+        size = min(CUSTOMERS, customers - begin)
+        _places(time, offsets[begin : begin + size + 1], grid, at)
+        for k in range(len(moments)):
+            found = 0
+            for c in range(size):
+                who[found] = c
+                found += wanted[k, begin + c]
+            for m in range(len(plan)):
+                low, high, target = at[lines[m, 0, k]], at[lines[m, 1, k]], out[plan[m, 3], cells[k] : cells[k] + found]
+                made = target if found == size else numbers[:size]
+                _numbers(plan[m, 0], time, moments[k], data[plan[m, 1]], data[plan[m, 2]], low, high, made)
+                if found < size:
+                    for c in range(found):
+                        target[c] = made[who[c]]
+            cells[k] += found

@@ -1,0 +1,235 @@
+"""Measures of many customers at many moments as columns of floating point numbers, which models are made of.
+
+The numbers are those of the exact answers of `predseg.evaluate.batch`, to the last bit. Where numba is there
+(``predseg[fast]``) and a process asks for many, most come from `predseg.evaluate.loops`: without Python's lock, so that all
+cores are at work, and without arrays between the rows and the numbers.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property, lru_cache
+from typing import get_args
+
+import numpy as np
+
+from predseg.evaluate.batch import Values, answered, late_corrections, rows_of
+from predseg.evaluate.block import NEVER, Array, Block
+from predseg.evaluate.grid import Places
+from predseg.evaluate.rows import Rows, gaps, instants, lines, repeated
+from predseg.language.measures import Aggregate, Events, Measure
+
+Choice = Callable[[dict[Measure, Values]], Array]
+"""Which customers are wanted at which moments, bool (n, m), from the exact answers of some measures."""
+KINDS = get_args(Aggregate)
+PAYS = 100_000_000
+"""So many numbers NumPy makes in about the time that loading the loops takes."""
+FEW = 10_000
+"""Fewer numbers at once, as those of a live customer, are always NumPy's, so that nothing is loaded while somebody waits."""
+
+
+def columns(
+    block: Block, as_of: Sequence[int], measures: Sequence[Measure | None], *, also: Sequence[Measure] = (), choose: Choice | None = None
+) -> tuple[Array, dict[Measure, Values], Array | None]:
+    """Answer measures as floating point numbers, and some exactly.
+
+    Args:
+        block: Whole histories.
+        as_of: m moments (microseconds).
+        measures: What to answer as numbers; None leaves a column for the caller to fill.
+        also: What to answer exactly.
+        choose: Who is wanted when, decided from the answers of ``also``; everyone at every moment by default.
+
+    Returns:
+        float64 (measures, k), NaN where missing, in the order of the measures: the k chosen customers of the first moment, then of the next ...;
+        the exact answers of ``also``; and where the chosen lie among all customers of all moments, int64 (k), None for all.
+    """
+    moments, fill = np.asarray(as_of, np.int64), _pays(len(measures) * len(block.customers) * len(as_of))
+    asked = _asked(tuple(measures), tuple(moments.tolist()), fill is not None)
+    exact: dict[Measure, Values] = {}
+    waiting: list[tuple[Measure, Values]] = []  # until it is decided who is wanted
+    target = None if also else _Target.of(len(measures), block, moments, None)
+    for measure, values in answered(block, as_of, [*also, *asked.answered]):
+        waiting.append((measure, values))
+        if measure in also:
+            exact[measure] = values
+        if target is None and len(exact) == len(set(also)):
+            target = _Target.of(len(measures), block, moments, choose and choose(exact))
+        while target is not None and waiting:
+            one, found = waiting.pop()
+            target.write(asked.answered.get(one, ()), found)
+    assert target is not None
+    if fill is not None and asked.looped:
+        for group in asked.groups:
+            group.fill(fill, block, moments, target)
+        for customers, moment, right in late_corrections(block, moments, list(asked.looped)):
+            for one, places in asked.looped.items():
+                target.patch(places, customers, moment, right[one])
+    return target.matrix, exact, target.at
+
+
+@dataclass(frozen=True)
+class _Target:
+    """The columns, of the wanted customers and moments alone: the rest is never written.
+
+    Attributes:
+        matrix: float64 (columns, k).
+        at: Where the wanted lie among all: int64 (k); None for all.
+        shape: Moments and customers.
+    """
+
+    matrix: Array
+    at: Array | None
+    shape: tuple[int, int]
+
+    @classmethod
+    def of(cls, columns: int, block: Block, moments: Array, chosen: Array | None) -> _Target:
+        """Make room for what is chosen, bool (customers, moments)."""
+        at = None if chosen is None or chosen.all() else np.flatnonzero(chosen.T)
+        shape = len(moments), len(block.customers)
+        return cls(np.empty((columns, shape[0] * shape[1] if at is None else len(at))), at, shape)
+
+    def write(self, columns: Sequence[int], values: Values) -> None:
+        """Write a measure into its columns."""
+        for column in columns:
+            if self.at is None:
+                values.to_float(self.matrix[column].reshape(self.shape).T)
+            else:
+                values.to_float(self._whole.T)
+                self._whole.ravel().take(self.at, out=self.matrix[column], mode="clip")  # "raise" would make a copy first
+
+    def patch(self, columns: Sequence[int], customers: Array, moment: int, values: Values) -> None:
+        """Overwrite a measure of some customers at one moment."""
+        here = self.wanted[moment, customers]
+        cells = moment * self.shape[1] + customers[here]
+        self.matrix[np.ix_(columns, cells if self.at is None else np.searchsorted(self.at, cells))] = values.to_float()[here, 0]
+
+    @cached_property
+    def _whole(self) -> Array:
+        return np.empty(self.shape)
+
+    @cached_property
+    def wanted(self) -> Array:
+        """Who is wanted when: bool (moments, customers)."""
+        found = np.full(self.shape[0] * self.shape[1], self.at is None)
+        if self.at is not None:
+            found[self.at] = True
+        return found.reshape(self.shape)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """Measures with the columns that each of them fills: those that are answered exactly first, and those that loops answer, by their rows."""
+
+    answered: dict[Measure, list[int]]
+    looped: dict[Measure, list[int]]
+    groups: tuple[_Group, ...]
+
+
+@lru_cache(maxsize=256)
+def _asked(measures: tuple[Measure | None, ...], moments: tuple[int, ...], loops: bool) -> _Asked:
+    """Sort out what is asked: once, as it is the same for all blocks."""
+    found = _Asked({}, {}, ())
+    same_rows: dict[Events, dict[Measure, list[int]]] = defaultdict(dict)
+    for place, measure in enumerate(measures):
+        if measure is not None:
+            looped = loops and measure.then is None
+            (found.looped if looped else found.answered).setdefault(measure, []).append(place)
+            if looped:
+                same_rows[measure.events][measure] = found.looped[measure]
+    return _Asked(found.answered, found.looped, tuple(_Group.of(events, some, np.array(moments, np.int64)) for events, some in same_rows.items()))
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Measures of the same rows, as the loops read them; see `predseg.evaluate.loops.fill`.
+
+    Attributes:
+        events: Which rows.
+        data: What the loops read beside the times of the rows, in order, and of which property.
+    """
+
+    events: Events
+    data: tuple[tuple[str, str | None], ...]
+    grid: Array
+    plan: Array
+    lines: Array
+
+    @classmethod
+    def of(cls, events: Events, measures: dict[Measure, list[int]], moments: Array) -> _Group:
+        """Return measures, with their columns, at some moments."""
+        data = [*dict.fromkeys((kind, m.of) for m in measures for kind in DATA.get(m.aggregate, ()))]
+        read = {m: [data.index((kind, m.of)) for kind in DATA.get(m.aggregate, ())] for m in measures}
+        plan = [(KINDS.index(m.aggregate), *[*read[m], 0, 0][:2], place) for m, some in measures.items() for place in some]
+        grid = instants([m.window for m in measures], moments)
+        both = [[np.broadcast_to(line, len(moments)) for line in lines(m.window, moments, grid)] for m, some in measures.items() for _ in some]
+        return cls(events, tuple(data), grid, np.array(plan), np.array(both))
+
+    def fill(self, fill: Callable[..., None], block: Block, moments: Array, target: _Target) -> None:
+        """Let the loops fill in the columns."""
+        rows = Rows(block, rows_of(block, self.events), Places(self.grid, block), moments, ())
+        offsets = block.offsets if isinstance(rows.rows, slice) else np.searchsorted(rows.rows, block.offsets)
+        data = [COLUMNS[kind](rows, name) for kind, name in self.data]
+        table = np.zeros((max(1, len(data)), max(map(len, data), default=0)), np.int64)
+        for line, column in zip(table, data, strict=False):
+            line[: len(column)] = column
+        fill(offsets, rows.time, self.grid, moments, self.plan, self.lines, table, target.wanted, target.matrix)
+
+
+def _again(rows: Rows, name: str | None) -> Array:
+    at, first, second = rows.cached(("repeated", name), lambda: repeated(rows, name))
+    found = np.full(len(rows.customer) if isinstance(at, slice) else len(at), NEVER)
+    found[first] = second if isinstance(at, slice) else at[second]
+    return found
+
+
+def _values_before(rows: Rows, name: str | None) -> Array:
+    at, *_ = rows.cached(("repeated", name), lambda: repeated(rows, name))
+    number = len(rows.customer)
+    return np.arange(number + 1) if isinstance(at, slice) else np.append(0, np.cumsum(np.bincount(at, minlength=number)))
+
+
+COLUMNS: dict[str, Callable[[Rows, str | None], Array]] = {
+    "sums": lambda rows, name: np.append(0, np.cumsum(rows.numbers(name).units)),  # before each row, and of all
+    "counted": lambda rows, name: np.append(0, np.cumsum(rows.numbers(name).present)),
+    "units": lambda rows, name: rows.numbers(name).units,
+    "present": lambda rows, name: rows.numbers(name).present,
+    "again": _again,  # of each value the row in which it comes again
+    "values": _values_before,  # how many values the rows before each have
+    "gaps": lambda rows, _: gaps(rows)[0],
+    "squares": lambda rows, _: gaps(rows)[1],
+}
+"""The columns that loops read, int64."""
+DATA = {
+    "sum": ("sums",),
+    "avg": ("sums", "counted"),
+    "min": ("units", "present"),
+    "max": ("units", "present"),
+    "distinct": ("again", "values"),
+    "gap_std": ("gaps", "squares"),
+}
+"""Which of them an aggregate needs."""
+
+_numbers = [0]
+
+
+def _pays(numbers: int) -> Callable[..., None] | None:
+    """Return the loops when they are worth their loading, for as many numbers more."""
+    if numbers < FEW:
+        return None
+    _numbers[0] += numbers
+    return _loops() if _numbers[0] >= PAYS else None
+
+
+@cache
+def _loops() -> Callable[..., None] | None:
+    try:
+        from predseg.evaluate.loops import fill
+
+        one = np.zeros(1, np.int64)
+        fill(one, one, one, one, np.zeros((0, 4), np.int64), np.zeros((0, 2, 1), np.int64), one[None], one[None] > 0, np.zeros((1, 1)))
+    except Exception:  # numba is not there, or cannot write or read what it keeps of the loops: NumPy says the same
+        return None
+    return fill

@@ -1,0 +1,156 @@
+"""The one pass that gives floating point columns gives the numbers of the exact answers, with loops and without."""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+import predseg.evaluate
+from predseg.evaluate import batch, matrix
+from predseg.evaluate.block import Array
+from predseg.language.measures import Events, Measure
+from tests.evaluate.worlds import MOMENTS, random_events_of_customers, random_measure, random_world, seeded, to_block
+from tests.planting import Bug, plant
+
+SEEN = Measure(Events())
+LOOPS = (
+    Bug("an event at an edge is put behind it", "loops", "time[row] <= grid[i]", "time[row] < grid[i]"),
+    Bug("a customer's rows begin with the one before", "loops", "at[0, c] = row", "at[0, c] = max(row - 1, 0)"),
+    Bug("missing values are least", "loops", "if present[row] and", "if"),
+    Bug("the least is taken for the greatest", "loops", "1 if kind == MAX else -1", "-1 if kind == MAX else 1"),
+    Bug("no value is 0", "loops", "best / SCALE if found else np.nan", "best / SCALE"),
+    Bug("a value that comes again after the window is not counted in it", "loops", "again[value] >= end", "again[value] > end"),
+    Bug("one gap has a spread", "loops", "if gaps > 1:", "if gaps > 0:"),
+    Bug("the gap before the window belongs to it", "loops", "seconds[end] - seconds[first + ONE]", "seconds[end] - seconds[first]"),
+    Bug("one event has a gap", "loops", "rows <= (kind in (GAP_MEAN, GAP_LAST))", "rows <= 0"),
+    Bug("the first event is taken for the last", "loops", "elif kind == FIRST:", "elif kind == LAST:"),
+    Bug("the mean gap is over events, not gaps", "loops", "/ (rows - 1) / DAY", "/ rows / DAY"),
+    Bug("the last gap is the whole span", "loops", "time[end - ONE - ONE]", "time[first]"),
+    Bug("an average is over all events", "loops", "count = b[high[c]] - b[low[c]]", "count = np.int64(high[c] - low[c])"),
+    Bug("all moments share a place", "loops", "cells[k] = cells[k - 1] + wanted[k - 1].sum()", "pass"),
+    Bug("who is not wanted takes a place", "loops", "found += wanted[k, begin + c]", "found += 1"),
+    Bug("the next customers begin anew", "loops", "cells[k] += found", "pass"),
+    Bug("the wanted are the first ones", "loops", "made[who[c]]", "made[c]"),
+    Bug("nobody is patched", "matrix", "here = self.wanted[moment, customers]", "here = self.wanted[moment, customers] & False"),
+    Bug("the patch of a moment goes to the first", "matrix", "cells = moment * self.shape[1] + customers[here]", "cells = customers[here]"),
+    Bug("values of a list are counted as its rows", "matrix", "np.append(0, np.cumsum(np.bincount(at, minlength=number)))", "np.arange(number + 1)"),
+)
+
+
+def known(exact: dict[Measure, Any]) -> Array:
+    """Who has an event by each moment: bool (customers, moments)."""
+    return np.asarray(exact[SEEN].number > 0)
+
+
+def looped(monkeypatch: pytest.MonkeyPatch, module: ModuleType = matrix) -> None:
+    """Let the loops answer: they want many numbers, here one is enough."""
+    pytest.importorskip("numba")
+    monkeypatch.setattr(module, "PAYS", 0)
+    monkeypatch.setattr(module, "FEW", 0)
+
+
+@pytest.fixture(params=["NumPy", "loops"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """By which way numbers are made."""
+    if request.param == "loops":
+        looped(monkeypatch)
+    return str(request.param)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_columns_are_the_exact_answers_as_numbers(seed: int, way: str) -> None:
+    """Also for a measure that is asked for twice, one that is wanted both ways, and customers with late events."""
+    r = seeded(seed)
+    block, measures = random_world(r).block, [random_measure(r) for _ in range(8)]
+    asked, also = [*measures, measures[0]], [measures[1], SEEN]
+    found, exact, at = matrix.columns(block, MOMENTS, asked, also=also)
+    expected = batch.evaluate(block, MOMENTS, [*asked, *also])
+    assert found.shape == (len(asked), len(block.customers) * len(MOMENTS)) and at is None and set(exact) == set(also)
+    for i, values in enumerate(expected[: len(asked)]):
+        np.testing.assert_array_equal(found[i], values.to_float().T.ravel(), err_msg=f"seed {seed}: {asked[i]}")
+    for measure, values in zip(also, expected[len(asked) :], strict=True):
+        np.testing.assert_array_equal(exact[measure].number, values.number)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_only_the_chosen_are_answered_moment_by_moment(seed: int, way: str) -> None:
+    r = seeded(seed)
+    block, measures = random_world(r).block, [random_measure(r) for _ in range(4)]
+    everyone, exact, _ = matrix.columns(block, MOMENTS, measures, also=[SEEN])
+    found, _, at = matrix.columns(block, MOMENTS, measures, also=[SEEN], choose=known)
+    wanted = np.flatnonzero(known(exact).T)
+    assert at is not None and at.tolist() == wanted.tolist() and 0 < len(at) < everyone.shape[1]
+    np.testing.assert_array_equal(found, everyone[:, wanted], err_msg=f"seed {seed}")
+
+
+def test_more_customers_than_the_loops_take_at_a_time(way: str) -> None:
+    block, measures = random_world(seeded(0), customers=1_200).block, [Measure(Events(("A",))), Measure(Events(), aggregate="gap_mean")]
+    found, _, at = matrix.columns(block, MOMENTS, measures, also=[SEEN], choose=known)
+    for column, values in zip(found, batch.evaluate(block, MOMENTS, measures), strict=True):
+        np.testing.assert_array_equal(column, values.to_float().T.ravel()[at])
+
+
+def test_nothing_asked_is_answered(way: str) -> None:
+    block = random_world(seeded(0)).block
+    found, exact, _ = matrix.columns(block, MOMENTS, [])
+    assert found.shape == (0, len(block.customers) * len(MOMENTS)) and exact == {}
+    assert matrix.columns(block, [], [SEEN])[0].shape == (1, 0)
+
+
+@pytest.mark.parametrize("bug", LOOPS, ids=lambda bug: bug.name)
+def test_a_bug_in_the_loops_is_found(bug: Bug, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert given_away(bug, monkeypatch, 400) is not None, f"nobody noticed: {bug.name}"
+
+
+def test_as_they_stand_the_loops_are_not_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So it is the bugs that are found, and not that the loops run in Python."""
+    assert given_away(Bug("none", "loops", "import annotations", "import annotations  # a copy"), monkeypatch, 60) is None
+
+
+def given_away(bug: Bug, monkeypatch: pytest.MonkeyPatch, most: int) -> str | None:
+    """Where loops with a bug, in Python and two customers at a time, answer differently from the original kernel; None when they don't."""
+    looped(monkeypatch)
+    monkeypatch.setattr("numba.config.DISABLE_JIT", True)
+    its_block, its_matrix, loops = plant(predseg.evaluate, bug, ["block", "matrix", "loops"])
+    monkeypatch.setattr(loops, "CUSTOMERS", 2)
+    monkeypatch.setattr(its_matrix, "_pays", lambda numbers: loops.fill)
+    for seed in range(most):
+        r = seeded(seed)
+        events, measure = random_events_of_customers(r), random_measure(r)
+        right = batch.evaluate(to_block(events), MOMENTS, [measure, SEEN])
+        wanted = np.flatnonzero((right[1].number > 0).T)
+        try:
+            with np.errstate(over="ignore"):
+                found, *_ = its_matrix.columns(to_block(events, module=its_block), MOMENTS, [measure], also=[SEEN], choose=known)
+        except Exception as error:
+            return f"seed {seed}: {error!r}"
+        if not np.array_equal(found[0], right[0].to_float().T.ravel()[wanted], equal_nan=True):
+            return f"seed {seed}: {measure}"
+    return None
+
+
+def test_the_loops_know_every_aggregate() -> None:
+    loops = pytest.importorskip("predseg.evaluate.loops")
+    names = ("COUNT", "SUM", "AVG", "MIN", "MAX", "DISTINCT", "FIRST", "LAST", "GAP_MEAN", "GAP_STD", "GAP_LAST")
+    assert [getattr(loops, name) for name in names] == [*range(len(matrix.KINDS))]
+
+
+def test_few_numbers_load_nothing_and_without_numba_numpy_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A live customer never waits for a compiler, and what numba keeps on a disk may be damaged, or the disk full."""
+
+    def broken() -> Any:
+        raise AssertionError("loaded")
+
+    monkeypatch.setattr(matrix, "_numbers", [0])
+    monkeypatch.setattr(matrix, "_loops", broken)
+    assert matrix._pays(matrix.FEW - 1) is None and matrix._numbers == [0]
+    assert matrix._pays(matrix.PAYS - 1) is None
+    with pytest.raises(AssertionError, match="loaded"):
+        matrix._pays(matrix.FEW)
+    monkeypatch.undo()
+    monkeypatch.setitem(sys.modules, "predseg.evaluate.loops", None)
+    assert matrix._loops.__wrapped__() is None
