@@ -174,7 +174,7 @@ class Project:
         Raises:
             ModelError: when a model is not trained, was changed on disk, or does not fit the features.
         """
-        from predseg.forecast import publishing
+        from predseg.forecast import publishing, watching
         from predseg.history import exports
 
         chosen = self._chosen(models)
@@ -183,31 +183,31 @@ class Project:
         with self._events(dry_run, alone=not dry_run) as (store, report):
             moment = self._expected(as_of, store, report)
             without = self.opted_out("profiling", events=store, dry_run=dry_run)
-            table = publishing.score_models(self.config, store, bundles, moment, self.progress, without)
+            watcher = watching.Watcher(self.config, store, moment, report.customers, without, not dry_run)
+            scored = watcher.score(bundles, self.progress)
             if not dry_run:
-                publishing.publish(store, table, moment)
+                publishing.publish(store, scored, moment)
                 if out is not None:
-                    exports.export(store, out, table)
-        return table.to_pandas()
+                    exports.export(store, out, scored)
+        return scored.to_pandas()
 
-    def drift(self, models: Sequence[str] | None = None, as_of: Moment = None) -> dict[str, Drift]:
-        """Compare each champion with the present, and its matured scores with what came true; writes nothing of its own.
+    def drift(self, models: Sequence[str] | None = None, as_of: Moment = None, *, dry_run: bool = False) -> dict[str, Drift]:
+        """Compare each champion with the present, and its matured scores with what came true; answers are kept, and given again while nothing changed.
 
         Args:
             models: Names; all of the project file by default.
             as_of: The moment; by default the last one of the data.
+            dry_run: Keep nothing.
 
         Raises:
             ModelError: when a model is not trained, was changed on disk, or does not fit the features.
         """
-        from predseg.forecast.dataset import open_source
-        from predseg.forecast.watching import watch
+        from predseg.forecast.watching import Watcher
 
-        chosen, registry = self._chosen(models), self.registry()
-        bundles = {model.name: registry.load(model.name) for model in chosen}
+        chosen = self._chosen(models)
         with self._events(False) as (store, report):
-            source, moment = open_source(self.config, store, self.opted_out("profiling", events=store)), moment_of(as_of, report)
-            return {model.name: watch(source, store, model, bundles[model.name], moment, report.customers) for model in chosen}
+            without, moment = self.opted_out("profiling", events=store), moment_of(as_of, report)
+            return Watcher(self.config, store, moment, report.customers, without, not dry_run).drift(self.registry(), chosen)
 
     def monitor(self, models: Sequence[str] | None = None, as_of: Moment = None, *, dry_run: bool = False, seen: Outlook | None = None) -> Monitored:
         """Look at all watches, and keep what was found, so that the next look tells what began and what ended.
@@ -227,7 +227,7 @@ class Project:
         from predseg.outcomes.watching import look
 
         tell = watches(self.config, os.environ, clock)
-        drift = self.drift(models, as_of) if models or self.config.models else {}
+        drift = self.drift(models, as_of, dry_run=dry_run) if models or self.config.models else {}
         seen = seen or Outlook(self.segments(), self.moment(as_of))
         with self._events(False) as (_, report):
             return look(seen, report, drift, clock() if as_of is None else seen.as_of, keep=not dry_run, tell=tell)
@@ -449,7 +449,7 @@ class Project:
         bundles = [registry.load(name, v) for v in (before, change.version)]
         with self._events(False) as (store, report):
             moment, without = moment_of(as_of, report), self.opted_out("profiling", events=store)
-            then, now = (score_models(self.config, store, {name: bundle}, moment, None, without) for bundle in bundles)
+            then, now = (score_models(self.config, store, {name: bundle}, moment, None, without).table for bundle in bundles)
         return sides(workspace, name, moment, then, now)
 
     def rollback(self, model: str, *, dry_run: bool = False) -> Change:

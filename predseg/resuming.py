@@ -8,14 +8,13 @@ result: predseg, the moment, the project file and the rules, the files of the ta
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from predseg import __version__
 from predseg.language.time import say_instant
+from predseg.marks import hashed, mark, marks
 from predseg.project import Project
 from predseg.store import Store
 
@@ -33,12 +32,12 @@ _GIVES = {SCORE: ("scores",), SEGMENT: ("memberships", "segment_runs"), REPORT: 
 def scores_made_of(project: Project, models: Iterable[str], moment: int) -> str:
     """Return a hash of what the scores of some models at a moment are made of; the registry is not asked, only its file looked at."""
     out = sorted(one.hex() for one in project.opted_out("profiling").persons)
-    return _hash(_common(project, SCORE, moment), sorted(set(models)), _mark(project.registry().database), out)
+    return hashed(_common(project, SCORE, moment), sorted(set(models)), mark(project.registry().database), out)
 
 
 def segments_made_of(project: Project, names: Iterable[str] | None, moment: int) -> str:
     """Return a hash of what the memberships of some segments (None: of all) at a moment are made of."""
-    return _hash(_common(project, SEGMENT, moment), project.segments().texts(), None if names is None else sorted(names))
+    return hashed(_common(project, SEGMENT, moment), project.segments().texts(), None if names is None else sorted(names))
 
 
 def report_made_of(project: Project, moment: int) -> str:
@@ -46,13 +45,13 @@ def report_made_of(project: Project, moment: int) -> str:
     segments = project.segments()
     purposes = {segment.purpose for segment in segments.segments.values()}  # one may be none at all
     out = sorted(sorted(one.hex() for one in segments.opted_out(purpose).persons) for purpose in purposes)
-    return _hash(_common(project, REPORT, moment), segments.texts(), _mark(project.registry().database), out)
+    return hashed(_common(project, REPORT, moment), segments.texts(), mark(project.registry().database), out)
 
 
 def since_when(store: Store, step: str, made_of: str) -> str | None:
     """Return when a step was taken that would give the same again (ISO, UTC); None when it has to be taken."""
     found = _noted(store).get(step)
-    if found is None or found["made_of"] != made_of or found["gave"] != _marks(store, _GIVES[step]):
+    if found is None or found["made_of"] != made_of or found["gave"] != marks(store, _GIVES[step]):
         return None
     return str(found["at"])
 
@@ -60,7 +59,7 @@ def since_when(store: Store, step: str, made_of: str) -> str | None:
 def note(store: Store, step: str, made_of: str, now: int) -> None:
     """Note that a step was taken, after its tables are in place."""
     with store.lock():
-        noted = _noted(store) | {step: {"made_of": made_of, "gave": _marks(store, _GIVES[step]), "at": say_instant(now)}}
+        noted = _noted(store) | {step: {"made_of": made_of, "gave": marks(store, _GIVES[step]), "at": say_instant(now)}}
         store.write_text(FILE, json.dumps(noted, indent=1))
 
 
@@ -73,18 +72,4 @@ def _noted(store: Store) -> dict[str, Any]:
 
 
 def _common(project: Project, step: str, moment: int) -> list[Any]:
-    return [__version__, moment, project.config.text, _marks(project.store, _READS[step])]
-
-
-def _marks(store: Store, names: Iterable[str]) -> str:
-    """Hash what is in files of the store, and the names, sizes and times of the files of tables: one is replaced whole, so they change with it."""
-    tables = {name: {str(f.relative_to(store.tables)): _mark(f) for f in store.files(name)} for name in names if store.exists(name)}
-    return _hash(tables, {name: store.read_text(name) for name in names if "." in name})
-
-
-def _mark(file: Path) -> list[int] | None:
-    return [file.stat().st_size, file.stat().st_mtime_ns] if file.is_file() else None
-
-
-def _hash(*parts: Any) -> str:
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return [__version__, moment, project.config.text, marks(project.store, _READS[step])]

@@ -26,6 +26,7 @@ LAYERS = {
     "store": 2,
     "engine": 2,
     "spark": 2.5,
+    "marks": 2.5,
     "shop": 3,
     "history": 3,
     "forecast": 4,

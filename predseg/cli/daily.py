@@ -16,6 +16,7 @@ from predseg.cli.artifacts import said
 from predseg.cli.frame import Answer, Run, plain
 from predseg.cli.views import table
 from predseg.errors import UsageError
+from predseg.marks import Kept
 from predseg.moment import clock
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ def run_all(
     Scores, segments and a report that would come out the same are left as they are, unless there is a full refresh.
     """
     project = run.project()
+    if full_refresh and not run.dry_run:
+        Kept(project.store).clear()
     answer = in_order(run, dict(_steps(run, project, *_selected(project.config, select, exclude), full_refresh)))
     return replace(answer, show=_with_timings(run, answer.show)) if timings else answer
 

@@ -10,8 +10,10 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
-from typing import Protocol, TypeVar
+from queue import Full, Queue
+from typing import Any, Protocol, TypeVar
 
 from predseg.evaluate.block import BEGINNING, ROWS, Block, blocks
 
@@ -47,6 +49,46 @@ def ahead(work: Callable[[Item], Answer], items: Iterable[Item], threads: int | 
             yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+_END = object()
+_BEHIND = 2
+
+
+def side_by_side(works: Sequence[Callable[[Iterator[Item]], Answer]], rows: Iterable[Sequence[Item]]) -> list[Answer]:
+    """Return what works make of their columns of some rows, all in one pass over the rows.
+
+    The rows are made on the caller's thread. Each work takes from its column on a thread of its own, at most `_BEHIND` items behind.
+
+    >>> side_by_side([list, sum], [("a", 1), ("b", 2)])
+    [['a', 'b'], 3]
+    """
+    lines: list[Queue[Any]] = [Queue(_BEHIND) for _ in works]
+    with ThreadPoolExecutor(max(len(works), 1)) as threads:
+        running = [threads.submit(work, _taken(line)) for work, line in zip(works, lines, strict=True)]
+        try:
+            for row in rows:
+                for line, work, item in zip(lines, running, row, strict=True):
+                    _put(line, work, item)
+                    if work.done():  # an error ends the pass
+                        work.result()
+        finally:
+            for line, work in zip(lines, running, strict=True):
+                _put(line, work, _END)
+        return [work.result() for work in running]
+
+
+def _taken(line: Queue[Any]) -> Iterator[Any]:
+    while (item := line.get()) is not _END:
+        yield item
+
+
+def _put(line: Queue[Any], work: Future[Any], item: object) -> None:
+    """Wait for room in a line, unless nobody takes from it any more."""
+    while not work.done():
+        with suppress(Full):
+            line.put(item, timeout=0.1)
+            return
 
 
 class Over(Protocol):

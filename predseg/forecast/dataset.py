@@ -15,7 +15,7 @@ from predseg.config import Config, Model
 from predseg.errors import DataError
 from predseg.evaluate.ahead import Answer, Over, here
 from predseg.evaluate.block import BEGINNING, Array, Block, blocks
-from predseg.forecast.features import FeatureSet, block_frame, compile_features, each_frame
+from predseg.forecast.features import FeatureSet, block_frame, block_frames, compile_features, each_block, each_frame
 from predseg.forecast.labels import block_labels
 from predseg.forecast.training import Sample
 from predseg.forecast.traits import trait_frame
@@ -33,8 +33,8 @@ CELLS = 100_000_000
 ROWS = 131_072
 """Rows of a block of training: it decides the order of the customer-moments, and so the last digits of a model."""
 CUSTOMERS = "customers"
-_CAME = ""
-"""The column of the labels while they travel with the features; no feature is called so."""
+LOOKED_AT = _CAME = ""
+"""The column of what travels with the features; no feature is called so."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,21 @@ class Source:
         """Yield what ``then`` makes of the features of each block where they were computed, of those in ``without`` too."""
         among = model.among if model else None
         return each_frame(then, self.files, as_of, self.features, among=among, traits=self.traits, over=self.over)
+
+    def frames_of(self, as_of: int, models: Sequence[Model], share: float = 0.0) -> Iterator[list[pd.DataFrame]]:
+        """Yield the features of each model's eligible at a moment, block by block, see `frame`: they are computed once.
+
+        One more column, `LOOKED_AT`, says who belongs to a share of the customers.
+        """
+        features, traits, among = self.features, self.traits, [model.among for model in models]  # who is left out stays on this machine
+
+        def of_block(block: Block) -> list[pd.DataFrame]:
+            some = block.customers[looked_at(block, share)]
+            frames = block_frames(block, [as_of], features, among, traits)
+            return [frame.assign(**{LOOKED_AT: frame["customer_id"].isin(some)}) for frame in frames]
+
+        for frames in each_block(of_block, self.files, [as_of], features, among, self.over):
+            yield [self.kept(frame) for frame in frames]
 
     def kept(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Return the rows of those who are not left out."""
@@ -162,6 +177,12 @@ def sampled(customers: Array, share: float) -> Array:
     """
     hashes = pd.util.hash_array(np.asarray(customers, dtype=object), categorize=True)
     return np.asarray((hashes >> np.uint64(11)).astype(np.float64) / 2.0**53 < share)
+
+
+def looked_at(block: Block, share: float) -> Array:
+    """Return who of a block belongs to a share of the customers, bool (n), see `sampled`; an earlier identity goes with its owner."""
+    chosen = sampled(block.customers, share)
+    return chosen if block.owner is None else chosen[block.owner]
 
 
 def _labels(block: Block, frame: pd.DataFrame, model: Model, cutoffs: Sequence[int], as_of: int) -> Array:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -118,23 +119,45 @@ class Move:
         return self.psi >= MOVED and self.p < UNLIKELY
 
 
-def compare(forecaster: Forecaster, remembered: Mapping[str, Any], frames: Iterable[pd.DataFrame]) -> tuple[int, list[Move]]:
-    """Return how many rows the frames have, and the moves: the score, then the features, farthest first."""
-    parts = {"score": remembered["score"], **remembered["features"]}
-    edges = {name: np.asarray(part["edges"], np.float64) for name, part in parts.items()}
-    counts = {name: np.zeros(len(part["shares"]), np.int64) for name, part in parts.items()}
-    rows = 0
+Present = tuple[int, list[Move]]
+"""How many rows were compared with training, and the moves: the score, then the features, farthest first."""
+
+
+class Comparison:
+    """Counts how the features of a forecaster, and the scores by them, are spread, to hold them against their reference."""
+
+    def __init__(self, forecaster: Forecaster, remembered: Mapping[str, Any]) -> None:
+        self._forecaster, self._remembered, self._rows, self._adding = forecaster, remembered, 0, Lock()
+        self._parts = {"score": remembered["score"], **remembered["features"]}
+        self._edges = {name: np.asarray(part["edges"], np.float64) for name, part in self._parts.items()}
+        self._counts = {name: np.zeros(len(part["shares"]), np.int64) for name, part in self._parts.items()}
+
+    def add(self, matrix: Array, raw: Array) -> None:
+        """Count rows, as they are given to the trees, with their uncalibrated output. Threads may do so at once."""
+        columns = [("score", self._forecaster.calibrate(raw)), *((name, matrix[:, i]) for i, name in enumerate(self._forecaster.features))]
+        found = [(name, count(values, self._edges[name])) for name, values in columns]
+        with self._adding:
+            self._rows += len(matrix)
+            for name, counts in found:
+                self._counts[name] += counts
+
+    def present(self) -> Present:
+        """Return how far the rows are from the reference."""
+        rows = int(self._remembered["rows"])
+        found = [
+            Move(name, *psi(np.asarray(part["shares"]), rows, self._counts[name]), float(part.get("weight", 1.0)))
+            for name, part in self._parts.items()
+        ]
+        return self._rows, [found[0], *sorted(found[1:], key=lambda move: (-move.psi, move.name))]
+
+
+def compare(forecaster: Forecaster, remembered: Mapping[str, Any], frames: Iterable[pd.DataFrame]) -> Present:
+    """Return how far the features in some frames, and the scores by them, are from their reference."""
+    comparison = Comparison(forecaster, remembered)
     for frame in frames:
         matrix = forecaster.encode(frame)
-        rows += len(matrix)
-        counts["score"] += count(forecaster.calibrate(forecaster.raw_matrix(matrix)), edges["score"])
-        for i, name in enumerate(forecaster.features):
-            counts[name] += count(matrix[:, i], edges[name])
-    found = [
-        Move(name, *psi(np.asarray(part["shares"]), int(remembered["rows"]), counts[name]), float(part.get("weight", 1.0)))
-        for name, part in parts.items()
-    ]
-    return rows, [found[0], *sorted(found[1:], key=lambda move: (-move.psi, move.name))]
+        comparison.add(matrix, forecaster.raw_matrix(matrix))
+    return comparison.present()
 
 
 @dataclass(frozen=True)

@@ -215,30 +215,52 @@ def each_frame(
     over: Over = here,
 ) -> Iterator[Answer]:
     """Yield what ``then`` makes of the features of each block, where they were computed; see `frames`."""
-    wanted = features.properties() | (set().union(*(m.properties() for m in c.measures(among))) if among else set())
+    return each_block(lambda block: then(block_frame(block, as_of, features, among=among, traits=traits)), files, as_of, features, [among], over)
+
+
+def each_block(
+    work: Callable[[Block], Answer],
+    files: Sequence[Path],
+    as_of: Sequence[int],
+    features: FeatureSet,
+    among: Sequence[c.Condition | None],
+    over: Over,
+) -> Iterator[Answer]:
+    """Yield what ``work`` makes of each block, of a size that suits the features, with the properties that they and who is eligible ask for."""
+    wanted = features.properties().union(*(m.properties() for one in among if one for m in c.measures(one)))
     rows = max(ROWS // 4, min(ROWS, CELLS // max(1, len(as_of) * len(features.names))))
-    first = min(as_of, default=BEGINNING)
-    return over(lambda block: then(block_frame(block, as_of, features, among=among, traits=traits)), files, wanted, rows, first)
+    return over(work, files, wanted, rows, min(as_of, default=BEGINNING))
 
 
 def block_frame(
     block: Block, as_of: Sequence[int], features: FeatureSet, *, among: c.Condition | None = None, traits: pd.DataFrame | None = None
 ) -> pd.DataFrame:
     """Return the features of one block, see `frames`."""
+    return block_frames(block, as_of, features, [among], traits)[0]
+
+
+def block_frames(
+    block: Block, as_of: Sequence[int], features: FeatureSet, among: Sequence[c.Condition | None], traits: pd.DataFrame | None = None
+) -> list[pd.DataFrame]:
+    """Return the features of one block, computed once, of the eligible by each of some conditions; see `frames`."""
     import pandas as pd
 
     from predseg.forecast.traits import trait_columns, trait_facts
 
-    facts = trait_facts(traits)
+    facts, eligible = trait_facts(traits), list[Array]()
 
     def chosen(exact: dict[Measure, Values]) -> Array:
         known: Array = exact[SEEN].number > 0
-        return known if among is None else known & decide(among, exact, block, as_of, facts).true
+        eligible.extend(known if one is None else known & decide(one, exact, block, as_of, facts).true for one in among)
+        return np.logical_or.reduce(eligible)
 
-    matrix, _, at = feature_columns(block, as_of, features, [SEEN, *(c.measures(among) if among else [])], chosen)
-    moment, customer = np.divmod(np.arange(matrix.shape[1]) if at is None else at, max(len(block.customers), 1))
+    also = [SEEN, *(measure for one in among if one is not None for measure in c.measures(one))]
+    matrix, _, at = feature_columns(block, as_of, features, also, chosen)
+    at = np.arange(matrix.shape[1]) if at is None else at
+    moment, customer = np.divmod(at, max(len(block.customers), 1))
     frame = pd.DataFrame(matrix.T, columns=[name for name, _ in features.columns], copy=False)
     frame.insert(0, "as_of", np.asarray(as_of, np.int64)[moment])
     frame.insert(0, "customer_id", pd.array(block.customers, dtype="str").take(customer))
-    told = trait_columns(features.traits, traits, frame) if features.traits else {}
-    return frame.assign(**told)
+    frame = frame.assign(**(trait_columns(features.traits, traits, frame) if features.traits else {}))
+    own = [some.T.ravel()[at] for some in eligible]
+    return [frame if mine.all() else frame[mine].reset_index(drop=True) for mine in own]

@@ -44,6 +44,8 @@ SCHEMA = pa.schema(
 
 Reasons = Literal["auto", "exact", "quick", "none"]
 Contributions = Callable[[Any, Array], Array]
+Seen = Callable[["pd.DataFrame", Array, Array], None]
+"""Is shown a frame, its rows as they are given to the trees, and their uncalibrated output."""
 EXACT_WORK = 5e8
 """Exact reasons while their cost stays below this (see `exact_work`): about six seconds on two cores."""
 _ROWS = 16_384
@@ -60,6 +62,7 @@ def score(
     model: str | None = None,
     reasons: Reasons = "auto",
     each: Each | None = None,
+    seen: Seen | None = None,
 ) -> pa.Table:
     """Return the scores of all customers of the frames, in their order: a table of `SCHEMA`, one row per customer.
 
@@ -75,12 +78,13 @@ def score(
             decide it.
         each: Answers the same frames where they are computed, when that is not here: see `predseg.forecast.dataset.Source.each`.
             Those whose exact reasons are few enough are still answered here.
+        seen: Shown the rows, as they are given to the trees, and their uncalibrated output, on any thread and in any order.
 
     Raises:
         ModelError: E710 naming the missing and the extra features, E711 when one is not a number.
         DataError: E430 when a customer comes twice, E431 when rows are of another moment.
     """
-    parts = list(_parts(bundle, frames, as_of, reasons, each))
+    parts = list(_parts(bundle, frames, as_of, reasons, each, seen))
     customers = pa.chunked_array([customer for customer, _, _ in parts], pa.string())
     _check_once(customers)
     raw = np.concatenate([np.zeros(0), *(raw for _, raw, _ in parts)])
@@ -120,7 +124,7 @@ def ranks(raw: Array) -> tuple[Array, Array]:
 
 
 def _parts(
-    bundle: Bundle, frames: Iterable[pd.DataFrame], as_of: int, reasons: Reasons, each: Each | None = None
+    bundle: Bundle, frames: Iterable[pd.DataFrame], as_of: int, reasons: Reasons, each: Each | None = None, seen: Seen | None = None
 ) -> Iterator[tuple[pa.Array, Array, pa.Array]]:
     """Yield customers, uncalibrated output and reasons of some ten thousand rows at a time."""
     forecaster = bundle.forecaster
@@ -133,7 +137,7 @@ def _parts(
     elif reasons == "quick":
         contributions = _quick(forecaster)
     speaker = Speaker(forecaster, bundle.declarations)
-    answer = partial(_answer, forecaster, contributions)
+    answer = partial(_answer, forecaster, contributions, seen=seen)
     answers = _ahead(answer, _cut(frames, as_of))
     if each is not None and reasons != "exact":
         answers = chain.from_iterable(each(lambda frame: list(map(answer, _cut([frame], as_of)))))
@@ -212,12 +216,14 @@ Each = Callable[[Callable[["pd.DataFrame"], list[_Part]]], Iterable[list[_Part]]
 """Answers frames where they are computed: gives what its argument makes of each."""
 
 
-def _answer(forecaster: Forecaster, contributions: Contributions | None, frame: pd.DataFrame) -> _Part:
+def _answer(forecaster: Forecaster, contributions: Contributions | None, frame: pd.DataFrame, seen: Seen | None = None) -> _Part:
     matrix = forecaster.encode(frame)
     customers = pa.array(frame["customer_id"], pa.string(), from_pandas=True)
     if isinstance(customers, pa.ChunkedArray):
         customers = customers.combine_chunks()
     raw = forecaster.raw_matrix(matrix)
+    if seen is not None:
+        seen(frame, matrix, raw)
     features, sizes = strongest(contributions(frame, matrix) if contributions else np.zeros((len(matrix), 0)))
     return _Part(customers, raw, (np.take_along_axis(matrix, features, axis=1), features, sizes))
 

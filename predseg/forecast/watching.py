@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from predseg import __version__
+from predseg.config import Config, Model
 from predseg.evaluate.block import Block
-from predseg.forecast.dataset import ROWS, sampled
-from predseg.forecast.drift import Advice, Matured, Move, compare, matured, matured_value, recommend
+from predseg.forecast.dataset import ROWS, Source, looked_at, open_source
+from predseg.forecast.drift import Advice, Matured, Move, compare, recommend
 from predseg.forecast.features import block_frame
-from predseg.forecast.labels import block_labels
-from predseg.forecast.publishing import SCORES
+from predseg.forecast.maturing import Maturing, matured_of
+from predseg.forecast.publishing import SCORES, Progress, score_models
+from predseg.history.privacy import NOBODY, OptedOut
+from predseg.marks import Kept, hashed, mark, marks
+from predseg.store import Store
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
-    from predseg.config import Model
     from predseg.forecast.bundle import Bundle
-    from predseg.forecast.dataset import Source
-    from predseg.store import Store
+    from predseg.forecast.tracking import Registry
 
-RUNS = 12
-"""The newest matured runs that are looked at."""
 SAMPLE = 20_000
 """Customers whose features are compared with training: a PSI of 0.2 over ten groups is far beyond what chance does to fewer than these."""
 
@@ -54,25 +54,92 @@ class Drift:
     share: float = 1.0
 
 
-def watch(source: Source, store: Store, model: Model, bundle: Bundle, as_of: int, customers: int) -> Drift:
-    """Compare one champion with the present; nothing later than ``as_of`` is used.
+@dataclass(frozen=True)
+class Watcher:
+    """Compares the champions of a project with the present; nothing later than its moment is used, and nothing is computed twice of the same.
 
-    Args:
-        source: The events, features and traits.
-        store: Where scores are published.
-        model: Its declaration.
-        bundle: The champion.
+    Attributes:
+        config: The project.
+        store: Where its events and scores are, and where answers are kept.
         as_of: The moment.
         customers: How many there are.
+        without: Who is left out.
+        keep: Whether answers are kept.
     """
-    remembered = bundle.facts.get("reference")
-    runs = tuple(_matured_runs(source, store, model, as_of))
-    if remembered is None:
-        advice = Advice("retrain", "it was trained by an earlier predseg, which kept no reference to compare with")
-        return Drift(model.name, bundle.version, as_of, 0, (), runs, advice)
-    share = min(1.0, SAMPLE / max(customers, 1))
-    rows, moves = compare(bundle.forecaster, remembered, _present(source, model, as_of, share))
-    return Drift(model.name, bundle.version, as_of, rows, tuple(moves), runs, recommend(moves, runs, bundle.version, remembered["auc"]), share)
+
+    config: Config
+    store: Store
+    as_of: int
+    customers: int
+    without: OptedOut = NOBODY
+    keep: bool = True
+
+    @property
+    def share(self) -> float:
+        """Of all customers, who are looked at."""
+        return min(1.0, SAMPLE / max(self.customers, 1))
+
+    def drift(self, registry: Registry, models: Sequence[Model]) -> dict[str, Drift]:
+        """Return how each champion fares.
+
+        Raises:
+            ModelError: when a model is not trained, was changed on disk, or does not fit the features.
+        """
+        made_of = {model.name: self._drift_made_of(registry, model) for model in models}
+        kept = {model.name: Kept(self.store).get(f"drift {model.name}", made_of[model.name]) for model in models}
+        found = {name: _drift_of(one) for name, one in kept.items() if one is not None}
+        if open_ := [model for model in models if model.name not in found]:
+            new = self._anew(registry, open_)
+            self._put({f"drift {name}": (made_of[name], asdict(one)) for name, one in new.items()})
+            found |= new
+        return {model.name: found[model.name] for model in models}
+
+    def _anew(self, registry: Registry, models: Sequence[Model]) -> dict[str, Drift]:
+        bundles, source = {model.name: registry.load(model.name) for model in models}, open_source(self.config, self.store, self.without)
+        said = {model.name: Kept(self.store).get(f"matured {model.name}", "") or {} for model in models}
+        runs = Maturing(self.config, self.store, source, self.as_of).runs(models, said)
+        self._put({f"matured {name}": ("", said) for name, (_, said) in runs.items()})
+        return {model.name: self._drift(source, model, bundles[model.name], runs[model.name][0]) for model in models}
+
+    def _drift_made_of(self, registry: Registry, model: Model) -> str:
+        """Return a hash of what the drift of a champion is made of; the registry is not asked, only its files looked at."""
+        files = (registry.exports / registry.registered(model.name)).rglob("*.*")
+        return self._made_of([mark(file) for file in (registry.database, *sorted(files))], marks(self.store, [SCORES]))
+
+    def score(self, bundles: Mapping[str, Bundle], progress: Progress | None = None) -> pa.Table:
+        """Return the scores by champions, by the names of their models; how far the features that they follow from are from training is kept for `drift`."""
+        scored = score_models(self.config, self.store, bundles, self.as_of, progress, self.without, self.share)
+        made_of = {name: self._made_of(bundle.manifest) for name, bundle in bundles.items()}
+        self._put({f"present {name}": (made_of[name], [rows, [*map(asdict, moves)]]) for name, (rows, moves) in scored.present.items()})
+        return scored.table
+
+    def _put(self, answers: Mapping[str, tuple[str, Any]]) -> None:
+        if self.keep and answers:
+            Kept(self.store).put(answers)
+
+    def _made_of(self, *champion: Any) -> str:
+        """Return a hash of what the comparison of a champion is made of."""
+        out = sorted(one.hex() for one in self.without.persons)
+        tables = marks(self.store, ["events", "customers"])
+        return hashed(__version__, self.as_of, self.config.text, tables, self.share, out, champion)
+
+    def _drift(self, source: Source, model: Model, bundle: Bundle, runs: Sequence[Matured]) -> Drift:
+        remembered = bundle.facts.get("reference")
+        if remembered is None:
+            advice = Advice("retrain", "it was trained by an earlier predseg, which kept no reference to compare with")
+            return Drift(model.name, bundle.version, self.as_of, 0, (), tuple(runs), advice)
+        kept = Kept(self.store).get(f"present {model.name}", self._made_of(bundle.manifest))
+        if kept is None:
+            rows, moves = compare(bundle.forecaster, remembered, _present(source, model, self.as_of, self.share))
+        else:
+            rows, moves = kept[0], [Move(**move) for move in kept[1]]
+        advice = recommend(moves, runs, bundle.version, remembered["auc"])
+        return Drift(model.name, bundle.version, self.as_of, rows, tuple(moves), tuple(runs), advice, self.share)
+
+
+def _drift_of(kept: Mapping[str, Any]) -> Drift:
+    runs = tuple(map(matured_of, kept["runs"]))
+    return Drift(**{**kept, "moves": tuple(Move(**move) for move in kept["moves"]), "runs": runs, "advice": Advice(**kept["advice"])})
 
 
 def _present(source: Source, model: Model, as_of: int, share: float) -> Iterator[pd.DataFrame]:
@@ -80,40 +147,7 @@ def _present(source: Source, model: Model, as_of: int, share: float) -> Iterator
     features, traits, among = source.features, source.traits, model.among  # who is left out, and the keys that tell, stay on this machine
 
     def of_block(block: Block) -> pd.DataFrame:
-        looked_at = block.only(sampled(block.customers, share)) if share < 1 else block
-        return block_frame(looked_at, [as_of], features, among=among, traits=traits)
+        some = block.only(looked_at(block, share)) if share < 1 else block
+        return block_frame(some, [as_of], features, among=among, traits=traits)
 
     yield from map(source.kept, source.over(of_block, source.files, source.properties(model), ROWS, as_of))
-
-
-def _matured_runs(source: Source, store: Store, model: Model, as_of: int) -> Iterator[Matured]:
-    ends = as_of - model.predict.horizon
-    published = [moment for moment in (store.partitions(SCORES) if store.exists(SCORES) else []) if moment <= ends]
-    scored: dict[int, pd.DataFrame] = {}
-    for moment in reversed(published):
-        rows = store.read(SCORES, moment).to_pandas()
-        rows = rows[rows["model"] == model.name]
-        if len(rows) and len(scored) < RUNS:
-            scored[moment] = rows.set_index("customer_id")[["model_version", "probability", "percentile"]]
-    moments = sorted(scored)
-    if not moments:
-        return
-    came = _labels(source, model, moments, as_of)
-    for moment in moments:
-        rows = scored[moment].join(came[moment].rename("y"), how="inner")
-        if len(rows):
-            y, p, rank = (rows[name].to_numpy() for name in ("y", "probability", "percentile"))
-            version = int(rows["model_version"].iloc[0])
-            yield matured_value(moment, version, np.maximum(y, 0.0), p, rank) if model.value else matured(moment, version, y, p, rank)
-
-
-def _labels(source: Source, model: Model, moments: list[int], as_of: int) -> pd.DataFrame:
-    """Return what came true of everyone, a column per moment."""
-    import pandas as pd
-
-    predicted = model.predict
-
-    def of_block(block: Block) -> pd.DataFrame:
-        return pd.DataFrame(block_labels(block, moments, predicted, as_of), block.customers, moments)
-
-    return pd.concat(source.over(of_block, source.files, predicted.measure.properties(), ROWS, moments[0]))
