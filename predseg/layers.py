@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from predseg.columns import Array, coded, instants, starts, whole
+from predseg.columns import Array, coded, instants, single, starts, stored, whole
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -311,25 +311,62 @@ def _count(table: pa.Table, customer: str, how: str) -> int:
 def merged(older: pa.Table, newer: pa.Table) -> pa.Table:
     """Return the rows of two tables that are in order by customer and time, in this order; at the same time the older ones come first."""
     import pyarrow as pa
-    import pyarrow.compute as pc
 
     if not len(newer) or not len(older):
         return older if len(older) else newer
-    table, n = whole(pa.concat_tables([older, newer])), len(older)
-    codes, ids = coded(table["customer_id"])
-    customer, time = pc.rank(ids).to_numpy().astype(np.int64)[codes], instants(table["event_time"])
-    at = _places(customer[:n], time[:n], customer[n:], time[n:])
-    return table.take(pa.array(np.insert(np.arange(n), at, np.arange(n, len(table)))))
+    older, newer = whole(older), whole(newer)
+    is_new = np.zeros(len(older) + len(newer), bool)
+    is_new[_places(older, newer) + np.arange(len(newer))] = True
+    columns = [
+        _together(single(one), single(other), is_new) for one, other in zip(older.columns, newer.select(older.column_names).columns, strict=True)
+    ]
+    return pa.table(columns, schema=older.schema)
 
 
-def _places(customer: Array, time: Array, new_customer: Array, new_time: Array) -> Array:
-    """Return before which of the sorted rows each new row comes: bisection of all customers at once."""
-    low, high = (np.searchsorted(customer, new_customer, side) for side in ("left", "right"))
+def _places(older: pa.Table, newer: pa.Table) -> Array:
+    """Return before which of the older rows each newer row comes: bisection of all customers at once."""
+    import pyarrow as pa
+
+    codes, ids = coded(older["customer_id"])
+    begins = starts(codes)
+    known = np.asarray(ids.take(pa.array(codes[begins])).to_pylist(), object)
+    own, names = coded(newer["customer_id"])
+    wanted = np.asarray(names.to_pylist(), object)
+    low, high = (np.append(begins, len(codes))[np.searchsorted(known, wanted, side)][own] for side in ("left", "right"))
+    time, new_time = instants(older["event_time"]), instants(newer["event_time"])
     while (open_ := low < high).any():
         middle = (low + high) // 2
         later = open_ & (time[np.minimum(middle, len(time) - 1)] <= new_time)
         low, high = np.where(later, middle + 1, low), np.where(open_ & ~later, middle, high)
     return low
+
+
+_MOVED = {8: "u1", 16: "u2", 32: "u4", 64: "u8", 128: "c16"}
+
+
+def _together(older: pa.Array, newer: pa.Array, is_new: Array) -> pa.Array:
+    """Return the values of two columns where ``is_new``, bool, says that each goes. They are moved as they lie in memory: several times as fast as `take`."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    kind = older.type
+    if pa.types.is_dictionary(kind):
+        codes = pc.index_in(newer.dictionary, older.dictionary).to_numpy(zero_copy_only=False)
+        unseen = np.isnan(codes)
+        codes = np.where(unseen, len(older.dictionary) - 1 + np.cumsum(unseen), codes)
+        indices = _together(older.indices, pa.array(codes, kind.index_type, from_pandas=False).take(newer.indices), is_new)
+        return pa.DictionaryArray.from_arrays(indices, pa.concat_arrays([older.dictionary, newer.dictionary.filter(pa.array(unseen))]))
+    if not pa.types.is_primitive(kind) and not pa.types.is_decimal128(kind) or kind.bit_width not in _MOVED:
+        place = np.empty(len(is_new), np.int64)
+        place[~is_new], place[is_new] = np.arange(len(older)), np.arange(len(older), len(is_new))
+        return pa.concat_arrays([older, newer]).take(pa.array(place))
+    found = np.empty(len(is_new), _MOVED[kind.bit_width])
+    found[~is_new], found[is_new] = stored(older, found.dtype), stored(newer, found.dtype)
+    if not older.null_count and not newer.null_count:
+        return pa.Array.from_buffers(kind, len(found), [None, pa.py_buffer(found)])
+    valid = np.empty(len(is_new), bool)
+    valid[~is_new], valid[is_new] = (part.is_valid().to_numpy(zero_copy_only=False) for part in (older, newer))
+    return pa.Array.from_buffers(kind, len(found), [pa.py_buffer(np.packbits(valid, bitorder="little")), pa.py_buffer(found)])
 
 
 def in_order(table: pa.Table) -> pa.Table:

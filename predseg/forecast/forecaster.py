@@ -167,10 +167,10 @@ def _numbers(column: pd.Series) -> Array:
 
 
 def _codes(column: pd.Series, levels: tuple[str, ...]) -> Array:
-    values = column if isinstance(column.dtype, pd.CategoricalDtype) else column.astype("category")
+    codes, found = pd.factorize(column)
     position = {level: float(i) for i, level in enumerate(levels)}
-    table = np.array([position.get(str(level), np.nan) for level in values.cat.categories] + [np.nan])
-    return np.asarray(table[values.cat.codes.to_numpy()])
+    table = np.array([position.get(str(level), np.nan) for level in found] + [np.nan])
+    return np.asarray(table[codes])
 
 
 @dataclass(frozen=True, eq=False)
