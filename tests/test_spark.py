@@ -6,6 +6,9 @@ import gzip
 import json
 import os
 import shutil
+import signal
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -22,14 +25,14 @@ from predseg.forecast.dataset import labelled, open_source
 from predseg.history import adding, merge
 from predseg.history.persons import EVERYBODY
 from predseg.language.engines import Spark
-from predseg.language.time import DAY, say_instant
+from predseg.language.time import DAY
 from predseg.layers import gone_in, is_recent
-from predseg.live.spark import ROCKSDB, changes, refused
+from predseg.live.spark import changes, refused
 from predseg.outcomes.projects import CONVERSIONS, tuned
 from predseg.spark import OnSpark, session_of, spread
 from predseg.store import Store
 from tests import small
-from tests.live.test_spark import END, Row, embedded, live_project, stream
+from tests.live.test_spark import END, Row, live_project, stream
 from tests.test_real_data import laid
 
 LONG = bool(os.environ.get("PREDSEG_LONG"))
@@ -99,6 +102,13 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     customers = [f"c{n:04d},{'GB' if n % 2 else 'FR'}" for n in range(400)]  # a hundred of them without an event
     (folder / "customers.csv").write_text("customer_id,country\n" + "\n".join(customers) + "\n", "utf-8")
     return folder
+
+
+def put(file: Path, rows: Sequence[Row]) -> None:
+    """Lay lines into a folder that is being read."""
+    aside = file.with_name("." + file.name)
+    aside.write_text("\n".join(map(json.dumps, rows)) + "\n", "utf-8")
+    aside.rename(file)
 
 
 @pytest.fixture(autouse=True)
@@ -318,34 +328,81 @@ def test_one_line_moves_a_project_to_spark(
     assert published[0] == published[1] and len(published[0]) >= 3
 
 
-def test_a_stream_on_spark_has_the_log_of_predseg_live_over_a_restart(session: Any, tmp_path: Path) -> None:
-    project, rows, folder = live_project(tmp_path), stream(3, customers=8, events=130), tmp_path / "in"
+def streaming(tmp_path: Path) -> Project:
+    live_project(tmp_path)
+    with (tmp_path / "predseg.yaml").open("a") as file:
+        file.write(ENGINE)
+    return Project.load(tmp_path)
+
+
+def told(folder: Path) -> list[str]:
+    """The lines that a stream wrote into a folder."""
+    return sorted(line for file in folder.glob("part-*") for line in file.read_text("utf-8").splitlines())
+
+
+def test_a_stream_on_spark_has_the_log_of_predseg_live_over_stops(session: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    project, rows, folder, out = streaming(tmp_path), stream(3, customers=8, events=130), tmp_path / "in", tmp_path / "out"
     folder.mkdir()
-    wanted, parts = embedded(project, rows), [rows[:90], rows[90:]]
     with pytest.raises(UsageError, match="E263"):
         changes(project.segments(), EVERYBODY, session.readStream.text(str(folder)))
-    session.conf.set("spark.sql.streaming.stateStore.providerClass", ROCKSDB)
+    end = {"clock": (END + timedelta(minutes=6)).isoformat()}
+    put(tmp_path / "sorted.jsonl", [*sorted(rows, key=lambda row: row["event_time"]), end])
+    assert main(["live", str(tmp_path / "sorted.jsonl"), "--new", "-c", str(tmp_path / "predseg.yaml")]) == 0
+    wanted = sorted(capsys.readouterr().out.splitlines())
+    command = f"stream {folder} --checkpoint {tmp_path / 'state'} --option maxFilesPerTrigger=1 -c {tmp_path / 'predseg.yaml'}".split()
 
-    def run() -> None:
-        """Read what lies in the folder, and stop; the next run goes on from the checkpoint."""
-        lines = session.readStream.option("maxFilesPerTrigger", 1).text(str(folder))
-        found = changes(project.segments(), EVERYBODY, lines, late="5 minutes")
-        writer = found.writeStream.format("parquet").option("checkpointLocation", str(tmp_path / "checkpoint"))
-        writer.trigger(availableNow=True).start(str(tmp_path / "out")).awaitTermination()
+    put(folder / "0.jsonl", rows[:90])
+    assert main([*command, "--out", str(out), "--until-caught-up"]) == 0
+    before = told(out)
+    put(folder / "1.jsonl", [*rows[90:], end])
 
-    def put(number: int, part: Sequence[Row]) -> None:
-        (folder / f"{number}.jsonl").write_text("\n".join(map(json.dumps, part)) + "\n", "utf-8")
+    def stop() -> None:
+        """Wait for the last change, and be the service manager who ends the process."""
+        while told(out) != wanted and time.monotonic() < begun + 120:
+            time.sleep(0.1)
+        os.kill(os.getpid(), signal.SIGTERM)
 
-    put(0, parts[0])
-    run()
-    put(1, [*parts[1], {"clock": (END + timedelta(minutes=6)).isoformat()}])
-    run()
-    found = session.read.parquet(str(tmp_path / "out")).selectExpr("unix_micros(at) as at", "segment", "customer_id", "change").collect()
-    assert sorted((say_instant(x.at), x.segment, x.customer_id, x.change) for x in found) == wanted and len(wanted) > 40
+    begun, stopper = time.monotonic(), threading.Thread(target=stop)
+    stopper.start()
+    assert main([*command, "--out", str(out), "--refused", str(tmp_path / "bad")]) == 0
+    stopper.join()
+    assert told(out) == wanted and 0 < len(before) < len(wanted) > 40 and time.monotonic() < begun + 120
+    assert f"{len(rows) - 90:,} lines read" in capsys.readouterr().out
 
-    (folder / "2.jsonl").write_text('{"customer_id": "a"}\nnot json\n', "utf-8")
+
+def test_a_stream_on_spark_prints_and_says_what_it_does_not_take(session: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    project, folder, file = streaming(tmp_path), tmp_path / "in", str(tmp_path / "predseg.yaml")
+    folder.mkdir()
+    (folder / "0.jsonl").write_text('{"customer_id": "a"}\nnot json\n', "utf-8")
+    put(folder / "1.jsonl", [row for row in stream(3, customers=2, events=20) if row["customer_id"]])
+    late = {"customer_id": "c0", "event": "Order Completed", "event_time": "2026-02-28T10:00:00Z", "value": 500}
+    put(folder / "2.jsonl", [late, {**late, "customer_id": "new", "value": 1}])
+    put(folder / "3.jsonl", [late])
+    for number in range(4):
+        os.utime(folder / f"{number}.jsonl", (number, number))
+    command = ["stream", "--checkpoint", str(tmp_path / "state"), "--until-caught-up", "--option", "maxFilesPerTrigger=1", "-c", file]
+    assert main([*command, str(folder), "--json"]) == 0
+    said = capsys.readouterr()
+    answer = json.loads(said.out)
+    lines, moments = answer["lines"], [row["at"] for row in answer["changes"]]
+    assert (lines["refused"], lines["late"]) == (2, 1) and lines["rows"] > 20 and "left out: 1;" in said.err and "2 of" in said.err
+    assert {row["change"] for row in answer["changes"]} == {"entered", "left"} and moments == sorted(moments)
+    assert moments[0].startswith("2026-02-28"), "what came late, but before Spark's watermark did, counts"
     bad = refused(project.segments(), EVERYBODY, session.read.text(str(folder))).collect()
     assert sorted((x.line, x.field) for x in bad) == [("not json", "line"), ('{"customer_id": "a"}', "event")]
+
+    (tmp_path / "rules.yaml").write_text("segment: other\nrefresh: live\nmatch: {did: Product Viewed, within: 3 days}\n", "utf-8")
+    (tmp_path / "out" / "_spark_metadata").mkdir(parents=True)
+    assert main([*command, str(folder)]) == 2 and "other live segments" in capsys.readouterr().err
+    refusals = {
+        "E265": [*command, str(folder), "--checkpoint", str(tmp_path / "new"), "--out", str(tmp_path / "out")],
+        "E266": [*command, "--from", "rate"],
+        "E401": [*command, str(tmp_path / "nowhere")],
+        "E381": [*command, "--from", "kafka", "--option", "kafka.sasl.jaas.config=env:PREDSEG_NOT_SET"],
+        "E415": [*command, "--from", "kafka", "--option", "subscribe=events"],
+    }
+    for code, arguments in refusals.items():
+        assert main(arguments) == int(code[1]) and code in capsys.readouterr().err
 
 
 @pytest.mark.real

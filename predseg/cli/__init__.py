@@ -18,6 +18,7 @@ from predseg.cli import (
     segments,
     selecting,
     serving,
+    stream,
     tuning,
     uplifts,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "segments",
     "selecting",
     "serving",
+    "stream",
     "tuning",
     "uplifts",
 ]

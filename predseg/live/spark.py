@@ -35,7 +35,10 @@ if TYPE_CHECKING:
 
     from predseg.segments.workspace import Workspace
 
+PROVIDER = "spark.sql.streaming.stateStore.providerClass"
 ROCKSDB = "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider"
+LINES = "predseg lines"
+"""What a query observes: how many lines came, `rows`, and how many of them broke the contract, `refused`."""
 CLOCK = ""
 """The key of lines that only move the clock; no customer is called so."""
 MILLISECOND = 1_000
@@ -59,11 +62,16 @@ def changes(workspace: Workspace, persons: Persons, lines: Any, *, late: str = "
     Raises:
         UsageError: E263 when the session keeps state in another way than in RocksDB, which timers need.
     """
+    from pyspark.sql.functions import expr
+
     session = lines.sparkSession
-    if "RocksDB" not in (session.conf.get("spark.sql.streaming.stateStore.providerClass", "") or ""):
+    if "RocksDB" not in (session.conf.get(PROVIDER, "") or ""):
         remedy = f"set it to {ROCKSDB}, among the options of the engine"
-        raise UsageError("E263", "spark.sql.streaming.stateStore.providerClass", "live segments keep their state in RocksDB", remedy)
-    events = _read(workspace, persons, lines, links).where("reason is null").selectExpr("key", "visible", "line", "timestamp_micros(visible) as time")
+        raise UsageError("E263", PROVIDER, "live segments keep their state in RocksDB", remedy)
+    read = _read(workspace, persons, lines, links).observe(
+        LINES, expr(f"count_if(coalesce(key, 'x') <> '{CLOCK}') as rows"), expr("count(reason) as refused")
+    )
+    events = read.where("reason is null").selectExpr("key", "visible", "line", "timestamp_micros(visible) as time")
     said = events.withWatermark("time", late).groupBy("key").transformWithStateInPandas(_processor(_decider(workspace)), _SAID, "append", "eventTime")
     return said.selectExpr("change", "segment", "customer_id", "timestamp_micros(at) as at", "definition")
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from predseg import Project
+from predseg.cli import main
 from predseg.evaluate.program import Change
 from predseg.history.persons import EVERYBODY
 from predseg.language.time import parse_instant, say_instant
@@ -120,3 +121,18 @@ def test_what_a_stream_on_spark_does_not_take(project: Project) -> None:
     for bad in ("no json", "[1]", '{"customer_id": "a", "event": "X"}'):
         found = _of_line(bad, contract, EVERYBODY, "refuse", False)
         assert found is not None and found[4]
+
+
+def test_what_predseg_stream_asks_for_before_spark_starts(project: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "predseg.yaml"
+    checkpoint = ["--checkpoint", str(tmp_path / "state"), "-c", str(config)]
+    assert main(["stream", str(tmp_path), *checkpoint]) == 2 and "E264" in capsys.readouterr().err
+    config.write_text(config.read_text("utf-8") + "engine: {spark: {master: nowhere}}\n", "utf-8")
+    wrong = {"E266 --checkpoint": ["-c", str(config)], "E266 SOURCE": checkpoint, "E266 --option": [*checkpoint, "--option", "=1"]}
+    wrong |= {"E203 --late": [*checkpoint, "--late", "soon"], "E203 --links": [*checkpoint, "--links", "join"]}
+    for refusal, arguments in wrong.items():
+        assert main(["stream", *arguments]) == 2
+        assert "error[{}] {}:".format(*refusal.split()) in capsys.readouterr().err
+    assert main(["stream", str(tmp_path / "gone"), *checkpoint]) == 4 and "E401" in capsys.readouterr().err
+    assert main(["stream", *checkpoint, "--dry-run", "--json"]) == 0
+    assert "abandoned_cart" in json.loads(capsys.readouterr().out)["live"] and not (tmp_path / "state").exists()
