@@ -226,23 +226,29 @@ def by_customer(part: Part, columns: Sequence[str], rows: int = ROWS) -> Iterato
 
     Of the columns those that the file has; texts are dictionaries.
     """
+    for base, later in pieces(part, columns, rows):
+        yield merged(base, later)
+
+
+def pieces(part: Part, columns: Sequence[str], rows: int = ROWS) -> Iterator[tuple[pa.Table, pa.Table]]:
+    """Yield what `by_customer` puts together: rows of the base, and those beside it, of the same customers."""
     import pyarrow as pa
 
     base = Reader(part.base.path, part.base.gone, texts=True)
     waiting: list[pa.Table] = []  # rows of a customer whose end has not been read
     with base.file:
         present = [name for name in columns if name in base.names]
-        later = _recent(part, present)
+        found = _recent(part, present)
+        later = part.nothing(present) if found is None else found
         for read, complete in _portions(base, present, rows):
             table = whole(pa.concat_tables([*waiting, read]))
             end = table.num_rows if complete else int(starts(coded(table["customer_id"])[0]).max(initial=0))
             waiting = [table.slice(end)] if end < table.num_rows else []
-            if end and later is not None:
-                here = _until(later, table["customer_id"][end - 1].as_py())
-                table, later, end = merged(table.slice(0, end), later.slice(0, here)), later.slice(here), end + here
-            yield table.slice(0, end)
-    if later is not None and len(later):
-        yield later
+            here = _until(later, table["customer_id"][end - 1].as_py()) if end and len(later) else 0
+            yield table.slice(0, end), later.slice(0, here)
+            later = later.slice(here)
+    if len(later):
+        yield later, later.slice(0, 0)
 
 
 def whole_customers(part: Part, group: int, columns: Sequence[str] | None = None) -> pa.Table:

@@ -11,11 +11,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from queue import Full, Queue
 from typing import Any, Protocol, TypeVar
 
-from predseg.evaluate.block import BEGINNING, ROWS, Block, blocks
+from predseg.evaluate.block import BEGINNING, ROWS, Block, Piece, blocks_in, pieces_of
+from predseg.layers import parts
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -107,5 +109,10 @@ class Over(Protocol):
 def here(
     work: Callable[[Block], Answer], files: Sequence[Path], properties: Iterable[str], rows: int = ROWS, since: int = BEGINNING
 ) -> Iterator[Answer]:
-    """Answer the blocks on the threads of this process, see `Over`."""
-    return ahead(work, blocks(files, properties, rows, since))
+    """Answer the blocks on the threads of this process, see `Over`; the caller's thread reads, and theirs make the blocks."""
+    wanted = set(properties)
+
+    def answers(piece: Piece) -> list[Answer]:
+        return [work(block) for block in blocks_in(piece, wanted, rows, since)]
+
+    return chain.from_iterable(ahead(answers, (piece for part in parts(files) for piece in pieces_of(part, wanted, rows))))

@@ -21,11 +21,12 @@ from predseg.language.measures import SCALE, Filter
 from predseg.layers import CORE as CORE
 from predseg.layers import IDENTITY as IDENTITY
 from predseg.layers import ROWS as ROWS
-from predseg.layers import Part, by_customer, parts
+from predseg.layers import Part, merged, parts, pieces
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+Piece = tuple["pa.Table", "pa.Table"]
 NEVER = np.iinfo(np.int64).max
 BEGINNING = -(2**61)
 """Before all of history, with room to add and subtract."""
@@ -151,9 +152,19 @@ def blocks(files: Iterable[Path], properties: Iterable[str], rows: int = ROWS, s
 
 def blocks_of(part: Part, wanted: Collection[str], rows: int = ROWS, since: int = BEGINNING) -> Iterator[Block]:
     """Read one part of the events table as `blocks` does."""
+    for piece in pieces_of(part, wanted, rows):
+        yield from blocks_in(piece, wanted, rows, since)
+
+
+def pieces_of(part: Part, wanted: Collection[str], rows: int = ROWS) -> Iterator[Piece]:
+    """Read what the blocks of one part are made of, see `blocks_in`."""
     reuse()
-    for table in by_customer(part, [*CORE, *sorted(set(wanted) - {*CORE, *IDENTITY}), *IDENTITY], rows):
-        yield from (from_table(piece, wanted, since) for piece in _cut(table, rows))
+    yield from pieces(part, [*CORE, *sorted(set(wanted) - {*CORE, *IDENTITY}), *IDENTITY], rows)
+
+
+def blocks_in(piece: Piece, wanted: Collection[str], rows: int = ROWS, since: int = BEGINNING) -> Iterator[Block]:
+    """Make blocks of whole customers that were read, see `predseg.layers.pieces`."""
+    yield from (from_table(table, wanted, since) for table in _cut(merged(*piece), rows))
 
 
 def _cut(table: pa.Table, rows: int) -> Iterator[pa.Table]:

@@ -14,7 +14,7 @@ from predseg.columns import coded
 from predseg.evaluate.ahead import ahead
 from predseg.evaluate.block import BEGINNING, CORE, IDENTITY, Array, Block, Numbers, Words, from_table
 from predseg.language.measures import SCALE
-from predseg.layers import Part, by_customer, parts
+from predseg.layers import Part, merged, parts, pieces
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -181,12 +181,14 @@ def _rows_where(part: Part, column: str, values: Collection[str], properties: It
     import pyarrow as pa
 
     columns = [*CORE, *(n for n in dict.fromkeys(properties) if n not in (*CORE, *IDENTITY)), *IDENTITY]
-    found = [part.nothing(columns)]
-    for rows in by_customer(part, columns):
+
+    def chosen(rows: pa.Table) -> pa.Table:
         codes, texts = coded(rows[column])
         wanted = np.array([text in values for text in texts.to_pylist()], bool)
-        found.append(rows.filter(pa.array(wanted[codes])))
-    return pa.concat_tables(found)
+        return rows.filter(pa.array(wanted[codes]))
+
+    found = (merged(chosen(base), chosen(later)) for base, later in pieces(part, columns))
+    return pa.concat_tables([part.nothing(columns), *found])
 
 
 def _text(block: Block, name: str, rows: Array) -> tuple[Array, list[str]]:

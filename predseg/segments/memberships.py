@@ -6,7 +6,7 @@ its own. Running again at the same moment changes nothing; running at an earlier
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -88,6 +88,20 @@ class Ledger:
         rows = self.history.iloc[self._rows.get(segment, [])]
         rows = rows if definition is None else rows[rows["definition"] == definition]
         return Spells(rows["customer_id"].to_numpy(object), rows["entered_at"].to_numpy(np.int64), rows["left_at"].to_numpy(np.int64))
+
+    def of(self, segment: str) -> Ledger:
+        """Return what is recorded of one segment."""
+        return Ledger(self.history.iloc[self._rows.get(segment, [])], self.log[self.log["segment"] == segment])
+
+    def with_(self, own: Mapping[str, Ledger], as_of: int) -> Ledger:
+        """Return the ledger with the ledgers of some segments, see `of`, each brought up to as_of by `record`, in the place of what it has of them."""
+        import pandas as pd
+
+        others = self.history[~self.history["segment"].isin(list(own))]
+        log = self.log[~(self.log["segment"].isin(list(own)) & (self.log["as_of"] == as_of))]
+        lines = [one.log[one.log["as_of"] == as_of] for one in own.values()]
+        history = pd.concat([others, *(one.history for one in own.values())], ignore_index=True)
+        return Ledger(history, pd.concat([log, *lines], ignore_index=True))
 
     @cached_property
     def _rows(self) -> dict[str, Array]:

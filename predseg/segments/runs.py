@@ -66,20 +66,22 @@ def run_segments(
     later = {n: rule for n, rule in asked.items() if any(isinstance(part, c.In) for part in c.walk(rule.match))}
     at_once = {n: rule for n, rule in asked.items() if n not in later}
     members, changed = members_and_changes(files, running, at_once, as_of, facts, listed, over)
+    own = {name: now.of(name) for name in running}
     for name, segment in running.items():
         if not segment.live:
             found = Spells(members[name], np.full(len(members[name]), as_of), np.full(len(members[name]), OPEN))
-            now, changes[name] = record(now, segment, found, as_of)
-            daily = now.spells(name, segment.definition)
+            own[name], changes[name] = record(own[name], segment, found, as_of)
+            daily = own[name].spells(name, segment.definition)
             facts.members[name] = (daily.customers, daily.entered, daily.left)
     changed |= live_changes(files, later, members, as_of, facts, listed, over)
     for name, rule in asked.items():
         segment = running[name]
-        now, changes[name] = record(now, segment, _spells(segment, rule, changed[name], members[name], now, as_of), as_of)
+        own[name], changes[name] = record(own[name], segment, _spells(segment, rule, changed[name], members[name], own[name], as_of), as_of)
     recorded = not any((ledger.last_run(name) or as_of) > as_of for name in running)
+    now = now.with_({name: own[name] for name in changes}, as_of)
     if not chosen:
         now = retire(now, segments, as_of)
-    spells = {n: _open(now.spells(n, s.definition)) for n, s in running.items()}
+    spells = {n: _open(own[n].spells(n, s.definition)) for n, s in running.items()}
     return Run(as_of, now if recorded else ledger, tuple(changes[name] for name in running), spells, recorded)
 
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -284,10 +285,11 @@ class Workspace:
 
         parts, split = [], any((tries := self.segments[name].experiment) and tries.split for name in names or run.spells)
         opted, held = 0, 0
-        out = {purpose: self.opted_out(purpose) for purpose in {self.segments[name].purpose for name in names or run.spells}}
+        purposes = {self.segments[name].purpose for name in names or run.spells}
+        out = {purpose: cache(self.opted_out(purpose).__contains__) for purpose in purposes}  # most members are in several segments
         for name in names or run.spells:
             spells, segment = run.spells[name], self.segments[name]
-            willing = np.array([c not in out[segment.purpose] for c in spells.customers], bool)
+            willing = np.array([not out[segment.purpose](c) for c in spells.customers], bool)
             groups = np.array(segment.experiment.groups(spells.customers) if segment.experiment else [""] * len(willing), object)
             kept = willing & (groups != HOLDOUT)
             opted, held = opted + int((~willing).sum()), held + int((willing & ~kept).sum())
