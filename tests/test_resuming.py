@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from predseg.cli import daily, main
+from predseg.outcomes import watching
 from predseg.project import Project
 from tests import small
 
@@ -95,3 +96,20 @@ def test_timings_are_shown(shop: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert main(["run", "--timings"]) == 0
     rows = [line.split() for line in capsys.readouterr().out.split("share\n")[-1].splitlines()]
     assert [row[0] for row in rows] == ["check", "score", "segment", "monitor", "report"] and sum(float(row[1]) for row in rows) > 0
+
+
+def test_watches_read_tables_again_when_these_changed(shop: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    read, calls = watching._read, []
+    monkeypatch.setattr(watching, "_read", lambda seen: (calls.append(seen), read(seen))[1])
+
+    def watches(*options: str) -> Any:
+        ran(capsys, *options)
+        assert main(["monitor", "--json"]) == 0
+        return [{**w, "value": ""} if w["watch"] == "freshness" else w for w in json.loads(capsys.readouterr().out)["watches"]]
+
+    before = watches()
+    assert watches() == before and len(calls) == 1
+    assert watches("--full-refresh") == before and len(calls) == 2
+    with (shop / "events.csv").open("a", encoding="utf-8") as file:
+        file.write("c0001,2025-10-27T01:00:00Z,Order Completed,10.00\n")
+    assert watches() and len(calls) == 3

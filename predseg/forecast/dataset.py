@@ -88,9 +88,7 @@ class Source:
         features, traits, among = self.features, self.traits, [model.among for model in models]  # who is left out stays on this machine
 
         def of_block(block: Block) -> list[pd.DataFrame]:
-            some = block.customers[looked_at(block, share)]
-            frames = block_frames(block, [as_of], features, among, traits)
-            return [frame.assign(**{LOOKED_AT: frame["customer_id"].isin(some)}) for frame in frames]
+            return block_frames(block, [as_of], features, among, traits, {LOOKED_AT: looked_at(block, share)})
 
         for frames in each_block(of_block, self.files, [as_of], features, among, self.over):
             yield [self.kept(frame) for frame in frames]

@@ -6,7 +6,7 @@ windows, named measures, and traits. A feature at ``as_of`` sees events visible 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -240,9 +240,14 @@ def block_frame(
 
 
 def block_frames(
-    block: Block, as_of: Sequence[int], features: FeatureSet, among: Sequence[c.Condition | None], traits: pd.DataFrame | None = None
+    block: Block,
+    as_of: Sequence[int],
+    features: FeatureSet,
+    among: Sequence[c.Condition | None],
+    traits: pd.DataFrame | None = None,
+    more: Mapping[str, Array] | None = None,
 ) -> list[pd.DataFrame]:
-    """Return the features of one block, computed once, of the eligible by each of some conditions; see `frames`."""
+    """Return the features of one block, computed once, of the eligible by each of some conditions, see `frames`; ``more``: columns of one value a customer."""
     import pandas as pd
 
     from predseg.forecast.traits import trait_columns, trait_facts
@@ -261,6 +266,7 @@ def block_frames(
     frame = pd.DataFrame(matrix.T, columns=[name for name, _ in features.columns], copy=False)
     frame.insert(0, "as_of", np.asarray(as_of, np.int64)[moment])
     frame.insert(0, "customer_id", pd.array(block.customers, dtype="str").take(customer))
-    frame = frame.assign(**(trait_columns(features.traits, traits, frame) if features.traits else {}))
+    told = trait_columns(features.traits, traits, frame) if features.traits else {}
+    frame = frame.assign(**told, **{name: column[customer] for name, column in (more or {}).items()})
     own = [some.T.ravel()[at] for some in eligible]
     return [frame if mine.all() else frame[mine].reset_index(drop=True) for mine in own]

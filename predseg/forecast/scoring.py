@@ -156,10 +156,19 @@ def _quick(forecaster: Forecaster) -> Contributions:
 
 
 def _cut(frames: Iterable[pd.DataFrame], as_of: int) -> Iterator[pd.DataFrame]:
+    """Yield the rows of the frames in parts of `_ROWS` or a few more: what is done column by column is done as often as there are parts."""
+    import pandas as pd
+
+    held: list[pd.DataFrame] = []
     for frame in frames:
         _check_moment(frame, as_of)
         for start in range(0, len(frame), _ROWS):
-            yield frame.iloc[start : start + _ROWS]
+            held.append(frame.iloc[start : start + _ROWS])
+            if sum(map(len, held)) >= _ROWS:
+                yield pd.concat(held, ignore_index=True) if len(held) > 1 else held[0]
+                held = []
+    if held:
+        yield pd.concat(held, ignore_index=True)
 
 
 def _ahead(answer: Callable[[pd.DataFrame], _Part], frames: Iterator[pd.DataFrame]) -> Iterator[_Part]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from predseg.evaluate.ahead import ahead
 from predseg.evaluate.batch import decide, evaluate
@@ -68,12 +69,15 @@ def _causes(workspace: Workspace, changes: Sequence[_Change], moments: Sequence[
     parts = {change.segment.name: _parts(change.segment, workspace) for change in changes}
     measures = list(dict.fromkeys(m for conditions in parts.values() for part in conditions for m in c.measures(part)))
     properties = set().union(*(m.properties() for m in measures))
-    ids = {customer for change in changes for some in (change.entered, change.left) for customer in some}
+    ids = pd.Index(pd.unique(np.concatenate([some for change in changes for some in (change.entered, change.left)])), dtype=object)
+    moved = [np.stack([np.append(ids.isin(some), False) for some in (change.entered, change.left)]) for change in changes]
 
     def of_part(part: Part) -> list[Array]:
         block = histories([part], ids, properties, since=moments[0])
         answers = dict(zip(measures, evaluate(block, moments, measures), strict=True)) if measures else {}
-        return [_counted(x, [decide(part, answers, block, moments, facts).true for part in parts[x.segment.name]], block.customers) for x in changes]
+        where = ids.get_indexer(block.customers)
+        truths = ([decide(part, answers, block, moments, facts).true for part in parts[x.segment.name]] for x in changes)
+        return [_counted(one[:, where], true) for one, true in zip(moved, truths, strict=True)]
 
     counts = [sum(numbers) for numbers in zip(*ahead(of_part, parts_of(workspace.files)), strict=True)]
     found = {}
@@ -84,9 +88,14 @@ def _causes(workspace: Workspace, changes: Sequence[_Change], moments: Sequence[
     return found
 
 
-def _counted(change: _Change, truths: Sequence[Array], customers: Array) -> Array:
-    """Return for how many of who entered each condition began to be true, and of who left ceased to be, int64 (2, conditions)."""
-    entered, left = among(customers, change.entered), among(customers, change.left)
+def _counted(moved: Array, truths: Sequence[Array]) -> Array:
+    """Return for how many of who entered each condition began to be true, and of who left ceased to be, int64 (2, conditions).
+
+    Args:
+        moved: Who entered, and who left, bool (2, customers).
+        truths: Of each condition, bool (customers, 2 moments).
+    """
+    entered, left = moved
     began = [int((entered & t[:, 1] & ~t[:, 0]).sum()) for t in truths]
     return np.array([began, [int((left & t[:, 0] & ~t[:, 1]).sum()) for t in truths]])
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from predseg import __version__
 from predseg.errors import ChannelError
 from predseg.forecast.publishing import SCORES
 from predseg.language.time import YEAR
+from predseg.marks import Kept, hashed, marks
 from predseg.outcomes.deliveries import DELIVERED
 from predseg.outcomes.monitoring import (
     BY_MODEL,
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
     from predseg.history.report import IngestReport
 
 LIVE = "live.db"
+NAME = "watches"
+"""What readings of tables are kept under."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,7 @@ def look(seen: Outlook, report: IngestReport, drift: Mapping[str, Drift], now: i
     as_of, store = seen.as_of, seen.workspace.store
     before, at = read_watches(store)
     earlier = at is not None and at > as_of
-    watches, turns = judge({} if earlier else states_of(before), readings(seen, report, drift, now), as_of)
+    watches, turns = judge({} if earlier else states_of(before), readings(seen, report, drift, now, keep=keep), as_of)
     if not keep or earlier:
         return Monitored(as_of, tuple(watches), () if earlier else tuple(turns), drift)
     untold: dict[str, ChannelError] = {}
@@ -99,7 +103,7 @@ def look(seen: Outlook, report: IngestReport, drift: Mapping[str, Drift], now: i
     return Monitored(as_of, tuple(watches), tuple(turns), drift, next(iter(untold.values()), None))
 
 
-def readings(seen: Outlook, report: IngestReport, drift: Mapping[str, Drift], now: int) -> Iterator[Reading]:
+def readings(seen: Outlook, report: IngestReport, drift: Mapping[str, Drift], now: int, *, keep: bool = False) -> Iterator[Reading]:
     """Read all watches of a project.
 
     Args:
@@ -107,28 +111,49 @@ def readings(seen: Outlook, report: IngestReport, drift: Mapping[str, Drift], no
         report: The last check of its data.
         drift: Its champions, compared with the present.
         now: The clock, for how old the newest event is.
+        keep: Keep what follows from the tables alone, to say it again while they are as they are.
     """
-    workspace, as_of, ledger = seen.workspace, seen.as_of, seen.ledger
+    workspace, as_of = seen.workspace, seen.as_of
     limits, store = workspace.config.monitor, workspace.store
     newest = min(report.visible if report.visible is not None else as_of, now)
+    told = _told(seen, keep)
     yield from freshness(newest, now, limits.freshness)
-    yield from volumes(workspace.files, as_of, limits.volume)
+    yield from told["volumes"]
     yield from rejected(report.received, report.quarantined, limits.rejected)
     yield from drifts(drift)
     if workspace.config.models:
         runs = [t for t in (store.partitions(SCORES) if store.exists(SCORES) else []) if t <= as_of]
         yield from staleness("scores", max(runs, default=None), min(newest, as_of), limits.scores)
     if workspace.segments:
-        done = ledger.log["as_of"][ledger.log["as_of"] <= as_of]
-        yield from staleness("segments", int(done.max()) if len(done) else None, min(newest, as_of), limits.segments)
-    yield from segment_sizes(ledger, workspace.segments, as_of, limits.size)
-    yield from segment_churn(ledger, workspace.segments, as_of, limits.churn)
-    if limits.ctr is not None and DELIVERED in (workspace.vocabulary.occurred or ()):
-        yield from click_rates(engaged(seen, last=YEAR, alarms=limits.ctr), limits.ctr)
+        yield from staleness("segments", told["last run"], min(newest, as_of), limits.segments)
+    yield from told["segments"]
     clock, due = live_state(store.path / LIVE)
     yield from behind(clock, newest, limits.lag)
     if due is not None:
         yield from overdue(due, now, limits.queue)
+
+
+def _told(seen: Outlook, keep: bool) -> dict[str, Any]:
+    """Return what the watches read in the tables of events and memberships: kept, where these are as they were."""
+    workspace = seen.workspace
+    tables = marks(workspace.store, ["events", "memberships", "segment_runs"])
+    made_of = hashed(__version__, seen.as_of, workspace.config.text, workspace.texts(), tables)
+    told = Kept(workspace.store).get(NAME, made_of)
+    if told is None:
+        told = _read(seen)
+        if keep:
+            Kept(workspace.store).put({NAME: (made_of, told)})
+    return {name: [Reading(**one) for one in found] if isinstance(found, list) else found for name, found in told.items()}
+
+
+def _read(seen: Outlook) -> dict[str, Any]:
+    workspace, as_of, ledger = seen.workspace, seen.as_of, seen.ledger
+    limits, done = workspace.config.monitor, ledger.log["as_of"][ledger.log["as_of"] <= as_of]
+    found = [*segment_sizes(ledger, workspace.segments, as_of, limits.size), *segment_churn(ledger, workspace.segments, as_of, limits.churn)]
+    if limits.ctr is not None and DELIVERED in (workspace.vocabulary.occurred or ()):
+        found += click_rates(engaged(seen, last=YEAR, alarms=limits.ctr), limits.ctr)
+    told = {"volumes": volumes(workspace.files, as_of, limits.volume), "segments": found}
+    return {name: [asdict(one) for one in some] for name, some in told.items()} | {"last run": int(done.max()) if len(done) else None}
 
 
 def live_state(file: Path) -> tuple[int | None, list[int] | None]:

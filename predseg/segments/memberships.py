@@ -159,7 +159,7 @@ def _daily_rows(current: pd.DataFrame, members: Array, as_of: int) -> pd.DataFra
 
     rows = current.copy()
     rows.loc[rows["left_at"] == as_of, "left_at"] = OPEN
-    gone = (rows["left_at"] == OPEN) & ~rows["customer_id"].isin(members)
+    gone = (rows["left_at"] == OPEN) & ~among(rows["customer_id"].to_numpy(object), members)
     rows.loc[gone, ["left_at", "as_of"]] = as_of
     inside = set(rows.loc[rows["left_at"] == OPEN, "customer_id"])
     new = np.array([m for m in members if m not in inside], object)

@@ -130,6 +130,7 @@ def test_auto_holds_no_more_than_it_must(monkeypatch: pytest.MonkeyPatch) -> Non
     """An endless stream of blocks must be read as scores are written, not before."""
     monkeypatch.setattr(scoring, "EXACT_WORK", 0.0)
     monkeypatch.setattr(scoring, "_SPOKEN", 1)
+    monkeypatch.setattr(scoring, "_ROWS", 10)
     pulled = 0
 
     def blocks():  # type: ignore[no-untyped-def]
