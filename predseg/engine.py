@@ -23,6 +23,7 @@ import duckdb
 from predseg.errors import DataError
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
 
 ROWS = 131_072
@@ -91,6 +92,12 @@ class Engine:
         """Return the rows of a small result."""
         with engine_errors():
             return self._connection.execute(sql).fetchall()
+
+    def numbers(self, sql: str) -> np.ndarray[Any, Any]:
+        """Return the one column of a query, numbers without a missing one."""
+        with engine_errors():
+            [found] = self._connection.execute(sql).fetchnumpy().values()
+        return found
 
     def columns(self, sql: str) -> dict[str, str]:
         """Return the columns of a query and their DuckDB types without running it."""

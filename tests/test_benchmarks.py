@@ -35,6 +35,18 @@ def test_features_agree_with_every_peer(root: Path) -> None:
     assert cutoffs == "3" and float(ratio.strip("*")) > 0 and int(seconds.pop().replace(",", "")) >= 37 * 1_000 and len(seconds) == 4
 
 
+def test_reading_in_is_measured_beside_a_bare_sort(root: Path) -> None:
+    """The script itself compares how many rows there are."""
+    [[ratio, ours, bare]] = cells(run(root, "ingest"))
+    assert float(ratio.strip("*")) > 0 and float(ours) >= 0 and float(bare) >= 0
+
+
+def test_features_are_measured_beside_feature_stores_where_these_are_installed(root: Path) -> None:
+    """The script itself compares the numbers."""
+    rows = cells(run(root, "feature_stores", "--cutoffs", "1"))
+    assert [row[0] for row in rows] == ["featuretools", "Feast"] and all(float(row[3]) >= 0 for row in rows)
+
+
 def test_memory_is_measured_for_each_step(root: Path) -> None:
     rows = {step: (float(peak.strip("*")), made) for step, peak, _, made in cells(run(root, "memory"))}
     assert set(rows) == {"ingest", "features", "scores", "segments"} and all(0.05 < peak < 2 for peak, _ in rows.values())

@@ -17,9 +17,11 @@ import json
 import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,7 @@ import pyarrow.parquet as pq
 
 from predseg.engine import Engine, literal
 from predseg.history import identity, values
+from predseg.history.behind import behind
 from predseg.history.contract import Property
 from predseg.history.sorting import in_order
 from predseg.history.staging import as_text, number_text
@@ -246,8 +249,9 @@ def merge_events(engine: Engine, merge: Merge, folder: Path, progress: Callable[
     rows = identity.person_sql("kept") if merge.anonymous else "select * from kept"
     with Parts(folder, schema_of(merge)) as files:
         for distinct in distinct_rows(engine, merge, rows, counts):
-            files.write(final(distinct, merge))
-            describe(distinct, counts)
+            table = final(distinct, merge)
+            files.write(table)
+            describe(table, counts)
             progress(counts.rows)
     counts.customers = files.customers
     return counts, refused
@@ -257,12 +261,16 @@ def settle(engine: Engine, merge: Merge, counts: Counts) -> str:
     """Find event ids that come with more than one content among ``loads`` and return the query of the rows that stay."""
     if not merge.named:
         return "select * from loads"
+    engine.execute("create or replace temp table marks as select hash(name) as id from loads where not made")
+    parts = 1 + engine.rows("select count(*) from marks")[0][0] // COUNTED  # a part's ids fit into memory, however many there are
+    if not any(_repeated(engine.numbers(f"select id from marks where id % {parts} = {part}")) for part in range(parts)):
+        engine.execute("drop table marks")
+        return "select * from loads"
     content = ["customer_id", "anonymous_id", "event", "event_time", "received_at", "value", *(p.column for p in merge.properties)]
     mark = f"hash({', '.join(content)})"
     engine.execute(f"create or replace temp table marks as select hash(name) as id, {mark} as mark from loads where not made")
     engine.execute("create or replace temp table disputed (id ubigint)")
-    parts = 1 + engine.rows("select count(*) from marks")[0][0] // COUNTED
-    for part in range(parts):  # a part's ids fit into memory, however many there are
+    for part in range(parts):
         engine.execute(f"insert into disputed select id from marks where id % {parts} = {part} group by id having min(mark) <> max(mark)")
     engine.execute("drop table marks")
     if not engine.rows("select count(*) from disputed")[0][0]:
@@ -275,9 +283,13 @@ def settle(engine: Engine, merge: Merge, counts: Counts) -> str:
     verdict = (
         f"from loads left join winners on loads.name = winners.name and not loads.made where winners.name is {{}} null and {mark} {{}} winners.mark"
     )
-    lost = engine.rows(f"select load, count(*) {verdict.format('not', '<>')} group by load")
-    counts.conflicts = dict(lost)
+    counts.conflicts = dict(engine.rows(f"select load, count(*) {verdict.format('not', '<>')} group by load"))
     return f"select loads.* from loads left join winners on loads.name = winners.name and not loads.made where winners.name is null or {mark} = winners.mark"
+
+
+def _repeated(ids: np.ndarray) -> bool:
+    ids = np.sort(ids)
+    return bool((ids[1:] == ids[:-1]).any())
 
 
 def distinct_rows(engine: Engine, merge: Merge, rows: str, counts: Counts, *more: str) -> Iterator[pa.Table]:
@@ -335,7 +347,7 @@ def _distinct(table: pa.Table, fresh: np.ndarray, counts: Counts) -> pa.Table:
     counts.repeated += int((made & (loads != EXISTING) & (earlier > earlier_loaded)).sum())
     keep = (ordinal >= earlier[block]) & (ordinal < size[block])
     table = table.append_column("event_id", _event_ids(table.column("name").combine_chunks(), ordinal))
-    return table.filter(pa.array(keep))
+    return table if keep.all() else table.filter(pa.array(keep))
 
 
 def _largest_before(run: np.ndarray, size: np.ndarray) -> np.ndarray:
@@ -349,9 +361,8 @@ def _largest_before(run: np.ndarray, size: np.ndarray) -> np.ndarray:
 
 
 def _count(into: dict[int, int], loads: np.ndarray, numbers: np.ndarray) -> None:
-    for load in np.unique(loads):
-        if load != EXISTING:
-            into[int(load)] = into.get(int(load), 0) + int(numbers[loads == load].sum())
+    for load, number in enumerate(np.bincount(loads - EXISTING, numbers)[1:].astype(np.int64).tolist()):
+        into[load] = into.get(load, 0) + number
 
 
 def _event_ids(names: pa.Array, ordinal: np.ndarray) -> pa.Array:
@@ -420,6 +431,7 @@ class Parts:
 
     def __init__(self, folder: Path, schema: pa.Schema) -> None:
         self._folder, self._schema = folder, schema
+        self._opened = ExitStack()
         self._writer: pq.ParquetWriter | None = None
         self._waiting: list[pa.Table] = []
         self._begins: list[int] = []  # where customers begin among the waiting rows
@@ -428,15 +440,19 @@ class Parts:
         self.customers = 0
 
     def __enter__(self) -> Parts:
+        self._later = self._opened.enter_context(behind())
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self._close()
-            if self._number == 0:
-                pq.write_table(self._schema.empty_table(), self._folder / "part-00000.parquet", **encoding(self._schema))
-        elif self._writer is not None:
-            self._writer.close()
+    def __exit__(self, kind: type[BaseException] | None, *error: Any) -> None:
+        try:
+            if kind is None:
+                self._close()
+                if self._number == 0:
+                    pq.write_table(self._schema.empty_table(), self._folder / "part-00000.parquet", **encoding(self._schema))
+        finally:
+            self._opened.__exit__(kind, *error)
+            if self._writer is not None:
+                self._writer.close()
 
     def write(self, table: pa.Table) -> None:
         """Add rows, sorted by customer, that come after those before."""
@@ -473,12 +489,12 @@ class Parts:
             path = self._folder / f"part-{self._number:05d}.parquet"
             self._writer = pq.ParquetWriter(path, self._schema, **encoding(self._schema))
             self._number += 1
-        self._writer.write_table(table.unify_dictionaries(), row_group_size=GROUP_ROWS)
+        self._later(partial(self._writer.write_table, table.unify_dictionaries(), row_group_size=GROUP_ROWS))
         self._written += len(table)
 
     def _close(self) -> None:
         if self._held:
             self._flush(pa.concat_tables(self._waiting))
         if self._writer is not None:
-            self._writer.close()
+            self._later(self._writer.close)
         self._writer, self._waiting, self._begins, self._written, self._held = None, [], [], 0, 0

@@ -15,10 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from predseg.engine import Engine, literal
+from predseg.history.behind import behind
 
 PART = 2_000_000
 """Rows that are sorted at once, about; a customer's rows stay together."""
-SPILL = {"compression": "lz4", "use_dictionary": False, "write_statistics": False}
+SPILL = {"compression": "none", "use_dictionary": False, "write_statistics": False}
 """Options of a Parquet writer of rows that are read back once and soon."""
 _SAMPLE = 20_000
 
@@ -48,7 +49,7 @@ def _split(engine: Engine, rows: str, cuts: list[str]) -> list[Path]:
     cases = " ".join(f"when customer_id < {literal(cut)} then {part}" for part, cut in enumerate(cuts))
     files = [engine.temp / f"part-{part}.parquet" for part in range(number)]
     writers: list[pq.ParquetWriter] = []
-    with ExitStack() as opened:
+    with ExitStack() as opened, behind(2 * number) as later:
         for batch in engine.stream(f"select *, case {cases} else {len(cuts)} end as part from ({rows})"):
             part = batch.column("part").to_numpy()
             order = np.argsort(part, kind="stable")
@@ -56,5 +57,5 @@ def _split(engine: Engine, rows: str, cuts: list[str]) -> list[Path]:
             batch = batch.drop_columns(["part"]).take(pa.array(order))
             writers = writers or [opened.enter_context(pq.ParquetWriter(file, batch.schema, **SPILL)) for file in files]
             for writer, start, end in zip(writers, ends, ends[1:], strict=False):
-                writer.write_batch(batch.slice(start, end - start))
+                later(writer.write_batch, batch.slice(start, end - start))
     return files

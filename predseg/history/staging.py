@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from predseg.engine import Engine, engine_errors, literal, quoted
 from predseg.errors import DataError
 from predseg.history import values
+from predseg.history.behind import behind
 from predseg.history.contract import NOT_ROW, Checked, Property
 from predseg.history.persons import EVERYBODY, Persons
 from predseg.history.report import SAMPLES, Sample, SourceReport
@@ -119,13 +120,13 @@ class Stage:
     def read(self, check: Callable[[pa.RecordBatch], Checked], tell: Progress) -> None:
         """Read what the engine shows as the source: good rows to the file, bad ones to quarantine."""
         step, tally = f"reading {self.reading.name}", self.tally
-        with pq.ParquetWriter(self.file, self.fields, **SPILL) as writer:
+        with pq.ParquetWriter(self.file, self.fields, **SPILL) as writer, behind() as later:
             for batch in self.engine.stream(select(self.reading, self.properties)):
                 checked = check(batch)
                 if len(checked.good) + len(checked.bad) != batch.num_rows:
                     raise RuntimeError(f"{self.reading.place}: {batch.num_rows} rows became {len(checked.good)} good and {len(checked.bad)} bad")
                 checked, left = self.persons.admit(batch, checked)
-                writer.write_table(checked.good.select(self.fields.names))
+                later(writer.write_table, checked.good.select(self.fields.names))
                 self._refuse(batch, checked)
                 tally.received += batch.num_rows
                 tally.good += len(checked.good)
