@@ -193,6 +193,30 @@ def test_the_scoreboard_pairs_the_tools_on_the_same_draws(tmp_path: Path) -> Non
     assert (tmp_path / "board.svg").read_text().startswith("<?xml")
 
 
+def test_the_scoreboard_takes_luck_out_of_what_it_can() -> None:
+    """Exact probabilities are off by what chance makes them, wrong ones by more; the truth reaches all of itself, whatever came true."""
+    from benchmarks.accuracy_board import Result, expected_auc
+    from benchmarks.accuracy_data import Task
+    from predseg.forecast.evaluation import auc
+
+    rng = np.random.default_rng(1)
+    chance = rng.beta(1, 3, 600)
+    futures = (rng.random((300, 600)) < chance).astype(int)
+    blurred = np.clip(chance + rng.normal(0, 0.2, 600), 0, 1)
+
+    def result(y: np.ndarray, ours: np.ndarray) -> Result:
+        said = {"predseg": ours, "truth": chance}
+        return Result(Task("shop", "2020-01-01", 30), np.arange(600).astype(str), y, said, said)
+
+    assert expected_auc(chance, blurred) == pytest.approx(np.mean([auc(y, blurred) for y in futures]), abs=0.003)
+    assert {result(y, chance).share() for y in futures[:2]} == {1.0}
+    assert result(futures[0], blurred).share() == result(futures[1], blurred).share() < 0.95
+    off = [result(y, chance).off() for y in futures[:40]]
+    assert np.mean([o for o, _ in off]) == pytest.approx(off[0][1], rel=0.1)
+    wrong, by_chance = result(futures[0], np.sqrt(chance)).off()
+    assert wrong > 3 * by_chance
+
+
 def test_every_script_is_in_the_readme(root: Path) -> None:
     text = (root / "benchmarks" / "README.md").read_text("utf-8")
     scripts = {p.stem for p in (root / "benchmarks").glob("*.py") if 'if __name__ == "__main__"' in p.read_text("utf-8")}

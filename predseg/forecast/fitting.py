@@ -14,6 +14,9 @@ from predseg.forecast.sampling import Sample, weights
 LINEAR_C, LINEAR_ROWS, ISOTONIC_ROWS = 0.01, 60_000, 5_000
 """Inverse strength of L2 and most rows of the linear member; fewest rows that an isotonic calibration is tried on."""
 
+LEVEL = 10.0
+"""The unit in which the levels of cutoffs are fitted: so large that L2 leaves them alone."""
+
 CAUTION = 5
 """k cutoffs move a calibration by the share k / (k + 5) of what they say."""
 
@@ -88,8 +91,14 @@ def fit_isotonic(raw: Array, y: Array) -> Calibration:
     return Calibration("isotonic", x=tuple(map(float, fitted.X_thresholds_)), y=tuple(map(float, fitted.y_thresholds_)))
 
 
-def fit_linear(known: Sample, matrix: Array, features: Sequence[str], categories: dict[str, tuple[str, ...]], aim: Aim = PROBABILITY) -> Linear:
-    """Return a regression with L2 (logistic, or Tweedie with a log link) on the logs of all features that vary and are no traits."""
+def fit_linear(
+    known: Sample, matrix: Array, features: Sequence[str], categories: dict[str, tuple[str, ...]], aim: Aim = PROBABILITY
+) -> tuple[Linear, Array]:
+    """Return a regression with L2 (logistic, or Tweedie with a log link) on the logs of all features that vary and are no traits, and the level of each row's cutoff.
+
+    Every cutoff has a level of its own, which L2 leaves alone, so that what customers have in common at a time of the year or of the shop is not
+    mistaken for what tells them apart. The intercept is the level of the newest cutoff; the second answer is that of each row (raw, float64).
+    """
     rows = pd.util.hash_array(np.asarray(known.customer).astype(object)) < np.uint64(min(1.0, LINEAR_ROWS / len(known)) * (2.0**64 - 2048))
     z = signed_log(matrix[rows])
     absent = np.isnan(z)
@@ -97,11 +106,15 @@ def fit_linear(known: Sample, matrix: Array, features: Sequence[str], categories
     z, absent = z[:, used], absent[:, used]
     means, scales = np.nanmean(z, axis=0), np.nanstd(z, axis=0)
     told = np.flatnonzero(absent.mean(axis=0) > 0.001)
-    design = np.hstack([np.where(absent, 0.0, (z - means) / scales), absent[:, told]])
+    cutoffs, cutoff = np.unique(known.cutoff, return_inverse=True)
+    older = LEVEL * (cutoff[rows, None] == np.arange(len(cutoffs) - 1))
+    design = np.hstack([np.where(absent, 0.0, (z - means) / scales), absent[:, told], older])
     coefs, intercept = _regress(design, known.y[rows], weights(known.cutoff)[rows], aim)
     missing = np.zeros(len(used))
-    missing[told] = coefs[len(used) :]
-    return Linear(tuple(features[i] for i in used), _floats(means), _floats(scales), _floats(coefs[: len(used)]), _floats(missing), intercept)
+    missing[told] = coefs[len(used) : len(used) + len(told)]
+    levels = intercept + LEVEL * np.append(coefs[len(used) + len(told) :], 0.0)
+    member = Linear(tuple(features[i] for i in used), _floats(means), _floats(scales), _floats(coefs[: len(used)]), _floats(missing), intercept)
+    return member, levels[cutoff]
 
 
 def _regress(design: Array, y: Array, weight: Array, aim: Aim) -> tuple[Array, float]:

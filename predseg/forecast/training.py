@@ -18,7 +18,7 @@ from predseg.errors import LabelError, UsageError
 from predseg.forecast.aims import PROBABILITY, VALUE, Aim
 from predseg.forecast.evaluation import auc
 from predseg.forecast.fitting import choose_calibration, fit_linear, value_calibration
-from predseg.forecast.forecaster import Array, Calibration, Forecaster, encode
+from predseg.forecast.forecaster import Array, Calibration, Forecaster, Linear, encode
 from predseg.forecast.rhythm import fit_rhythm
 from predseg.forecast.sampling import Sample, check_labels, enough, levels, no_room, sample_customers, weights
 from predseg.language.time import DAY, say_instant
@@ -49,8 +49,8 @@ FEW_ROWS = 200_000
 """Below, boosters are trained side by side on one core each, and the champion chooses anew; beyond, it takes what the tested model chose."""
 YEAR, NEAR = 365 * DAY, 16 * DAY
 """How far back the same season is looked for, and how near to that a cutoff must be."""
-SEASON = 0.75
-"""The share of what was missed a year ago that is expected again."""
+WANDER = 0.02
+"""The variance over a year of a level (in the logit) that follows no season: beside it, the more levels vary the more of last year's is expected again."""
 PATIENCE = 100
 """Trees without progress after which a fold stops."""
 
@@ -192,27 +192,30 @@ def fit(sample: Sample, settings: Settings, chosen: Chosen | None = None) -> tup
     categories = levels(known.X)
     chosen = chosen or choose(known, settings, categories)
     matrix = encode(known.X, features, categories)
-    boosters = _boost(
-        matrix, known, categories, [{**chosen.params, "seed": 1000 * settings.seed + i} for i in range(_members(len(known)))], chosen.rounds
-    )
-    linear = fit_linear(known, matrix, features, categories, settings.aim) if chosen.blend else None
-    forecaster = Forecaster(features, boosters, categories, linear, chosen.blend, chosen.calibration, rhythm)
-    season = season_shift(forecaster, known, matrix, settings)
+    linear, level = fit_linear(known, matrix, features, categories, settings.aim)
+    params = [{**chosen.params, "seed": 1000 * settings.seed + i} for i in range(_members(len(known)))]
+    boosters = _boost(matrix, known, level, categories, params, chosen.rounds)
+    for booster in boosters:
+        _raise(booster, linear.intercept)
+    forecaster = Forecaster(features, boosters, categories, linear if chosen.blend else None, chosen.blend, chosen.calibration, rhythm)
+    season = season_shift(forecaster, known, matrix, level, settings)
     return replace(forecaster, calibration=chosen.calibration.moved(season)), replace(chosen, season=season)
 
 
-def season_shift(forecaster: Forecaster, known: Sample, matrix: Array, settings: Settings) -> float:
-    """Return how far the level of the coming horizon lies from what features say, judged by the same time of the last year.
+def season_shift(forecaster: Forecaster, known: Sample, matrix: Array, level: Array, settings: Settings) -> float:
+    """Return how far the level of the coming horizon lies from that of the newest cutoff, judged by the same time of the last year.
 
-    The model does not know the date. Where a cutoff lies a year before ``as_of``, or half a step beside it, three quarters
-    of what the model missed there are expected again; 0 where there is none.
+    The model does not know the date. Where a cutoff lies a year before ``as_of``, or half a step beside it, the share V / (V + 0.02) of what the
+    model missed there is expected again, V being the variance of the levels of all cutoffs; 0 where there is none.
     """
     wanted = settings.as_of - YEAR
-    nearest = min(known.cutoffs(), key=lambda cutoff: abs(cutoff - wanted))
+    cutoffs, first = np.unique(known.cutoff, return_index=True)
+    nearest = cutoffs[np.argmin(np.abs(cutoffs - wanted))]
     then = known.cutoff == nearest
     if abs(nearest - wanted) > NEAR or not enough(known.y[then], settings.value):
         return 0.0
-    return SEASON * settings.aim.shift(known.y[then], forecaster.raw_matrix(matrix[then]))
+    variance = float(level[first].var())
+    return variance / (variance + WANDER) * settings.aim.shift(known.y[then], forecaster.raw_matrix(matrix[then]))
 
 
 def _members(rows: int) -> int:
@@ -223,21 +226,31 @@ def _leaves(rows: int) -> int:
     return 8 if rows < 100_000 else 16 if rows < 400_000 else 31
 
 
-def _dataset(matrix: Array, known: Sample, categories: dict[str, tuple[str, ...]]) -> Any:
+def _dataset(matrix: Array, known: Sample, level: Array, categories: dict[str, tuple[str, ...]]) -> Any:
+    """Return rows for LightGBM that begin at the level of their cutoff: trees learn what tells its customers apart."""
     import lightgbm as lgb
 
     features = [str(name) for name in known.X.columns]
     columns = [f"f{i}" for i in range(len(features))]  # names of the project may hold characters that LightGBM refuses
     traits = [i for i, name in enumerate(features) if name in categories]
-    return lgb.Dataset(matrix, known.y, weight=weights(known.cutoff), feature_name=columns, categorical_feature=traits, params=dict(DATASET))
+    weight = weights(known.cutoff)
+    return lgb.Dataset(matrix, known.y, weight=weight, init_score=level, feature_name=columns, categorical_feature=traits, params=dict(DATASET))
 
 
-def _boost(matrix: Array, known: Sample, categories: dict[str, tuple[str, ...]], params: Sequence[dict[str, Any]], rounds: int) -> tuple[Any, ...]:
+def _raise(booster: Any, level: float) -> None:
+    """Add the level that its trees do not know to a booster: to every leaf of the first."""
+    for leaf in range(booster.dump_model(num_iteration=1)["tree_info"][0]["num_leaves"]):
+        booster.set_leaf_output(0, leaf, booster.get_leaf_output(0, leaf) + level)
+
+
+def _boost(
+    matrix: Array, known: Sample, level: Array, categories: dict[str, tuple[str, ...]], params: Sequence[dict[str, Any]], rounds: int
+) -> tuple[Any, ...]:
     """Train one booster per set of parameters."""
     import lightgbm as lgb
 
     def one(tried: dict[str, Any]) -> Any:
-        return lgb.train(tried, _dataset(matrix, known, categories), rounds)
+        return lgb.train(tried, _dataset(matrix, known, level, categories), rounds)
 
     return tuple(_side_by_side(one, [{"num_threads": _threads(len(known)), **p} for p in params], len(known)))
 
@@ -275,6 +288,18 @@ def folds(known: Sample, settings: Settings) -> list[Fold]:
 
 
 @dataclass(frozen=True, eq=False)
+class Known:
+    """A fold as matrices, with the linear member that learned from its past, and the level of the cutoff of each row of that."""
+
+    past: Sample
+    matrix: Array
+    future: Array
+    y: Array
+    linear: Linear
+    level: Array
+
+
+@dataclass(frozen=True, eq=False)
 class Trial:
     """One fold after training: loss by number of trees, the trees' raw output at any number, the linear member's, the truth."""
 
@@ -298,9 +323,10 @@ def choose(known: Sample, settings: Settings, categories: dict[str, tuple[str, .
     if not pairs:
         blend = 1.0 if few else DEFAULT_BLEND
         return Chosen(min(DEFAULT_ROUNDS, settings.rounds), blend, value_calibration([]) if settings.value else Calibration(), params)
+    known_by_then = [_encoded(pair, categories, aim) for pair in pairs]
     if settings.tune:
-        params |= _tuned(pairs, settings, categories, params)
-    trials = _trials(pairs, settings, categories, params)
+        params |= _tuned(known_by_then, settings, categories, params)
+    trials = _trials(known_by_then, settings, categories, params)
     rounds = best_rounds([t.curve for t in trials])
     logits = [(t.trees(rounds), t.linear, t.y) for t in trials]
     blend = _share(logits, aim, (*BLENDS, 1.0) if few else BLENDS)
@@ -324,39 +350,41 @@ def _share(logits: Sequence[tuple[Array, Array, Array]], aim: Aim, shares: Seque
     return min((s for s in shares if ranking(s) >= least), key=lambda s: sum(aim.shifted_loss(y, raw) for y, raw in blended(s)))
 
 
-def _trials(pairs: Sequence[Fold], settings: Settings, categories: dict[str, tuple[str, ...]], params: dict[str, Any]) -> list[Trial]:
-    features = [str(c) for c in pairs[0].past.X.columns]
+def _encoded(pair: Fold, categories: dict[str, tuple[str, ...]], aim: Aim) -> Known:
+    features = [str(c) for c in pair.past.X.columns]
+    past, future = (encode(part.X, features, categories) for part in (pair.past, pair.future))
+    return Known(pair.past, past, future, pair.future.y, *fit_linear(pair.past, past, features, categories, aim))
+
+
+def _trials(parts: Sequence[Known], settings: Settings, categories: dict[str, tuple[str, ...]], params: dict[str, Any]) -> list[Trial]:
+    features = tuple(str(c) for c in parts[0].past.X.columns)
     found = []
-    for pair, (curve, booster, future) in zip(pairs, _grow(pairs, settings, categories, params), strict=True):
-        member = fit_linear(pair.past, encode(pair.past.X, features, categories), features, categories, settings.aim)
-        found.append(Trial(curve, booster, future, Forecaster(tuple(features), (), categories, member).raw_matrix(future), pair.future.y))
+    for part, (curve, booster) in zip(parts, _grow(parts, settings, categories, params), strict=True):
+        _raise(booster, part.linear.intercept)
+        found.append(Trial(curve, booster, part.future, Forecaster(features, (), categories, part.linear).raw_matrix(part.future), part.y))
     return found
 
 
-def _grow(
-    pairs: Sequence[Fold], settings: Settings, categories: dict[str, tuple[str, ...]], params: dict[str, Any]
-) -> list[tuple[Array, Any, Array]]:
-    """Return per fold the loss of its future by number of trees (see `aims`), the booster, and the encoded future."""
+def _grow(parts: Sequence[Known], settings: Settings, categories: dict[str, tuple[str, ...]], params: dict[str, Any]) -> list[tuple[Array, Any]]:
+    """Return per fold the loss of its future by number of trees (see `aims`), and the booster."""
     import lightgbm as lgb
 
-    features = [str(c) for c in pairs[0].past.X.columns]
-    rows, aim = max(len(pair.past) for pair in pairs), settings.aim
+    rows, aim = max(len(part.past) for part in parts), settings.aim
 
-    def one(pair: Fold) -> tuple[Array, Any, Array]:
-        past, future = (encode(part.X, features, categories) for part in (pair.past, pair.future))
-        data = _dataset(past, pair.past, categories)
+    def one(part: Known) -> tuple[Array, Any]:
+        data = _dataset(part.matrix, part.past, part.level, categories)
         found: dict[str, Any] = {}
         asked = {"num_threads": _threads(rows), **params, "seed": 1000 * settings.seed, "metric": "None"}
-        watched = lgb.Dataset(future, pair.future.y, reference=data, params=dict(DATASET))
+        watched = lgb.Dataset(part.future, part.y, reference=data, params=dict(DATASET))
         stop = [lgb.record_evaluation(found), lgb.early_stopping(PATIENCE, verbose=False)]
 
         def loss(said: Array, _: Any) -> tuple[str, float, bool]:
-            return "loss", aim.shifted_loss(pair.future.y, aim.link(said)), False
+            return "loss", aim.shifted_loss(part.y, aim.link(said)), False
 
         booster = lgb.train(asked, data, settings.rounds, valid_sets=[watched], valid_names=["future"], feval=loss, callbacks=stop)
-        return np.asarray(found["future"]["loss"]), booster, future
+        return np.asarray(found["future"]["loss"]), booster
 
-    return _side_by_side(one, pairs, rows)
+    return _side_by_side(one, parts, rows)
 
 
 def best_rounds(curves: Sequence[Array]) -> int:
@@ -370,7 +398,7 @@ def best_rounds(curves: Sequence[Array]) -> int:
     return int(np.argmin(np.mean(padded, axis=0))) + 1
 
 
-def _tuned(pairs: Sequence[Fold], settings: Settings, categories: dict[str, tuple[str, ...]], params: dict[str, Any]) -> dict[str, Any]:
+def _tuned(parts: Sequence[Known], settings: Settings, categories: dict[str, tuple[str, ...]], params: dict[str, Any]) -> dict[str, Any]:
     try:
         import optuna
     except ImportError:
@@ -379,7 +407,7 @@ def _tuned(pairs: Sequence[Fold], settings: Settings, categories: dict[str, tupl
 
     def objective(trial: Any) -> float:
         tried = {**params, **_suggest(trial)}
-        curves = [curve for curve, _, _ in _grow(pairs, settings, categories, tried)]
+        curves = [curve for curve, _ in _grow(parts, settings, categories, tried)]
         at = best_rounds(curves) - 1
         return float(np.mean([c[min(at, len(c) - 1)] for c in curves]))
 

@@ -300,11 +300,31 @@ def test_linear_member_is_the_logistic_regression_that_scikit_learn_fitted() -> 
     sample = world(500, cutoffs=CUTOFFS[:2])
     names = ["recency", "count", "noise", "country"]
     kinds: dict[str, Any] = levels(sample.X)
-    member = fit_linear(sample, encode(sample.X, names, kinds), names, kinds)
+    member, _ = fit_linear(sample, encode(sample.X, names, kinds), names, kinds)
     assert member.columns == ("recency", "count", "noise")
     raw = Forecaster(tuple(names), (), kinds, member).raw(sample.X)
     assert sigmoid(raw).mean() == pytest.approx(np.average(sample.y, weights=weights(sample.cutoff)), abs=0.02)
     assert ev.auc(sample.y, raw) > 0.65 and dict(zip(member.columns, member.coefs, strict=True))["recency"] < 0
+
+
+def test_what_all_customers_of_a_cutoff_share_is_not_taken_for_a_difference_between_them() -> None:
+    """Every other cutoff is a busy one, and a column that tells nothing within a cutoff tells which: neither member heeds it, both speak of the newest level."""
+    cutoffs = [k * H for k in range(1, 9)]
+    sample = world(1_000, 5, cutoffs)
+    rng = np.random.default_rng(0)
+    busy = sample.cutoff / H % 2 == 0
+    raw = truth(sample.X) + np.where(busy, 1.5, -1.5)
+    sample = replace(sample, X=sample.X.assign(tells=busy + rng.normal(size=len(sample))), y=(rng.random(len(sample)) < sigmoid(raw)).astype(np.int8))
+    names, kinds = [*map(str, sample.X.columns)], levels(sample.X)
+    linear, level = fit_linear(sample, encode(sample.X, names, kinds), names, kinds)
+    assert level[busy].mean() - level[~busy].mean() == pytest.approx(3, abs=0.4) and linear.intercept == level[-1]
+    forecaster, _ = training.fit(sample, Settings(horizon=H, as_of=9 * H, rounds=80))
+    trees = replace(forecaster, blend=0.0, linear=None)
+    newest = sample.take(sample.cutoff == cutoffs[-1])
+    for member in (trees, Forecaster(tuple(names), (), kinds, linear)):
+        said = member.raw(newest.X)
+        assert abs(np.polyfit(newest.X["tells"], said - truth(newest.X), 1)[0]) < 0.06
+        assert sigmoid(said).mean() == pytest.approx(newest.y.mean(), abs=0.03)
 
 
 def test_the_season_of_the_last_year_is_expected_again() -> None:
