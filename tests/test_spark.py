@@ -116,6 +116,14 @@ def many_files(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(merge, "FILE_ROWS", 700)
 
 
+@pytest.fixture
+def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows with every pass over the events that Spark makes."""
+    found: list[int] = []
+    monkeypatch.setattr("predseg.spark.spread", lambda engine, work, items: (found.append(len(items)), spread(engine, work, items))[1])
+    return found
+
+
 def both(shop: Path, folder: Path) -> Iterator[Project]:
     """The project, and a copy of it that differs in one line."""
     for name, engine in (("here", ""), ("spark", ENGINE)):
@@ -151,7 +159,9 @@ def test_features_labels_and_the_training_sample_are_the_same(session: Any, shop
     pd.testing.assert_frame_equal(*frames, check_exact=True)
 
 
-def test_segments_with_their_history_previews_and_what_rules_would_have_done_are_the_same(session: Any, shop: Path, tmp_path: Path) -> None:
+def test_segments_with_their_history_previews_and_what_rules_would_have_done_are_the_same(
+    session: Any, shop: Path, tmp_path: Path, passes: list[int]
+) -> None:
     histories, previews, pasts = [], [], []
     for project in both(shop, tmp_path):
         workspace, end = project.segments(), project.moment()
@@ -160,8 +170,10 @@ def test_segments_with_their_history_previews_and_what_rules_would_have_done_are
             workspace.run(end - days * 86_400_000_000)
         histories.append([file.read_bytes() for name in ("memberships", "segment_runs") for file in workspace.store.files(name)])
         previews.append([workspace.preview(name, end) for name in workspace.segments])
+        passes.clear()
         pasts.append([workspace.replay(name, end - 30 * DAY, end, 6 * DAY) for name in ("recent", "waiting")])
         pasts[-1].append(tuned(workspace, "recent", end, aim=CONVERSIONS))
+        assert len(passes) == (5 if project.config.engine else 0), "with the overlaps of both"
     assert histories[0] == histories[1] and previews[0] == previews[1]
     assert all(preview.members and preview.known > 400 for preview in previews[0])
     assert pasts[0] == pasts[1] and pasts[0][0].outcome and pasts[0][1].days[-1].entered and pasts[0][2].candidates
@@ -184,16 +196,21 @@ def test_rows_beside_the_base_of_the_events_are_seen_on_spark(session: Any, shop
     assert found[0][1] == found[1][1] and all(found[0][1].values())
 
 
-def test_scores_are_the_same_with_quick_reasons_and_without_who_opted_out(
-    session: Any, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_scores_and_clusters_are_the_same_with_quick_reasons_and_without_who_opted_out(
+    session: Any, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, passes: list[int]
 ) -> None:
-    tables = []
+    tables, found = [], []
     monkeypatch.setattr("predseg.forecast.scoring.EXACT_WORK", 0.0)
     for project in both(trained, tmp_path):
         assert main(["optout", "add", "c0007", "c0012", "--purpose", "profiling", "-c", str(project.config.file)]) == 0
         tables.append(project.score())
         assert not {"c0007", "c0012"} & set(tables[-1]["customer_id"]) and len(tables[-1]) > 200
+        passes.clear()
+        found.append(project.discover(clusters=3, dry_run=True))
+        assert len(passes) == (2 if project.config.engine else 0)
     pd.testing.assert_frame_equal(*tables, check_exact=True)
+    assert found[0] == found[1] and found[0].members == found[1].members and len(found[0].personas) == 3 and any(p.rule for p in found[0].personas)
+    assert not {"c0007", "c0012"} & set(found[0].members["customer_id"].to_pylist())
 
 
 def test_many_files_are_read_on_spark_into_the_same_table(session: Any, tmp_path: Path) -> None:

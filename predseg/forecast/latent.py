@@ -20,8 +20,9 @@ import numpy as np
 
 from predseg.config import Config
 from predseg.errors import LabelError, UsageError
+from predseg.evaluate.ahead import Answer
 from predseg.evaluate.batch import Values, decide, evaluate
-from predseg.evaluate.block import Array, Block, blocks
+from predseg.evaluate.block import Array, Block
 from predseg.forecast import latent_choice as choice
 from predseg.forecast import latent_measures as measured
 from predseg.forecast.dataset import CUSTOMERS, count_customers, sampled
@@ -34,6 +35,7 @@ from predseg.language import conditions as c
 from predseg.language.english import say_condition
 from predseg.language.measures import Events, Measure
 from predseg.language.time import say_instant
+from predseg.spark import over_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -96,8 +98,8 @@ def discover(
     offered = [a for a in measured.candidates(config.features) if sayable(a)]
     if event is None:
         raise LabelError("E561", "features.events", "no event is declared, so customers cannot be compared", "declare one under `features: events:`")
-    files = store.files("events")
-    sample = _read(files, offered, Events((event,)), as_of, without, progress)
+    source = _Source(config, store.files("events"), without)
+    sample = _read(source, offered, Events((event,)), as_of, progress)
     sample = replace(sample, others=sample.others or store.exists(CUSTOMERS))
     if sample.population < FEWEST:
         message = f"{sample.population:,} customers have {event!r} by {say_instant(as_of)}: at least {FEWEST} are needed to find groups"
@@ -119,22 +121,29 @@ def discover(
     )  # fmt: skip
     if trial is None:
         return found
-    return _describe(found, _Fit(config, files, offered, kept, scaling, sample, points, seed, without), memory, renames or {}, progress)
+    return _describe(found, _Fit(source, offered, kept, scaling, sample, points, seed), memory, renames or {}, progress)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Whom clusters are made of."""
+
+    config: Config
+    files: Sequence[Path]
+    without: OptedOut
 
 
 @dataclass(frozen=True)
 class _Fit:
     """What describing clusters needs of the steps before."""
 
-    config: Config
-    files: Sequence[Path]
+    source: _Source
     offered: Sequence[Aspect]
     kept: Sequence[int]
     scaling: Scaling
     sample: _Sample
     points: choice.Points
     seed: int
-    without: OptedOut
 
     @property
     def aspects(self) -> list[Aspect]:
@@ -197,7 +206,7 @@ def _names(fit: _Fit, label: Array, k: int, known: Mapping[int, Known], lost: Se
     overall = np.median(fit.points[1], axis=0)
     deviations = np.array([np.median(fit.points[1][label == i], axis=0) - overall for i in new]).reshape(len(new), len(fit.aspects))
     medians = np.array([measured.medians(fit.values[label == i]) for i in new]).reshape(len(new), len(fit.aspects))
-    fresh = call(deviations, medians, fit.aspects, measured.noun(fit.config.features), [*(was.name for was in known.values()), *lost])
+    fresh = call(deviations, medians, fit.aspects, measured.noun(fit.source.config.features), [*(was.name for was in known.values()), *lost])
     named = {i: was.name for i, was in known.items()} | dict(zip(new, fresh, strict=True))
     return renamed([named[i] for i in range(k)], renames)
 
@@ -223,23 +232,26 @@ def _count(found: Discovery, fit: _Fit, centers: Array, names: Sequence[str], ru
     """Assign every customer, and evaluate every rule for everybody who is known."""
     import pyarrow as pa
 
-    conditions = [read_rule(rule) if rule else None for rule in rules]
+    conditions, as_of = [read_rule(rule) if rule else None for rule in rules], found.as_of
+    aspects, scaling = fit.aspects, fit.scaling
+
+    def work(block: Block, answers: Answers, known: Array, present: Array) -> tuple[Array, Array]:
+        values = np.column_stack([answers[a.measure].to_float()[:, 0] for a in aspects])
+        told = [decide(rule, answers, block, [as_of], None).true[:, 0] if rule else np.zeros(len(known), bool) for rule in conditions]
+        return np.where(present, choice.assign(scaling.apply(values), centers), -1), np.array(told) & known
+
     more = [m for rule in conditions if rule is not None for m in c.measures(rule)]
     count = _Count(*(np.zeros(len(names), np.int64) for _ in range(3)))
     ids: list[Array] = []
     labels: list[Array] = []
-    for block, answers in _answers(fit.files, [*(a.measure for a in fit.aspects), *more], Events((found.event,)), found.as_of):
-        known, present = _present(block, answers, found.event, fit.without)
-        values = np.column_stack([answers[a.measure].to_float()[:, 0] for a in fit.aspects])
-        label = np.where(present, choice.assign(fit.scaling.apply(values), centers), -1)
-        for k, rule in enumerate(conditions):
-            count.sizes[k] += (label == k).sum()
-            if rule is not None:
-                chosen = decide(rule, answers, block, [found.as_of], None).true[:, 0] & known
-                count.found[k] += chosen.sum()
-                count.hits[k] += (chosen & (label == k)).sum()
-        ids.append(block.customers[present])
-        labels.append(label[present])
+    every = _everyone(fit.source, [*(a.measure for a in aspects), *more], Events((found.event,)), as_of, work)
+    for customers, allowed, _, present, (label, told) in every:
+        inside = (label == np.arange(len(names))[:, None]) & allowed
+        count.sizes += inside.sum(axis=1)
+        count.found += (told & allowed).sum(axis=1)
+        count.hits += (told & inside).sum(axis=1)
+        ids.append(customers[present & allowed])
+        labels.append(label[present & allowed])
         _progress(progress, "assigning customers, blocks", len(ids), None)
     who, where = np.concatenate(ids), np.concatenate(labels)
     order = np.argsort(who.astype(str), kind="stable")
@@ -248,31 +260,45 @@ def _count(found: Discovery, fit: _Fit, centers: Array, names: Sequence[str], ru
     return count
 
 
-def _read(files: Sequence[Path], offered: Sequence[Aspect], event: Events, as_of: int, without: OptedOut, progress: Progress | None) -> _Sample:
-    share = min(1.0, SAMPLE / max(count_customers(files), 1))
+def _read(source: _Source, offered: Sequence[Aspect], event: Events, as_of: int, progress: Progress | None) -> _Sample:
+    share = min(1.0, SAMPLE / max(count_customers(source.files), 1))
     parts, population, others = [], 0, False
-    for number, (block, answers) in enumerate(_answers(files, [a.measure for a in offered], event, as_of), 1):
-        known, present = _present(block, answers, event.names[0], without)
-        population += int(present.sum())
-        others |= bool((known & ~present).any())
+
+    def work(block: Block, answers: Answers, known: Array, present: Array) -> Array:
         chosen = present & sampled(block.customers, share)
-        parts.append(np.column_stack([answers[a.measure].to_float()[chosen, 0] for a in offered]))
+        return np.column_stack([answers[a.measure].to_float()[chosen, 0] for a in offered])
+
+    every = _everyone(source, [a.measure for a in offered], event, as_of, work)
+    for number, (customers, allowed, known, present, values) in enumerate(every, 1):
+        population += int((present & allowed).sum())
+        others |= bool((known & ~present & allowed).any())
+        parts.append(values[allowed[present & sampled(customers, share)]])
         _progress(progress, "measuring customers, blocks", number, None)
     return _Sample(np.concatenate(parts) if parts else np.zeros((0, len(offered))), population, others)
 
 
-def _answers(files: Sequence[Path], measures: Sequence[Measure], event: Events, as_of: int) -> Iterator[tuple[Block, dict[Measure, Values]]]:
+Answers = dict[Measure, Values]
+
+
+def _everyone(
+    source: _Source, measures: Sequence[Measure], event: Events, as_of: int, work: Callable[[Block, Answers, Array, Array], Answer]
+) -> Iterator[tuple[Array, Array, Array, Array, Answer]]:
+    """Yield of each block its customers, who may be looked at, who is known, who of them has the event, and what ``work`` says.
+
+    Who may not, and the keys that tell, stay on this machine: ``work`` sees everybody.
+    """
     wanted = list(dict.fromkeys([*measures, SEEN, Measure(event)]))
-    for block in blocks(files, set().union(*(m.properties() for m in wanted)), since=as_of):
-        yield block, dict(zip(wanted, evaluate(block, [as_of], wanted), strict=True))
 
+    def of_block(block: Block) -> tuple[Array, Array, Array, Answer]:
+        answers = dict(zip(wanted, evaluate(block, [as_of], wanted), strict=True))
+        known = answers[SEEN].number[:, 0] > 0
+        present = known & (answers[Measure(event)].number[:, 0] > 0)
+        return block.customers, known, present, work(block, answers, known, present)
 
-def _present(block: Block, answers: Mapping[Measure, Values], event: str, without: OptedOut) -> tuple[Array, Array]:
-    """Return who is known, and who of them has the event, bool (customers)."""
-    known = answers[SEEN].number[:, 0] > 0
-    if len(without):
-        known &= np.array([customer not in without for customer in block.customers], bool)
-    return known, known & (answers[Measure(Events((event,)))].number[:, 0] > 0)
+    properties = set().union(*(m.properties() for m in wanted))
+    for customers, known, present, said in over_of(source.config.engine)(of_block, source.files, properties, since=as_of):
+        allowed = np.array([customer not in source.without for customer in customers], bool) if len(source.without) else np.ones(len(customers), bool)
+        yield customers, allowed, known, present, said
 
 
 def _kept(values: Array, offered: Sequence[Aspect], memory: Memory | None) -> tuple[list[int], dict[str, str]]:
