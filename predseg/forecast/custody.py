@@ -12,7 +12,7 @@ from predseg.forecast import bundle as bundles
 from predseg.forecast.tracking import MANIFEST, Registry
 
 if TYPE_CHECKING:
-    from mlflow.entities.model_registry import ModelVersion
+    from predseg.forecast.runs import Record
 
 
 @dataclass(frozen=True)
@@ -37,13 +37,13 @@ def verify(registry: Registry) -> list[Kept]:
     return [_look(registry, model, record) for model, record in _records(registry)]
 
 
-def _records(registry: Registry) -> Iterator[tuple[str, ModelVersion]]:
+def _records(registry: Registry) -> Iterator[tuple[str, Record]]:
     for model in registry.models():
         for record in registry.records(model).values():
             yield model, record
 
 
-def _look(registry: Registry, model: str, record: ModelVersion) -> Kept:
+def _look(registry: Registry, model: str, record: Record) -> Kept:
     number = int(record.version)
     try:
         copies = registry.copies(model, record)

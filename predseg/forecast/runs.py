@@ -55,6 +55,17 @@ class Training:
 
 
 @dataclass(frozen=True)
+class Record:
+    """What MLflow has of one version: its number, where its files are, its run, when it was made (milliseconds), and its tags."""
+
+    version: str
+    source: str
+    run_id: str
+    creation_timestamp: int
+    tags: dict[str, str]
+
+
+@dataclass(frozen=True)
 class Version:
     """A registered version.
 

@@ -13,16 +13,18 @@ import logging
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlparse
 
-from predseg.errors import GateError, ModelError
+from predseg import __version__
+from predseg.errors import GateError, ModelError, PredsegError
 from predseg.forecast import bundle as bundles
 from predseg.forecast.gate import Decision
-from predseg.forecast.runs import Change, Training, Version, flatten, without_passwords
+from predseg.forecast.runs import Change, Record, Training, Version, flatten, without_passwords
+from predseg.marks import Kept, hashed, mark
 from predseg.store import PATIENCE, Store
 
 if TYPE_CHECKING:
@@ -43,7 +45,7 @@ _REMEMBERED = 100
 class _State:
     """What the registry knows of one model: finished versions (oldest first), aliases, champions so far."""
 
-    records: dict[int, ModelVersion] = field(default_factory=dict)
+    records: dict[int, Record] = field(default_factory=dict)
     aliases: dict[str, int] = field(default_factory=dict)
     history: list[int] = field(default_factory=list)
 
@@ -54,7 +56,7 @@ class _State:
             raise ModelError("E721", registry.registered(model), "no version is the champion", help_)
         return self.aliases.get(CHAMPION)
 
-    def record(self, registry: Registry, model: str, version: int | None) -> ModelVersion:
+    def record(self, registry: Registry, model: str, version: int | None) -> Record:
         """Return one version; E720 when there is none at all, E722 when it is not there."""
         if not self.records:
             raise ModelError("E720", f"models.{model}", f"model {model!r} is not trained yet", f"run `predseg train {model}`")
@@ -220,7 +222,7 @@ class Registry:
         """Return the champion of each model that has one; raises as `load` does when it is not as it was registered."""
         return {name: self.load(name) for name in models if self.champion(name) is not None}
 
-    def copies(self, model: str, record: ModelVersion) -> list[Path]:
+    def copies(self, model: str, record: Record) -> list[Path]:
         """Return the folders of a version, the exported one first.
 
         Raises:
@@ -242,7 +244,7 @@ class Registry:
         with self.session() as client:
             return sorted(m.tags["predseg.model"] for m in client.search_registered_models() if m.tags.get("predseg.project") == self.project)
 
-    def records(self, model: str) -> dict[int, ModelVersion]:
+    def records(self, model: str) -> dict[int, Record]:
         """Return what is recorded of the finished versions of a model, oldest first."""
         return self._state(model).records
 
@@ -255,16 +257,35 @@ class Registry:
     # inside
 
     def _state(self, model: str) -> _State:
+        """Return what MLflow says, or said last, when its database is as it was: to load MLflow alone takes seconds."""
         if not self.exists():
             return _State()
+        name, made_of, told = f"registry {self.registered(model)}", self._made_of(), None
+        with suppress(PredsegError):  # a store that cannot be written, or that somebody is writing to: MLflow is asked
+            told = Kept(Store(self.store)).get(name, made_of)
+        if told is None:
+            told = self._told(model)
+            with suppress(PredsegError):
+                Kept(Store(self.store)).put({name: (made_of, told)})
+        return _State({int(r["version"]): Record(**r) for r in told["records"]}, told["aliases"], told["history"])
+
+    def _made_of(self) -> str:
+        """Return a hash of what changes with every transaction: SQLite counts them in the head of its file."""
+        with self.database.open("rb") as file:
+            head = file.read(100)
+        beside = [mark(self.database.with_name(self.database.name + end)) for end in ("-wal", "-journal")]
+        return hashed(__version__, head.hex(), mark(self.database), beside)
+
+    def _told(self, model: str) -> dict[str, Any]:
         with self.session() as client:
             known = client.search_registered_models(f"name = '{self.registered(model)}'")
             records = self.all_records(model) if known else []
-            if not known:
-                return _State()
-        finished = {int(r.version): r for r in sorted(records, key=lambda r: int(r.version)) if MANIFEST in r.tags}
-        aliases = {alias: int(version) for alias, version in known[0].aliases.items() if int(version) in finished}
-        return _State(finished, aliases, [int(v) for v in json.loads(known[0].tags.get(_HISTORY, "[]"))])
+        if not known:
+            return {"records": [], "aliases": {}, "history": []}
+        finished = [r for r in sorted(records, key=lambda r: int(r.version)) if MANIFEST in r.tags]
+        plain = [Record(str(r.version), r.source, r.run_id, r.creation_timestamp, dict(r.tags)) for r in finished]
+        aliases = {alias: int(version) for alias, version in known[0].aliases.items() if str(version) in {r.version for r in plain}}
+        return {"records": [asdict(r) for r in plain], "aliases": aliases, "history": [int(v) for v in json.loads(known[0].tags.get(_HISTORY, "[]"))]}
 
     def all_records(self, model: str) -> list[ModelVersion]:
         """Return what is recorded of all versions of a model, those included that were never finished."""
@@ -331,7 +352,7 @@ class Registry:
             client.set_model_version_tag(name, version, _FORCED, "true")
             client.set_tag(state.records[change.version].run_id, _FORCED, "true")
 
-    def _artifacts(self, record: ModelVersion) -> Path:
+    def _artifacts(self, record: Record) -> Path:
         """Where MLflow's copy is now, wherever the store was when it was logged."""
         inside = unquote(urlparse(record.source).path).rpartition("/mlruns/")[2]
         return Path(self.store).absolute() / "mlruns" / inside / "data" / "bundle"
@@ -358,7 +379,7 @@ class Registry:
                 ) from error
 
 
-def _describe(client: MlflowClient, model: str, record: ModelVersion, state: _State) -> Version:
+def _describe(client: MlflowClient, model: str, record: Record, state: _State) -> Version:
     run, version = client.get_run(record.run_id), int(record.version)
     alias = next((a for a in (CHAMPION, CHALLENGER) if state.aliases.get(a) == version), "")
     passed, forced = record.tags.get(_GATE, ""), record.tags.get(_FORCED) == "true"
@@ -368,7 +389,7 @@ def _describe(client: MlflowClient, model: str, record: ModelVersion, state: _St
     )
 
 
-def _reasons(record: ModelVersion) -> tuple[str, ...]:
+def _reasons(record: Record) -> tuple[str, ...]:
     return tuple(json.loads(record.tags.get(_REASONS, "[]")))
 
 

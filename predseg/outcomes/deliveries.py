@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +56,13 @@ class Deliveries:
     complained: Array
     orders: Array
     revenue: Array
+
+    def take(self, rows: Array) -> Deliveries:
+        """Return some deliveries, given in ascending order."""
+        return replace(self, **{name: getattr(self, name)[rows] for name in _OF_ROWS})
+
+
+_OF_ROWS = ("customer", "time", "campaign", "opened", "machine", "clicked", "unsubscribed", "complained", "orders", "revenue")
 
 
 def read_messages(files: Sequence[Path], as_of: int, *, goal: str, campaign: str | None = None, present: Sequence[str] = ()) -> Log:

@@ -149,9 +149,9 @@ def engagement(
         every: The length of a period.
         alarms: How many of the warnings may be false, on average.
     """
-    recent = (sent.time > since) & (sent.time <= as_of)
+    sent = sent.take(np.flatnonzero((sent.time > since) & (sent.time <= as_of)))
     ready = looked_up(sent)
-    inside = {EVERYONE: recent} | {name: members_when_sent(sent, s, ready) & recent for name, s in spells.items()}
+    inside = {EVERYONE: np.ones(len(sent.time), bool)} | {name: members_when_sent(sent, s, ready) for name, s in spells.items()}
     found = tuple(ahead(lambda one: _engaged(sent, one[0], one[1], as_of, every), inside.items()))
     first = [int(s.entered.min()) for s in spells.values() if len(s.entered)]
     return Engagement(since, as_of, found, warnings(sent, inside, as_of, every, alarms), min(first) if first else None)

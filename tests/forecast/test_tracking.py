@@ -252,7 +252,7 @@ def test_a_fresh_store_is_made_silently_and_nowhere_else(tmp_path: Path, root: P
     done = subprocess.run([sys.executable, "-c", FRESH], capture_output=True, text=True, env=environment, cwd=tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (0, "1\n", "")
     assert {p.name for p in tmp_path.iterdir()} == {"shop"}
-    assert {p.name for p in (tmp_path / "shop" / "store").iterdir()} == {"mlflow.db", "mlruns", "tables", ".work", ".lock", ".swap"}
+    assert {p.name for p in (tmp_path / "shop" / "store").iterdir()} == {"mlflow.db", "mlruns", "tables", ".work", ".lock", ".swap", "kept.json"}
 
 
 # champions

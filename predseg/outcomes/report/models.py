@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from predseg.evaluate.block import Array
 from predseg.forecast.publishing import SCORES
 from predseg.outcomes import rates
 from predseg.outcomes.report import charts
 from predseg.outcomes.report.page import Picture, Section
-from predseg.segments.memberships import Ledger, among
+from predseg.segments.memberships import Ledger
 from predseg.segments.workspace import Workspace
 
 EVERYONE = "everyone scored"
@@ -98,7 +99,10 @@ def _by_segment(workspace: Workspace, name: str, scores: tuple[Array, Array], le
     ids, values = scores
     floor = workspace.config.smallest_group
     groups = {EVERYONE: np.ones(len(ids), bool)}
-    groups |= {s.name: among(ids, ledger.spells(s.name, s.definition).at(as_of)) for s in workspace.segments.values()}
+    index = pd.Index(ids, dtype=object)
+    for segment in workspace.segments.values():
+        where = index.get_indexer(ledger.spells(segment.name, segment.definition).at(as_of))
+        groups[segment.name] = np.bincount(where[where >= 0], minlength=len(ids)) > 0
     kept = {who: values[mask] for who, mask in groups.items() if floor.shown(int(mask.sum()))}
     rows: list[dict[str, Any]] = [
         {"segment": who, **_quantiles(found)} for who, found in sorted(kept.items(), key=lambda item: -float(np.median(item[1])))
