@@ -11,7 +11,7 @@ has passed it, so that nothing is ever corrected. What comes later than ``late``
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
@@ -20,6 +20,7 @@ from predseg.errors import UsageError
 from predseg.evaluate.live import BEGINNING, Engine
 from predseg.evaluate.program import Change, Program, Rule
 from predseg.history.persons import Persons
+from predseg.history.privacy import NOBODY
 from predseg.language import conditions as c
 from predseg.live.lines import Contract, Refused
 from predseg.live.loop import Loop
@@ -85,6 +86,7 @@ def refused(workspace: Workspace, persons: Persons, lines: Any, *, links: Litera
 
 
 def _read(workspace: Workspace, persons: Persons, lines: Any, links: str) -> Any:
+    persons = _carried(persons)
     contract, traits = Contract.of(workspace.config), any(isinstance(p, c.Trait) for rule in rules_of(workspace) for p in c.walk(rule.match))
 
     def read(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -97,6 +99,11 @@ def _read(workspace: Workspace, persons: Persons, lines: Any, links: str) -> Any
             yield pa.RecordBatch.from_pylist([dict(zip(schema.names, row, strict=True)) for row in kept], schema=schema)
 
     return lines.select("value").mapInArrow(read, _READ)
+
+
+def _carried(persons: Persons) -> Persons:
+    """Return what the machines must know of persons. The way to tell of somebody on the list holds what this process knows of secrets, and stays: batch tells."""
+    return replace(persons, listed=NOBODY, met=Persons().met)
 
 
 def _of_line(line: str | bytes, contract: Contract, persons: Persons, links: str, traits: bool) -> tuple[Any, ...] | None:

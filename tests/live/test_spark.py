@@ -15,11 +15,13 @@ import pytest
 from predseg import Project
 from predseg.cli import main
 from predseg.evaluate.program import Change
-from predseg.history.persons import EVERYBODY
+from predseg.history.keys import pseudonym
+from predseg.history.persons import EVERYBODY, Persons
+from predseg.history.privacy import OptedOut, person
 from predseg.language.time import parse_instant, say_instant
 from predseg.live.lines import Contract
 from predseg.live.opening import open_in_memory
-from predseg.live.spark import _decider, _of_line
+from predseg.live.spark import _carried, _decider, _of_line
 
 LONG = bool(os.environ.get("PREDSEG_LONG"))
 LATE = timedelta(minutes=5)
@@ -121,6 +123,21 @@ def test_what_a_stream_on_spark_does_not_take(project: Project) -> None:
     for bad in ("no json", "[1]", '{"customer_id": "a", "event": "X"}'):
         found = _of_line(bad, contract, EVERYBODY, "refuse", False)
         assert found is not None and found[4]
+
+
+def test_persons_travel_without_the_way_into_the_store() -> None:
+    def met(customer_id: str) -> None:
+        raise AssertionError("the store is opened on this machine alone")
+
+    keys = (b"the first key of the shop", b"the second key of the shop")
+    gone, listed = (OptedOut({person(pseudonym(one, keys[:n]), keys): 0}, keys) for one, n in (("gone", 2), ("ann", 1)))
+    here = Persons(gone, keys, listed=listed, met=met)
+    row = {"customer_id": "ann", "event": "A"}
+    with pytest.raises(AssertionError):
+        here.event(row)
+    assert (
+        _carried(here).event(row) == {**row, "customer_id": pseudonym("ann", keys)} and _carried(here).event({**row, "customer_id": "gone"}) is None
+    )
 
 
 def test_what_predseg_stream_asks_for_before_spark_starts(project: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
