@@ -59,6 +59,13 @@ def test_a_day_costs_less_than_everything_and_gives_the_same(root: Path) -> None
     assert [row[0].split(" ")[0] for row in cells(run(root, "daily"))] == ["everything", "the", "the", "the", "everything", "features,", "features,"]
 
 
+@pytest.mark.skipif(not os.environ.get("PREDSEG_LONG"), reason="trains a whole shop; PREDSEG_LONG=1 runs it")
+def test_a_days_run_gives_what_doing_everything_again_gives(root: Path) -> None:
+    """The script itself compares scores, memberships and the report."""
+    first, *days, nothing, again = [row[0] for row in cells(run(root, "daily", "--run"))]
+    assert (first, nothing, again) == ("the first", "nothing new", "everything again") and len(days) == 3
+
+
 def test_costs_are_measured_and_drawn_for_each_step(root: Path, tmp_path: Path) -> None:
     rows = cells(run(root, "costs", "--picture", str(tmp_path / "costs.svg")))
     assert {step for step, *_ in rows} >= {"reading in", "features", "scores", "segments"}
