@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -14,7 +13,7 @@ from predseg.language.time import say_instant
 from predseg.outcomes.causes import Cause, Moved, moved
 from predseg.outcomes.report import charts
 from predseg.outcomes.report.page import Picture, Section
-from predseg.segments.memberships import Ledger, among
+from predseg.segments.memberships import Ledger
 from predseg.segments.workspace import Workspace
 
 SHOWN, COMBINATIONS = 8, 14
@@ -75,10 +74,16 @@ def _overlaps(members: Mapping[str, Array], floor: Floor) -> Picture | None:
     largest = sorted((name for name in members if floor.shown(len(members[name]))), key=lambda name: -len(members[name]))[:SHOWN]
     if len(largest) < 2:
         return None
-    every = pd.unique(np.concatenate([members[name] for name in largest]))
-    inside = np.stack([among(every, members[name]) for name in largest], axis=1)
-    found = Counter(map(tuple, inside.tolist()))
-    sets = [(tuple(n for n, is_in in zip(largest, key, strict=True) if is_in), number) for key, number in found.most_common()]
+    every = pd.Index(pd.unique(np.concatenate([members[name] for name in largest])), dtype=object)
+    inside = np.zeros((len(every), len(largest)), bool)
+    for column, name in enumerate(largest):
+        inside[every.get_indexer(members[name]), column] = True
+    codes = inside @ (1 << np.arange(len(largest)))
+    keys, first, counts = np.unique(codes, return_index=True, return_counts=True)
+    order = np.lexsort((first, -counts))  # the most frequent first, of equal ones the one that came first
+    sets = [
+        (tuple(n for bit, n in enumerate(largest) if key >> bit & 1), int(number)) for key, number in zip(keys[order], counts[order], strict=True)
+    ]
     kept = [(names, number) for names, number in sets if floor.shown(number)][:COMBINATIONS]
     rows = [{"combination": i, "customers": number, "names": " and ".join(names)} for i, (names, number) in enumerate(kept)]
     cells = [{"combination": i, "segment": name, "inside": name in names} for i, (names, _) in enumerate(kept) for name in largest]
