@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,20 +14,11 @@ BLUE, ORANGE, GREEN, RED, GREY = "#2f7ebc", "#e07b28", "#2a9d6f", "#c9485b", "#7
 LEFT = 170
 """Room for the labels at the left (pixels)."""
 _ROW = 26
-_GRAMMAR = "rfc3987_syntax"
 
 
 def _altair() -> Any:
-    """Return Altair, loaded without the grammar of IRIs: where notebooks are installed, jsonschema compiles it for seconds, for a check that no chart has."""
-    if "altair" in sys.modules or _GRAMMAR in sys.modules:
-        import altair
+    import altair
 
-        return altair
-    sys.modules[_GRAMMAR] = None  # type: ignore[assignment]  # imports of it fail, as where it is not installed
-    try:
-        import altair
-    finally:
-        del sys.modules[_GRAMMAR]
     return altair
 
 
