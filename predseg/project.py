@@ -155,7 +155,7 @@ class Project:
             moment = self._expected(as_of, store, report)
             without = self.opted_out("training", events=store, dry_run=dry_run)
             how = partial(learn.learn, without=without, force=force, register=not dry_run, recalibrate=recalibrate)
-            return {m.name: how(self.config, store, m, moment, self.registry()) for m in chosen}
+            return {m.name: how(self.config, store, m, moment, self.registry(keep=not dry_run)) for m in chosen}
 
     def score(
         self, models: Sequence[str] | None = None, as_of: Moment = None, *, out: str | Path | None = None, dry_run: bool = False
@@ -178,7 +178,7 @@ class Project:
         from predseg.history import exports
 
         chosen = self._chosen(models)
-        registry = self.registry()
+        registry = self.registry(keep=not dry_run)
         bundles = {model.name: registry.load(model.name) for model in chosen}
         with self._events(dry_run, alone=not dry_run) as (store, report):
             moment = self._expected(as_of, store, report)
@@ -207,7 +207,7 @@ class Project:
         chosen = self._chosen(models)
         with self._events(False) as (store, report):
             without, moment = self.opted_out("profiling", events=store), moment_of(as_of, report)
-            return Watcher(self.config, store, moment, report.customers, without, not dry_run).drift(self.registry(), chosen)
+            return Watcher(self.config, store, moment, report.customers, without, not dry_run).drift(self.registry(keep=not dry_run), chosen)
 
     def monitor(self, models: Sequence[str] | None = None, as_of: Moment = None, *, dry_run: bool = False, seen: Outlook | None = None) -> Monitored:
         """Look at all watches, and keep what was found, so that the next look tells what began and what ended.
@@ -395,12 +395,12 @@ class Project:
 
     # registry
 
-    def registry(self) -> Registry:
-        """Return the registry of models, kept in the project's store."""
+    def registry(self, *, keep: bool = True) -> Registry:
+        """Return the registry of models, kept in the project's store; unless ``keep``, a look at it writes nothing there."""
         from predseg.forecast.tracking import KEY, Registry
 
         key = os.environ.get(KEY)
-        return Registry(self.config.project, self.config.store, self.config.root / "models", key.encode() if key else None)
+        return Registry(self.config.project, self.config.store, self.config.root / "models", key.encode() if key else None, keep)
 
     def champion(self, model: str) -> Bundle | None:
         """Return the version that speaks for a model, verified; None when there is none."""
@@ -414,7 +414,7 @@ class Project:
 
     def promote(self, model: str, version: int | None = None, *, force: bool = False, dry_run: bool = False) -> Change:
         """Make a version the champion, by default the challenger, when it passed the gate."""
-        return self.registry().promote(self.model(model).name, version, force=force, dry_run=dry_run)
+        return self.registry(keep=not dry_run).promote(self.model(model).name, version, force=force, dry_run=dry_run)
 
     def gains(self, model: str, version: int | None = None) -> dict[str, tuple[float, float]]:
         """Return the figures of the forward tests of the champion and of a version (by default the challenger), by name."""
@@ -454,7 +454,7 @@ class Project:
 
     def rollback(self, model: str, *, dry_run: bool = False) -> Change:
         """Give the title back to the champion before this one."""
-        return self.registry().rollback(self.model(model).name, dry_run=dry_run)
+        return self.registry(keep=not dry_run).rollback(self.model(model).name, dry_run=dry_run)
 
     def model(self, name: str) -> Model:
         """Return a declared model, or refuse with the nearest name."""

@@ -147,7 +147,7 @@ def _check_columns(frame: pd.DataFrame, features: Sequence[str]) -> None:
     missing = [name for name in features if name not in frame.columns]
     if not missing:
         return
-    extra = [str(name) for name in frame.columns if name not in set(features) and name not in ("customer_id", "as_of")]
+    extra = [str(name) for name in frame.columns if name not in {*features, "customer_id", "as_of", ""}]  # what travels along has no name
     message = f"the model needs {len(features)} features, {len(missing)} are missing: {_some(missing)}"
     message += f"; the frame has {len(extra)} that it does not know: {_some(extra)}" if extra else ""
     raise ModelError("E710", "features", message, "score with the `features:` that the model was trained with, or train again")

@@ -76,12 +76,14 @@ class Registry:
         store: The store's folder: the database is ``mlflow.db``, the artifacts are in ``mlruns``.
         exports: The folder of exported bundles, usually ``models`` beside the project file.
         key: Signs bundles, and is asked for when they are loaded.
+        keep: Whether what MLflow said is kept in the store.
     """
 
     project: str
     store: Path
     exports: Path
     key: bytes | None = field(default=None, repr=False)
+    keep: bool = True
 
     @property
     def database(self) -> Path:
@@ -265,8 +267,9 @@ class Registry:
             told = Kept(Store(self.store)).get(name, made_of)
         if told is None:
             told = self._told(model)
-            with suppress(PredsegError):
-                Kept(Store(self.store)).put({name: (made_of, told)})
+            if self.keep:
+                with suppress(PredsegError):
+                    Kept(Store(self.store)).put({name: (made_of, told)})
         return _State({int(r["version"]): Record(**r) for r in told["records"]}, told["aliases"], told["history"])
 
     def _made_of(self) -> str:
