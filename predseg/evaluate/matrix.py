@@ -24,8 +24,8 @@ from predseg.language.measures import Aggregate, Events, Measure
 Choice = Callable[[dict[Measure, Values]], Array]
 """Which customers are wanted at which moments, bool (n, m), from the exact answers of some measures."""
 KINDS = get_args(Aggregate)
-PAYS = 100_000_000
-"""So many numbers NumPy makes in about the time that loading the loops takes."""
+PAYS = 10_000_000
+"""So many numbers NumPy makes, of histories of usual length, in about the time that loading the loops takes."""
 FEW = 10_000
 """Fewer numbers at once, as those of a live customer, are always NumPy's, so that nothing is loaded while somebody waits."""
 
