@@ -319,7 +319,7 @@ def printable(text: str) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    if arguments is None:  # this process is the command's alone: where notebooks are installed, jsonschema would compile a grammar of IRIs for seconds
+    if arguments is None:  # the process is this command's alone; where notebooks are installed, jsonschema would compile a grammar for seconds
         sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if COMPLETING in os.environ:
