@@ -179,14 +179,14 @@ class _Group:
 
 
 def _again(rows: Rows, name: str | None) -> Array:
-    at, first, second = rows.cached(("repeated", name), lambda: repeated(rows, name))
+    at, first, second = repeated(rows, name)
     found = np.full(len(rows.customer) if isinstance(at, slice) else len(at), NEVER)
     found[first] = second if isinstance(at, slice) else at[second]
     return found
 
 
 def _values_before(rows: Rows, name: str | None) -> Array:
-    at, *_ = rows.cached(("repeated", name), lambda: repeated(rows, name))
+    at, *_ = repeated(rows, name)
     number = len(rows.customer)
     return np.arange(number + 1) if isinstance(at, slice) else np.append(0, np.cumsum(np.bincount(at, minlength=number)))
 

@@ -149,6 +149,9 @@ class Rows:
 
         Raises DataError when it is not a number.
         """
+        return self.cached(("numbers", name), lambda: self._numbers(name))
+
+    def _numbers(self, name: str | None) -> Numbers:
         column = self.block.properties.get(str(name))
         if column is None or (isinstance(column, Words) and not column.values):
             return Numbers(np.zeros(len(self.customer), np.int64), np.zeros(len(self.customer), bool))
@@ -174,7 +177,7 @@ def _sum(rows: Rows, measure: Measure) -> Found:
 
 
 def _avg(rows: Rows, measure: Measure) -> Found:
-    present = rows.cached(("present", measure.of), lambda: rows.numbers(measure.of).present)
+    present = rows.numbers(measure.of).present
     [count] = _counted(rows, measure) if present.all() else (rows.change(("counted", measure.of), lambda: present, measure.window),)
     return *_sum(rows, measure), count > 0, count
 
@@ -232,17 +235,18 @@ def _gap_deviation(rows: Rows, measure: Measure) -> Found:
     start, end = rows.edges(measure.window)
     count = end.positions - start.positions - 1
     present = count > 1
-    seconds, squares = (
-        (end.look(key, sums) - start.look(key, sums, 1)) * present
-        for key, sums in zip(("gaps", "squares"), rows.cached("gaps", lambda: gaps(rows)), strict=True)
-    )
+    seconds, squares = ((end.look(key, sums) - start.look(key, sums, 1)) * present for key, sums in zip(("gaps", "squares"), gaps(rows), strict=True))
     return seconds, present, count * present, squares
 
 
 def gaps(rows: Rows) -> tuple[Array, Array]:
     """Return prefix sums of the seconds since the row before, and of their squares; meaningless on a customer's first row."""
-    seconds = np.diff(rows.time, prepend=rows.time[:1]) // SECOND
-    return np.append(0, np.cumsum(seconds)), np.append(0, np.cumsum(seconds**2))
+
+    def sums() -> tuple[Array, Array]:
+        seconds = np.diff(rows.time, prepend=rows.time[:1]) // SECOND
+        return np.append(0, np.cumsum(seconds)), np.append(0, np.cumsum(seconds**2))
+
+    return rows.cached("gaps", sums)
 
 
 def _distinct(rows: Rows, measure: Measure) -> Found:
@@ -266,8 +270,12 @@ def _again(rows: Rows, name: str | None) -> tuple[Array, Array, Array, Array]:
 
 def repeated(rows: Rows, name: str | None) -> tuple[Array | slice, Array, Array]:
     """Return where the values of a property are among the rows, and which of them come again, and as which ones."""
-    at, codes = _elements(rows, name)
-    return at, *_equal_neighbours(rows.customer[at], codes)
+
+    def found() -> tuple[Array | slice, Array, Array]:
+        at, codes = _elements(rows, name)
+        return at, *_equal_neighbours(rows.customer[at], codes)
+
+    return rows.cached(("repeated", name), found)
 
 
 def _elements(rows: Rows, name: str | None) -> tuple[Array | slice, Array]:

@@ -6,9 +6,7 @@ bit. Only ranks need everyone: they are taken at the end, on the uncalibrated ou
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Container, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -19,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from predseg.errors import DataError
+from predseg.evaluate.ahead import ahead
 from predseg.forecast.forecaster import Array, Forecaster
 from predseg.forecast.reasons import Speaker, exact_work, quick_contributions, strongest, tree_effects
 from predseg.language.time import say_instant
@@ -50,7 +49,8 @@ EXACT_WORK = 5e8
 """Exact reasons while their cost stays below this (see `exact_work`): about six seconds on two cores."""
 _ROWS = 16_384
 _SPOKEN = 1 << 17
-_AHEAD = 2
+_THREADS = 2
+"""One part is in the trees, which have threads of their own, the other in NumPy."""
 _CHUNK = 1 << 20
 
 
@@ -138,7 +138,7 @@ def _parts(
         contributions = _quick(forecaster)
     speaker = Speaker(forecaster, bundle.declarations)
     answer = partial(_answer, forecaster, contributions, seen=seen)
-    answers = _ahead(answer, _cut(frames, as_of))
+    answers = ahead(answer, _cut(frames, as_of), _THREADS)
     if each is not None and reasons != "exact":
         answers = chain.from_iterable(each(lambda frame: list(map(answer, _cut([frame], as_of)))))
     for parts in _gather(answers):
@@ -169,18 +169,6 @@ def _cut(frames: Iterable[pd.DataFrame], as_of: int) -> Iterator[pd.DataFrame]:
                 held = []
     if held:
         yield pd.concat(held, ignore_index=True)
-
-
-def _ahead(answer: Callable[[pd.DataFrame], _Part], frames: Iterator[pd.DataFrame]) -> Iterator[_Part]:
-    """Answer the frames in order on two threads: one part is in the trees, which have threads of their own, the other in NumPy."""
-    with ThreadPoolExecutor(_AHEAD) as threads:
-        waiting: deque[Future[_Part]] = deque()
-        for frame in frames:
-            waiting.append(threads.submit(answer, frame))
-            if len(waiting) > _AHEAD:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
 
 
 def _gather(parts: Iterator[_Part]) -> Iterator[list[_Part]]:
