@@ -38,7 +38,7 @@ CANONICAL = ("customer_id", "event_time", "event", "received_at", "value", "even
 
 @dataclass(frozen=True)
 class Source:
-    """Where events come from, and how its columns are named."""
+    """Where events come from, and how its columns are named. A table without ``url`` is one of Spark's catalog."""
 
     name: str
     path: tuple[str, ...] = ()
@@ -213,8 +213,8 @@ def parse(text: str, file: Path) -> Config:
     read: dict[str, Any] = {name: _KEYS[name](node) for name, node in keys.items()}
     read["store"] = _absolute(file.parent, read.get("store", "store"))
     config = Config(file=file, text=text, **read)
-    for source in config.sources.values():
-        _check_source(source)
+    for source in (*config.sources.values(), *([config.customers.source] if config.customers else [])):
+        _check_source(source, config.engine is not None)
     for name, _ in config.expectations.sources if config.expectations else ():
         if name not in config.sources:
             place = keys["expectations"].value["sources"].key_place(name)
@@ -254,7 +254,7 @@ def _sources(node: Node) -> dict[str, Source]:
     return {name: _source(name, n, n.mapping(f"source {name!r}", _SOURCE_KEYS)) for name, n in node.mapping("`sources`").items()}
 
 
-def _check_source(source: Source) -> None:
+def _check_source(source: Source, spark: bool) -> None:
     if bool(source.path) == bool(source.table):
         found = "both" if source.path else "neither"
         raise ConfigError(
@@ -263,16 +263,16 @@ def _check_source(source: Source) -> None:
             f"source {source.name!r} needs `path` or `table`, found {found}",
             "write `path: data/events.csv`, or `table:` with `url:`",
         )
-    if bool(source.table) != bool(source.url):
-        raise ConfigError(
-            "E310", source.place, f"source {source.name!r} needs `table` and `url` together", "add `url: postgresql://user@host/database`"
-        )
+    if source.url and not source.table:
+        raise ConfigError("E310", source.place, f"source {source.name!r} has a `url` and no `table`", "add `table: events`")
+    if source.table and not source.url and not spark:
+        help_ = "add `url: postgresql://user@host/database`; a table of Spark's catalog needs `engine: {spark: ...}`"
+        raise ConfigError("E310", source.place, f"source {source.name!r} has a `table` and no `url`", help_)
 
 
 def _customers(node: Node) -> Customers:
     keys = node.mapping("`customers`", (*_SOURCE_KEYS, "customer_id", "event_time", "known_since", "static"))
     source = _source("customers", node, keys)
-    _check_source(source)
     names = {key: keys[key].text(f"`{key}`") for key in ("customer_id", "event_time", "known_since") if key in keys}
     return Customers(source, static=_flag(keys["static"]) if "static" in keys else False, **names)
 

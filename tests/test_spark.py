@@ -296,6 +296,33 @@ def test_text_has_its_types_from_all_files_wherever_they_are_read(session: Any, 
     assert tasks == sum(new[:rounds], [])
 
 
+def test_a_table_of_a_catalog_is_a_source_like_its_files(session: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Instants whatever the session's time zone is, several types, traits; a table that is not there names the one that is."""
+    small.write(tmp_path / "here", [*small.rows()[:600], "c0001,2099-01-01T00:00:00Z,Order Completed,5.00"])
+    shown = session.read.csv(str(tmp_path / "here" / "events.csv"), header=True)
+    kinds = {"event_time": "timestamp", "value": "decimal(12,2)"}
+    events = shown.selectExpr(*(f"cast({name} as {kinds.get(name, 'string')}) {name}" for name in shown.columns))
+    events.repartition(2).createOrReplaceTempView("shop_events")
+    people = session.range(300).selectExpr("format_string('c%04d', id) customer_id", "if(id % 2 = 0, 'GB', 'FR') country")
+    people.createOrReplaceTempView("shop_people")
+    tables = small.CONFIG.replace("{path: events.csv}", "{table: shop_events}") + "customers: {table: shop_people}\n"
+    small.write(tmp_path / "spark", [], tables + ENGINE)
+    one, other = (Project.load(tmp_path / name) for name in ("here", "spark"))
+    reports = [project.check() for project in (one, other)]
+    assert reports[0].sources == reports[1].sources and reports[0].sources[0].accepted == 600
+    assert [f.read_bytes() for f in one.store.files("events")] == [f.read_bytes() for f in other.store.files("events")]
+    assert len(other.store.read("customers")) == 300
+    assert session.conf.get("spark.sql.parquet.outputTimestampType") == "INT96"
+    file = other.config.file
+    assert main(["quarantine", "replay", "--dry-run", "-c", str(file)]) == 0 and "1" in capsys.readouterr().out
+    file.write_text(file.read_text("utf-8").replace("shop_events", "shop_event"), "utf-8")
+    assert main(["check", "-c", str(file)]) == 4
+    said = capsys.readouterr().err
+    assert "E401" in said and "no table 'shop_event'" in said and "did you mean 'shop_events'?" in said
+    file.write_text(file.read_text("utf-8").replace(ENGINE, ""), "utf-8")
+    assert main(["check", "-c", str(file)]) == 3 and "`engine: {spark: ...}`" in capsys.readouterr().err
+
+
 def test_what_predseg_refuses_in_a_task_is_said_as_it_is(session: Any) -> None:
     def refuse(number: int) -> list[int]:
         if number == 2:

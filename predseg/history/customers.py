@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from predseg.engine import engine_in, literal
-from predseg.history import contract, merge, sources, values
+from predseg.history import contract, merge, sources, spreading, values
 from predseg.history.contract import Property
 from predseg.history.persons import EVERYBODY, Persons
 from predseg.history.report import SourceReport, source_report
@@ -81,6 +81,7 @@ def _load(config: Config, store: Store, folder: Path, found: tuple[Path, ...], p
     customers = config.customers
     assert customers is not None
     aside = folder / "quarantine.parquet"
+    found = spreading.laid(config.engine, customers.source, found, "customers", folder / "table")
     with engine_in(folder, "source") as engine, pq.ParquetWriter(aside, QUARANTINE, compression="zstd") as quarantine:
         reading = sources.read_customers(engine, customers, found, customers.source.timezone or config.timezone)
         traits = plan([reading.kinds], set())

@@ -190,6 +190,10 @@ class _Load:
         self, folder: Path, found: dict[str, tuple[Path, ...]], quarantine: pq.ParquetWriter, was: dict[str, str], known: dict[str, dict[str, str]]
     ) -> tuple[list[Stage], dict[str, str]]:
         config, chosen = self.config, {name: source for name, source in self.config.sources.items() if name in found}
+        found = {
+            name: spreading.laid(config.engine, source, found[name], f"source {name}", folder / f"table-{number}")
+            for number, (name, source) in enumerate(chosen.items())
+        }
         spread = [spreading.engine_of(config.engine, source, found[name], self.persons) for name, source in chosen.items()]
         with ExitStack() as opened:
             readings = []

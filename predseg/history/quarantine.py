@@ -31,7 +31,7 @@ import pyarrow.parquet as pq
 
 from predseg.disks import disk_errors
 from predseg.engine import Engine, engine_in, literal, quoted
-from predseg.history import contract, customers, privacy, report, sources, values
+from predseg.history import contract, customers, privacy, report, sources, spreading, values
 from predseg.history.events import staged_fields
 from predseg.history.persons import IDS, Persons, bad_row
 from predseg.history.sources import Reading
@@ -179,7 +179,8 @@ def _again(config: Config, source: Source, mine: pa.Table, folder: Path, now: in
         marks.append(f"{hashlib.sha256(bad_row(source.name, raw).encode()).hexdigest()[:24]}-{seen[raw]}")
         seen[raw] += 1
     pq.write_table(pa.table({"raw": mine["raw"], ROW: pa.array(marks, pa.string())}), folder / "rows.parquet")
-    found = sources.locate(source, config.resolve, f"source {source.name}")
+    place = f"source {source.name}"
+    found = spreading.laid(config.engine, source, sources.locate(source, config.resolve, place), place, folder / "table", rows=0)
     with engine_in(folder, "engine") as engine, pq.ParquetWriter(folder / "bad.parquet", QUARANTINE) as bad:
         reading = _reading(engine, sources.read_events(engine, source, found, source.timezone or config.timezone), folder / "rows.parquet", persons)
         if not engine.rows("select count(*) from again")[0][0]:

@@ -68,14 +68,14 @@ class Reading:
 
 
 def locate(source: Source, resolve: Callable[[str], Path], place: str) -> tuple[Path, ...]:
-    """Return the files of a source; none for a server.
+    """Return the files of a source; none for a server or a table of Spark.
 
     Raises:
         DataError: E401 when something is not there.
     """
     if source.path:
         return tuple(files.find(source.path, resolve, place))
-    file = databases.file_of(source.url or "", resolve, place)
+    file = databases.file_of(source.url, resolve, place) if source.url else None
     return (file,) if file else ()
 
 
@@ -134,7 +134,7 @@ def _read(
     known: dict[str, str] | None = None,
     each: Each | None = None,
 ) -> Reading:
-    raw = files.register(engine, list(found), place, known, each) if source.path else _register_table(engine, source, found, place)
+    raw = _register_table(engine, source, found, place) if source.url else files.register(engine, list(found), place, known, each)
     inner = "select * from source"
     if source.query:
         inner = f"select * from ({source.query.strip().rstrip(';')}\n)"

@@ -1,4 +1,4 @@
-"""Reading a source of many files on Spark: each file by the functions that read it here, on whichever machine.
+"""Reading a source of many files, or a table of Spark's catalog, on Spark: each file by the functions that read it here, on whichever machine.
 
 Text is looked at twice, as here: what each file says of the types of its columns is put together before any of it is read.
 The good rows of a file and its bad ones are files of their own in the store's folder for unfinished work, which all machines see.
@@ -10,18 +10,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from predseg.engine import Engine, engine_errors
+from predseg.engine import Engine, engine_errors, first_line
+from predseg.errors import DataError, nearest
 from predseg.history import files
 from predseg.history.contract import Checked
 from predseg.history.persons import Persons
 from predseg.history.staging import QUARANTINE, Progress, Stage, Tally
 from predseg.language.engines import Spark
-from predseg.spark import spread
+from predseg.spark import session_of, spark_errors, spread
 
 if TYPE_CHECKING:
     from predseg.config import Source
@@ -29,11 +30,48 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer")
 MEMORY = "1GB"
 """What the engine of a task may hold."""
+_INSTANTS = "spark.sql.parquet.outputTimestampType"
 
 
 def engine_of(engine: Spark | None, source: Source, found: Sequence[Path], persons: Persons) -> Spark | None:
     """Return where a source is read file by file, None for here: a query sees all rows, and keys of pseudonyms are told to no machine."""
-    return engine if source.path and not source.query and not persons.keys and len(found) > 1 else None
+    return engine if not source.url and not source.query and not persons.keys and len(found) > 1 else None
+
+
+def laid(engine: Spark | None, source: Source, found: tuple[Path, ...], place: str, folder: Path, rows: int | None = None) -> tuple[Path, ...]:
+    """Return the files of a source. A table of Spark's catalog, or its first ``rows``, is written into files of the new ``folder`` by the machines.
+
+    Raises:
+        DataError: E401 when there is no such table, E415 when Spark fails.
+    """
+    if engine is None or source.path or source.url:
+        return found
+    from pyspark.errors import AnalysisException
+
+    session = session_of(engine)
+    before = session.conf.get(_INSTANTS, None)
+    with spark_errors():
+        try:
+            table = session.table(source.table)
+            table.columns  # noqa: B018 (with Spark Connect a table is looked for only now)
+        except AnalysisException as error:
+            raise _no_table(session, source.table or "", place, error) from None
+        session.conf.set(_INSTANTS, "TIMESTAMP_MICROS")  # not times without an offset, which are Spark's habit
+        try:
+            (table if rows is None else table.limit(rows)).write.parquet(str(folder))
+        finally:
+            session.conf.set(_INSTANTS, before) if before else session.conf.unset(_INSTANTS)
+    return tuple(sorted(folder.glob("*.parquet")))
+
+
+def _no_table(session: Any, table: str, place: str, error: Exception) -> DataError:
+    """Say which table is missing, and which are there, where Spark knows."""
+    schema, _, name = table.rpartition(".")
+    try:
+        near = nearest(name, [found.name for found in session.catalog.listTables(*([schema] if schema else []))])
+    except Exception:  # no such schema, or a catalog that does not list its tables
+        near = "name it as `spark.table` would: catalog.schema.table"
+    return DataError("E401", place, f"no table {table!r} in Spark's catalog: {first_line(error)}", near)
 
 
 def each(engine: Spark, folder: Path, found: Sequence[Path]) -> files.Each:

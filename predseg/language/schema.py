@@ -393,12 +393,12 @@ def project_schema() -> Schema:
 
 _SOURCE = {
     "path": _texts("A file or files: csv, csv.gz, parquet, jsonl, a pattern; relative to this file."),
-    "table": _text("A table of a database."),
+    "table": _text("A table of a database; without `url` one of Spark's catalog."),
     "url": _text("The database of `table`: postgresql://user@host/database, or a path of sqlite or duckdb."),
     "query": _text("SQL that reshapes the rows; `source` is the raw table."),
     "timezone": _text("Time zone of times without an offset."),
 }
-_ONE_PLACE: list[Schema] = [_one_of(("path", "table")), {"dependentRequired": {"table": ["url"], "url": ["table"]}}]
+_ONE_PLACE: list[Schema] = [_one_of(("path", "table")), {"dependentRequired": {"url": ["table"]}}]
 
 
 def _columns() -> Schema:

@@ -236,7 +236,7 @@ def _document(segment: Segment, texts: Mapping[str, str]) -> str:
 
 
 def _where(source: Source) -> str:
-    return f"Table {source.table} of {without_password(source.url or '')}" if source.table else ", ".join(source.path)
+    return f"Table {source.table} of {without_password(source.url) if source.url else 'Spark'}" if source.table else ", ".join(source.path)
 
 
 def card_html(markdown: str) -> str:
