@@ -108,6 +108,10 @@ class Engine:
         """Define or redefine a view."""
         self.execute(f"create or replace view {quoted(name)} as {sql}")
 
+    def show(self, name: str, rows: pa.RecordBatchReader) -> None:
+        """Show Arrow batches under a name, to be read once."""
+        self._connection.register(name, rows)
+
     def over(self, name: str, table: pa.Table, sql: str) -> pa.Table:
         """Return the result of a query over Arrow data shown under a name, also while a stream is being read."""
         beside = self._connection.cursor()

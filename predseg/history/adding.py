@@ -20,7 +20,8 @@ import pyarrow.parquet as pq
 from predseg.disks import link
 from predseg.engine import Engine, literal
 from predseg.history import identity
-from predseg.history.merge import EXISTING, Counts, Merge, describe, distinct_rows, encoding, final, rows_sql, scan, schema_of, settle
+from predseg.history.merge import Merge, describe, distinct_rows, encoding, final, rows_sql, scan, schema_of, settle
+from predseg.history.repeats import EXISTING, Counts
 from predseg.history.report import IngestReport
 from predseg.history.sorting import in_order
 from predseg.layers import ORDER, gone_in, is_recent, name_of, with_gone

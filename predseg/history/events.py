@@ -29,6 +29,7 @@ from predseg.history import report as report_
 from predseg.history.contract import Property
 from predseg.history.customers import ingest_customers
 from predseg.history.persons import EVERYBODY, Persons
+from predseg.history.repeats import EXISTING, Counts
 from predseg.history.report import IngestReport, SourceReport
 from predseg.history.staging import QUARANTINE, Progress, Stage, keep_quarantine, plan
 from predseg.layers import rows_in
@@ -176,13 +177,13 @@ class _Load:
 
     def _merge(
         self, engine: Engine, whole: merge.Merge, target: Path, rows: int, before: report_.Memory | None
-    ) -> tuple[merge.Counts, list[identity.Refused], set[str] | None]:
+    ) -> tuple[Counts, list[identity.Refused], set[str] | None]:
         """Return the counts, the refused links, and of which anonymous ids these were found; None: of all."""
         if before and whole.kinds == {p.name: p.kind for p in whole.properties} and adding.fits(whole.existing, rows, list(whole.kinds)):
             return adding.add_events(engine, whole, target, before.report)
         total = rows + rows_in(whole.existing)
         counts, refused = merge.merge_events(engine, whole, target, lambda done: self.tell("sorting", done, total))
-        if before and (counts.repeated or counts.conflicts.get(merge.EXISTING)):
+        if before and (counts.repeated or counts.conflicts.get(EXISTING)):
             raise adding.ReadAll
         return counts, refused, None
 
@@ -255,7 +256,7 @@ def _still_refused(store: Store, looked_at: set[str] | None) -> pa.Table:
     return rows.filter(pa.array([name is None or (looked_at is not None and name not in looked_at) for name in names], pa.bool_()))
 
 
-def _report(stages: list[Stage], counts: merge.Counts, refused: int, rebuilt: bool, before: report_.Memory | None) -> IngestReport:
+def _report(stages: list[Stage], counts: Counts, refused: int, rebuilt: bool, before: report_.Memory | None) -> IngestReport:
     parts = tuple(_source_report(stage, load, counts) for load, stage in enumerate(stages))
     if before:
         if any(part.new < part.accepted for part in parts) and before.report.accepted != before.report.rows:
@@ -266,7 +267,7 @@ def _report(stages: list[Stage], counts: merge.Counts, refused: int, rebuilt: bo
     return IngestReport(parts, counts.rows, counts.customers, events, counts.first, counts.last, counts.visible, refused, rebuilt)
 
 
-def _source_report(stage: Stage, load: int, counts: merge.Counts) -> SourceReport:
+def _source_report(stage: Stage, load: int, counts: Counts) -> SourceReport:
     tally, lost = stage.tally, counts.conflicts.get(load, 0)
     if counts.seen.get(load, 0) + lost != tally.good or tally.received != tally.good + tally.bad + tally.suppressed:
         raise RuntimeError(f"{stage.reading.place}: rows were lost: {tally}, seen {counts.seen.get(load)}, conflicts {lost}")

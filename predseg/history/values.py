@@ -107,8 +107,26 @@ def ids(array: pa.Array) -> tuple[pa.Array, np.ndarray]:
         array = _number_text(array)
     elif pa.types.is_decimal(kind):
         array = _number_text(array)
-    text = pc.utf8_trim_whitespace(array.cast(pa.string()))
-    return pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text), inexact
+    text = array.cast(pa.string())
+    if not _tidy(text):
+        text = pc.utf8_trim_whitespace(text)
+        text = pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)
+    return text, inexact
+
+
+def _tidy(text: pa.Array) -> bool:
+    """Say whether no text is empty, and none begins or ends with what may be white space: then all stay as they are, as most do."""
+    if text.null_count == len(text):
+        return True
+    _, ends, held = text.buffers()
+    ends = np.frombuffer(ends, np.int32)[text.offset : text.offset + len(text) + 1]
+    first, last = ends[:-1], ends[1:] - 1
+    if text.null_count:
+        first, last = first[known := present(text)], last[known]
+    if (last < first).any():
+        return False
+    letters = np.frombuffer(held, np.uint8)
+    return not any(((edge <= 32) | (edge >= 128)).any() for edge in (letters[first], letters[last]))
 
 
 def _number_text(array: pa.Array) -> pa.Array:
@@ -264,6 +282,9 @@ def _half_even(number: Decimal) -> Decimal:
 
 def _from_decimals(array: pa.Array, limit: int) -> Numbers:
     given = present(array)
+    if array.type.scale <= 4 and array.type.precision - array.type.scale <= 14:  # a word holds each, and nothing is rounded
+        scaled = _words(array.cast(EXACT))
+        return _numbers(scaled, given, large=given & (np.abs(scaled) >= limit * SCALE))
     array = array.cast(pa.decimal128(38, array.type.scale))
     large = flags(pc.greater_equal(pc.abs(array), pa.scalar(Decimal(limit))))
     array = pc.if_else(pa.array(given & ~large), array, pa.scalar(Decimal(0)).cast(array.type))

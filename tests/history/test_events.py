@@ -300,7 +300,7 @@ def test_an_ingest_cut_short_leaves_the_old_table_and_the_next_one_works(place: 
     def stop(*_: Any) -> None:
         raise Stop
 
-    for target in ("predseg.history.merge._without_repeats", "predseg.store.Store._swap", "predseg.history.report.remember"):
+    for target in ("predseg.history.merge.without_repeats", "predseg.store.Store._swap", "predseg.history.report.remember"):
         with monkeypatch.context() as patch:
             patch.setattr(target, stop)
             with pytest.raises(Stop):

@@ -37,6 +37,17 @@ def test_ids_are_text_without_the_traces_of_floats(given_: pa.Array, expected: l
     assert found.to_pylist() == expected and not inexact.any()
 
 
+white = st.sampled_from(["", " ", "\t", "\x1c", "\x1f", "\x85", "\xa0", "\u2003", "\u3000", "a", "b c", "é", "\x7f", "\U0001f600"])
+
+
+@given(st.lists(st.none() | st.lists(white, max_size=3).map("".join), max_size=12), st.integers(0, 3))
+def test_ids_lose_white_space_at_both_ends(texts: list[str | None], left: int) -> None:
+    found, _ = ids(pa.array(texts, pa.string()).slice(left))
+    assert found.to_pylist() == [text.strip() or None if text else None for text in texts[left:]]
+    for text in filter(None, texts):
+        assert ids(pa.array([text]))[0].to_pylist() == [text.strip() or None]
+
+
 def test_a_float_that_cannot_hold_its_digits_is_no_id() -> None:
     assert ids(pa.array([2.0**53 - 1, 2.0**53, 1e17]))[1].tolist() == [False, True, True]
 
@@ -180,6 +191,12 @@ def test_decimals_are_rounded_half_even(values: list[Decimal]) -> None:
     assert fast(pa.array(values, pa.decimal128(38, 7))) == [slow(str(value)) for value in values]
 
 
+@given(st.lists(st.none() | st.decimals(-(10**12), 10**12, places=3)), st.integers(0, 3), st.sampled_from([16, 17, 18, 38]))
+def test_short_decimals_are_exact(values: list[Decimal | None], left: int, digits: int) -> None:
+    array = pa.array(values, pa.decimal128(digits, 3)).slice(left)
+    assert fast(array) == [(None, "exact") if value is None else slow(str(value)) for value in values[left:]]
+
+
 @given(st.lists(st.integers(-(2**63), 2**63 - 1)))
 def test_whole_numbers_are_exact(values: list[int]) -> None:
     assert fast(pa.array(values, pa.int64())) == [slow(str(value)) for value in values]
@@ -197,6 +214,16 @@ def test_a_boolean_is_no_number() -> None:
 def test_exact_survives_slices_and_nulls() -> None:
     array = pa.array([Decimal("1.5"), None, Decimal("-2.25"), Decimal("1e8")], pa.decimal128(20, 2)).slice(1)
     assert exact(numbers(array)).to_pylist() == [None, Decimal("-2.2500"), Decimal("100000000.0000")]
+
+
+def test_decimals_beyond_a_word_are_large_and_what_lies_under_a_null_is_not() -> None:
+    assert fast(pa.array([Decimal(10**30), Decimal(-(2**64)), Decimal(1)], pa.decimal128(38, 4))) == [
+        (None, "large"),
+        (None, "large"),
+        (10_000, "exact"),
+    ]
+    words = pa.array([10**14, 2], pa.int64()).cast(pa.decimal128(19, 0)).cast(pa.decimal128(19, 4)).buffers()[1]
+    assert fast(pa.Array.from_buffers(pa.decimal128(18, 4), 2, [pa.array([False, True]).buffers()[1], words])) == [(None, "exact"), (20_000, "exact")]
 
 
 def test_wide_numbers_fit_where_nothing_is_computed() -> None:
