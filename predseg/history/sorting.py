@@ -26,8 +26,6 @@ PART = 1_000_000
 """Rows that are sorted at once, about; a customer's rows stay together."""
 WIDE = 400_000_000
 """Bytes of a part that are not sorted in memory."""
-SPILL = {"compression": "none", "use_dictionary": False, "write_statistics": False}
-"""Options of a Parquet writer of rows that are read back once and soon."""
 _SAMPLE = 20_000
 
 

@@ -17,12 +17,13 @@ from predseg.history.behind import behind
 from predseg.history.contract import NOT_ROW, Checked, Property
 from predseg.history.persons import EVERYBODY, Persons
 from predseg.history.report import SAMPLES, Sample, SourceReport
-from predseg.history.sorting import SPILL
 from predseg.history.sources import Reading
 from predseg.store import Store
 
 Progress = Callable[[str, int, int | None], None]
 """Called with the name of a step, the rows done and, when known, the rows in all."""
+_SPILL = {"compression": "none", "use_dictionary": False, "write_statistics": False}
+"""Options of a Parquet writer of rows that are read back once and soon."""
 QUARANTINE = pa.schema(
     [("source", pa.string()), ("raw", pa.string()), ("reason", pa.string()), ("field", pa.string()), ("received_at", values.INSTANT)]
 )
@@ -120,7 +121,7 @@ class Stage:
     def read(self, check: Callable[[pa.RecordBatch], Checked], tell: Progress) -> None:
         """Read what the engine shows as the source: good rows to the file, bad ones to quarantine."""
         step, tally = f"reading {self.reading.name}", self.tally
-        with pq.ParquetWriter(self.file, self.fields, **SPILL) as writer, behind() as later:
+        with pq.ParquetWriter(self.file, self.fields, **_SPILL) as writer, behind() as later:
             for batch in self.engine.stream(select(self.reading, self.properties)):
                 checked = check(batch)
                 if len(checked.good) + len(checked.bad) != batch.num_rows:
