@@ -27,12 +27,13 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from predseg.columns import coded, instants
 from predseg.disks import disk_errors
 from predseg.errors import DataError
 from predseg.history.keys import KEY, person, pseudonym
 from predseg.language.consent import EVERY, Consent
 from predseg.language.time import say_instant
-from predseg.layers import readers
+from predseg.layers import name_of, readers
 from predseg.store import Store
 
 DATABASE = "live.db"
@@ -422,7 +423,7 @@ def follow_events(connection: sqlite3.Connection, store: Store, consent: Consent
     """Bring the list up to date with the events table; nothing is read while the table and the declaration are the same."""
     if not store.exists("events"):
         return
-    files = [[file.name, stat.st_size, stat.st_mtime_ns, stat.st_ino] for file in store.files("events") for stat in [file.stat()]]
+    files = [[name_of(file), stat.st_size, stat.st_mtime_ns, stat.st_ino] for file in store.files("events") for stat in [file.stat()]]
     mark = hashlib.sha256(json.dumps([files, consent.opt_out, consent.opt_in]).encode()).hexdigest()
     if noted(connection, EVENT) == mark:
         return
@@ -436,13 +437,14 @@ def follow_events(connection: sqlite3.Connection, store: Store, consent: Consent
 
 
 def _told(store: Store, event: str) -> Iterator[tuple[str, int]]:
-    """Yield who did an event, and when last."""
+    """Yield who did an event, and when last. Few rows are of it, and codes of texts are looked at sooner than the texts."""
     import pyarrow as pa
-    import pyarrow.compute as pc
 
-    for reader in readers(store.files("events")):
-        rows = reader.read(["customer_id", "event_time", "event"])
-        rows = rows.filter(pc.equal(rows["event"].cast(pa.string()), event))
-        rows = rows.set_column(1, "event_time", rows["event_time"].cast(pa.timestamp("us", "UTC")).cast(pa.int64()))
-        last = rows.group_by("customer_id").aggregate([("event_time", "max")])
-        yield from zip(last["customer_id"].to_pylist(), last["event_time_max"].to_pylist(), strict=True)
+    for reader in readers(store.files("events"), texts=True):
+        for group in range(len(reader.sizes)):
+            rows = reader.group(group, ["customer_id", "event_time", "event"])
+            codes, names = coded(rows["event"])
+            rows = rows.filter(pa.array((codes >= 0) & (codes == names.index(event).as_py())))
+            rows = pa.table({"who": rows["customer_id"].cast(pa.string()), "at": instants(rows["event_time"])})
+            last = rows.group_by("who").aggregate([("at", "max")])
+            yield from zip(last["who"].to_pylist(), last["at_max"].to_pylist(), strict=True)

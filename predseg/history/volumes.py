@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from predseg.columns import coded, whole
 from predseg.language.time import DAY
 from predseg.layers import readers
 
@@ -20,6 +21,8 @@ WEEKS, FEWEST_WEEKS, USUAL = 8, 4, 50
 """Weekdays that say what is usual, how many there must be, and what at least one of them must have had."""
 LOOKED_AT = WEEKS * 7 + 1
 COLUMNS = ("event", "event_time", "received_at")
+Counts = Mapping[str, "NDArray[np.int64]"]
+"""Of each event, how many came in each 24 hours, newest first."""
 
 
 @dataclass(frozen=True)
@@ -35,16 +38,15 @@ class Volume:
         return f"{self.today:,} in 24 hours, {self.fewest:,} to {self.most:,} in the weeks before"
 
 
-def volumes(files: Sequence[Path], as_of: int) -> dict[str, Volume]:
-    """Return of each event with a usual number how many came in the last 24 hours, in order of their names."""
-    return judged(daily_counts(files, as_of, LOOKED_AT))
+def judged(counts: Counts) -> dict[str, Volume]:
+    """Return of each event with a usual number how many came in the last 24 hours, in order of their names.
 
-
-def judged(counts: Mapping[str, NDArray[np.int64]]) -> dict[str, Volume]:
-    """Return the same of numbers a day, newest first, as `Daily` gives them for `LOOKED_AT` days."""
+    Args:
+        counts: Numbers a day, as `Daily` gives them for `LOOKED_AT` days or more.
+    """
     found = {}
     for name, days in sorted(counts.items()):
-        usual = days[7::7]
+        usual = days[7:LOOKED_AT:7]
         if len(usual) >= FEWEST_WEEKS and usual.max() >= USUAL:
             away = min(apart(int(days[0]), int(n)) for n in usual)
             found[name] = Volume(int(days[0]), int(usual.min()), int(usual.max()), away)
@@ -60,10 +62,10 @@ def apart(a: float, b: float) -> float:
     return 1 - min(a, b) / max(a, b) if max(a, b) > 0 else 0.0
 
 
-def daily_counts(files: Sequence[Path], as_of: int, days: int) -> dict[str, NDArray[np.int64]]:
+def daily_counts(files: Sequence[Path], as_of: int, days: int) -> Counts:
     """Return of each event, per 24 hours back from as_of, newest first, how many were visible by as_of; as far as the history goes."""
     found = Daily(as_of, days)
-    for reader in readers(files):
+    for reader in readers(files, texts=True):
         found.add(reader.read(COLUMNS))
     return found.counts()
 
@@ -77,22 +79,21 @@ class Daily:
 
     def add(self, rows: pa.Table) -> None:
         """Take rows of the events table with at least `COLUMNS`."""
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
+        rows = whole(rows.select(COLUMNS))
+        codes, names = coded(rows["event"])
         time, received = (instants(rows, name) for name in COLUMNS[1:])
         self.first = min(self.first, int(time.min(initial=self.as_of)))
         kept = (np.maximum(time, received) <= self.as_of) & (time > self.as_of - self.days * DAY)
-        codes = pc.dictionary_encode(rows["event"].cast(pa.string()).combine_chunks().filter(pa.array(kept)))
-        back = (self.as_of - time[kept]) // DAY
-        for code, name in enumerate(codes.dictionary.to_pylist()):
-            mine = np.bincount(back[codes.indices.to_numpy() == code], minlength=self.days)
-            self._numbers[name] = self._numbers.get(name, np.zeros(self.days, np.int64)) + mine
+        cell = codes[kept].astype(np.int64) * self.days + (self.as_of - time[kept]) // DAY
+        numbers = np.bincount(cell, minlength=len(names) * self.days).reshape(len(names), self.days)
+        for code in np.flatnonzero(numbers.any(axis=1)):
+            name = names[code].as_py()
+            self._numbers[name] = self._numbers.get(name, 0) + numbers[code]
 
-    def counts(self) -> dict[str, NDArray[np.int64]]:
+    def counts(self) -> Counts:
         """Return of each event how many came in each 24 hours, newest first, as far as the history goes."""
-        whole = int(min(self.days, (self.as_of - self.first) // DAY))
-        return {name: column[:whole] for name, column in self._numbers.items()}
+        days = int(min(self.days, (self.as_of - self.first) // DAY))
+        return {name: column[:days] for name, column in self._numbers.items()}
 
 
 def instants(rows: pa.Table, name: str) -> NDArray[np.int64]:

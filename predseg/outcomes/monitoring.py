@@ -9,15 +9,13 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from predseg.forecast.drift import MOVED, UNLIKELY
 from predseg.forecast.gate import CALIBRATION_LIMIT, VALUE_LIMIT
-from predseg.history.volumes import apart
-from predseg.history.volumes import volumes as usual_volumes
+from predseg.history.volumes import Counts, apart, judged
 from predseg.language.time import DAY, HOUR, MINUTE, say_duration, say_instant
 from predseg.segments.memberships import Ledger
 
@@ -179,11 +177,11 @@ def _age(micros: int) -> str:
     return say_duration(micros // unit * unit) if micros >= MINUTE else "under a minute"
 
 
-def volumes(files: Sequence[Path], as_of: int, limit: float | None) -> list[Reading]:
+def volumes(counts: Counts, limit: float | None) -> list[Reading]:
     """Read how many of each event came in the last 24 hours; it is unusual when it is far from every one of the same hours of the last weeks."""
     if limit is None:
         return []
-    return [Reading("volume", name, str(v), f"{limit:.0%} away", v.away / limit) for name, v in usual_volumes(files, as_of).items()]
+    return [Reading("volume", name, str(v), f"{limit:.0%} away", v.away / limit) for name, v in judged(counts).items()]
 
 
 def rejected(received: int, quarantined: int, limit: float | None) -> list[Reading]:

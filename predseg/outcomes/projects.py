@@ -10,6 +10,7 @@ import numpy as np
 
 from predseg.config import Config
 from predseg.errors import UsageError, nearest
+from predseg.history.volumes import LOOKED_AT, Counts, daily_counts
 from predseg.language.documents import NEVER
 from predseg.language.time import DAY, WEEK, YEAR, say_instant
 from predseg.outcomes.deliveries import DELIVERED, Deliveries, deliveries_of, read_messages
@@ -27,6 +28,8 @@ from predseg.segments.workspace import Workspace
 ORDER = "Order Completed"
 CLICKS, CONVERSIONS = "clicks", "conversions"
 FEWEST_MOMENTS = 6
+DAYS = 90
+"""That a report shows of each event."""
 RECENT = 90 * DAY
 
 
@@ -66,6 +69,11 @@ class Outlook:
     def messages(self) -> Log:
         """The deliveries, the answers to them, and the goal."""
         return self._messages(self.goal)
+
+    @cached_property
+    def daily(self) -> Counts:
+        """How many of each event came a day, as far back as anybody asks."""
+        return daily_counts(self.workspace.files, self.as_of, max(LOOKED_AT, DAYS))
 
     def _messages(self, goal: str) -> Log:
         present = tuple(self.workspace.vocabulary.properties or ())

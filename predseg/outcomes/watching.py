@@ -152,7 +152,7 @@ def _read(seen: Outlook) -> dict[str, Any]:
     found = [*segment_sizes(ledger, workspace.segments, as_of, limits.size), *segment_churn(ledger, workspace.segments, as_of, limits.churn)]
     if limits.ctr is not None and DELIVERED in (workspace.vocabulary.occurred or ()):
         found += click_rates(engaged(seen, last=YEAR, alarms=limits.ctr), limits.ctr)
-    told = {"volumes": volumes(workspace.files, as_of, limits.volume), "segments": found}
+    told = {"volumes": volumes(seen.daily, limits.volume), "segments": found}
     return {name: [asdict(one) for one in some] for name, some in told.items()} | {"last run": int(done.max()) if len(done) else None}
 
 

@@ -114,6 +114,18 @@ def test_events_say_no_and_yes_again(place: Place, listed: sqlite3.Connection) -
     assert privacy.counts(listed) == {}
 
 
+def test_the_events_are_read_once_whether_they_are_held_or_not(place: Place, listed: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.jsonl("orders.jsonl", ROWS)
+    place.ingest(TEXT)
+    with place.store.reading("events"):
+        privacy.follow_events(listed, place.store, Consent())
+    assert privacy.opted_out(listed, "c1", "email_marketing")
+    monkeypatch.delattr(privacy, "_told")
+    privacy.follow_events(listed, place.store, Consent())
+    with place.store.reading("events"):
+        privacy.follow_events(listed, place.store, Consent())
+
+
 def test_live_events_are_heard_and_a_merged_customer_keeps_the_no(listed: sqlite3.Connection) -> None:
     listed.execute("begin immediate")
     privacy.hear(listed, Consent(), "visitor", "Unsubscribed", 5)

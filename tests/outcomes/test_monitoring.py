@@ -89,14 +89,15 @@ def test_volumes_are_those_of_counting(tmp_path: Path) -> None:
 def test_a_volume_is_unusual_when_it_is_unlike_all_the_weekdays_before(tmp_path: Path, today: int, status: float) -> None:
     per_day = {7 * week: 100 for week in range(1, 9)} | {7 * week + 1: 900 for week in range(1, 9)} | {0: today, 63: 1}
     rows: list[Row] = [("c", NOON - day * DAY - HOUR - n, "Order", {}) for day, number in per_day.items() for n in range(number)]
-    [found] = volumes(write_events(tmp_path, rows), NOON, 0.5)
+    [found] = volumes(daily_counts(write_events(tmp_path, rows), NOON, 90), 0.5)
     assert found.level == pytest.approx(status, abs=0.01) and found.about == "Order"
 
 
 def test_a_mailing_every_second_week_is_no_alarm(tmp_path: Path) -> None:
     def level(every: int) -> float | None:
         rows: list[Row] = [("c", NOON - day * DAY - 1 - n, "Email Delivered", {}) for day in range(0, 64, every) for n in range(80)]
-        return volumes(write_events(tmp_path, [*rows, ("c", NOON - 70 * DAY, "Email Delivered", {})]), NOON, 0.5)[0].level
+        files = write_events(tmp_path, [*rows, ("c", NOON - 70 * DAY, "Email Delivered", {})])
+        return volumes(daily_counts(files, NOON, 90), 0.5)[0].level
 
     assert level(14) == 0.0 and level(7) == 0.0
 

@@ -39,7 +39,7 @@ def build(seen: Outlook, report: IngestReport | None, champions: Mapping[str, Bu
     sections += [model_section(workspace, name, bundle.version, bundle.facts, ledger, as_of) for name, bundle in champions.items()]
     sections.append(rfv_section(seen.goal, seen.events(), as_of, config.smallest_group))
     checks = judge(config, workspace.files, report, as_of, as_of) if report is not None else []
-    sections += [data_section(report, workspace.files, as_of, checks), monitor_section(watches, at, config.smallest_group)]
+    sections += [data_section(report, seen.daily, as_of, checks), monitor_section(watches, at, config.smallest_group)]
     facts = {"customers": f"{customers:,}", "events": f"{report.rows if report is not None else 0:,}", "segments": f"{len(workspace.segments)}"}
     facts |= {"models": f"{len(champions)}", "watches failing": "not looked at" if at is None else f"{failing} of {len(watches)}"}
     notes = (

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from predseg.history.volumes import daily_counts
+from predseg.history.volumes import Counts
 from predseg.language.expectations import FAIL
 from predseg.language.floor import Floor
 from predseg.language.measures import SCALE
 from predseg.language.time import DAY, YEAR, say_instant
 from predseg.outcomes.log import Log
 from predseg.outcomes.monitoring import FAILING, UNKNOWN, Watch
+from predseg.outcomes.projects import DAYS
 from predseg.outcomes.report import charts
 from predseg.outcomes.report.page import Picture, Section
 from predseg.segments.facts import rfv_scores
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from predseg.history.expectations import Check
     from predseg.history.report import IngestReport
 
-DAYS, EVENTS = 90, 7
+EVENTS = 7
 
 
 def rfv_section(goal: str, log: Log, as_of: int, floor: Floor) -> Section:
@@ -55,17 +55,17 @@ def rfv_section(goal: str, log: Log, as_of: int, floor: Floor) -> Section:
     return Section("rfv", "Recency, frequency, value", about, [Picture("rfv", "Customers by recency and frequency", reads, columns, table, chart)])
 
 
-def data_section(report: IngestReport | None, files: Sequence[Path], as_of: int, checks: Sequence[Check] = ()) -> Section:
+def data_section(report: IngestReport | None, daily: Counts, as_of: int, checks: Sequence[Check] = ()) -> Section:
     """Return what came in, what was set aside, and whether it is as expected."""
-    pictures = [p for p in (_daily(files, as_of), _received(report), _expected(checks)) if p is not None]
+    pictures = [p for p in (_daily(daily, as_of), _received(report), _expected(checks)) if p is not None]
     return Section("data", "Data", "What was read, day by day, and what became of every received row.", pictures)
 
 
-def _daily(files: Sequence[Path], as_of: int) -> Picture | None:
-    counts = {name: days for name, days in daily_counts(files, as_of, DAYS).items() if len(days)}
+def _daily(daily: Counts, as_of: int) -> Picture | None:
+    counts = {name: days[:DAYS] for name, days in daily.items() if len(days)}
     if not counts:
         return None
-    order = sorted(counts, key=lambda name: -int(counts[name].sum()))
+    order = sorted(counts, key=lambda name: (-int(counts[name].sum()), name))
     named = {name: counts[name] for name in order[:EVENTS]}
     if order[EVENTS:]:
         named["all others"] = np.sum([counts[name] for name in order[EVENTS:]], axis=0)
