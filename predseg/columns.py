@@ -50,6 +50,16 @@ def instants(column: pa.ChunkedArray) -> Array:
     return stored(single(column).cast(pa.timestamp("us", "UTC")), np.int64)
 
 
+def valid_in(array: pa.Array) -> Array:
+    """Return uint8 (rows): 1 where there is a value, 0 where it is missing."""
+    bits = array.buffers()[0]
+    if bits is None:
+        return np.ones(len(array), np.uint8)
+    first = array.offset // 8
+    found = np.unpackbits(np.frombuffer(bits, np.uint8)[first:], count=array.offset % 8 + len(array), bitorder="little")
+    return found[array.offset % 8 :]
+
+
 def stored(array: pa.Array, kind: Any) -> Array:
     """Return the numbers of an array as they lie in memory; anything where missing."""
     return np.frombuffer(array.buffers()[1] or b"", kind)[array.offset : array.offset + len(array)]

@@ -15,12 +15,13 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from predseg.columns import Array, coded, instants, single, starts, stored, whole
+from predseg.columns import Array, coded, instants, single, starts, stored, valid_in, whole
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,6 +32,7 @@ ORDER = ("customer_id", "event_time", "event_id")
 ROWS = 262_144
 """Rows that are read at once: small enough for the processor's caches, large enough to pay for the call."""
 _GONE = b"predseg.gone"
+_FEW = 64
 _NAME = re.compile(r"(part|recent)-\d+\.parquet$")
 _NOTHING = np.zeros(0, np.int64)
 
@@ -129,8 +131,11 @@ class Reader:
         low, high = np.searchsorted(self.gone, [first, first + len(table)])
         if low == high:
             return table
+        gone = self.gone[low:high] - first
+        if len(gone) <= _FEW:  # nothing is copied
+            return pa.concat_tables([table.slice(before + 1, here - before - 1) for before, here in pairwise([-1, *gone.tolist(), len(table)])])
         kept = np.ones(len(table), bool)
-        kept[self.gone[low:high] - first] = False
+        kept[gone] = False
         return table.filter(pa.array(kept))
 
     def bounds(self, group: int, column: str = "customer_id") -> tuple[Any, Any] | None:
@@ -366,12 +371,12 @@ def _together(older: pa.Array, newer: pa.Array, is_new: Array) -> pa.Array:
         place = np.empty(len(is_new), np.int64)
         place[~is_new], place[is_new] = np.arange(len(older)), np.arange(len(older), len(is_new))
         return pa.concat_arrays([older, newer]).take(pa.array(place))
-    found = np.empty(len(is_new), _MOVED[kind.bit_width])
-    found[~is_new], found[is_new] = stored(older, found.dtype), stored(newer, found.dtype)
+    found, is_old = np.empty(len(is_new), _MOVED[kind.bit_width]), ~is_new
+    found[is_old], found[is_new] = stored(older, found.dtype), stored(newer, found.dtype)
     if not older.null_count and not newer.null_count:
         return pa.Array.from_buffers(kind, len(found), [None, pa.py_buffer(found)])
-    valid = np.empty(len(is_new), bool)
-    valid[~is_new], valid[is_new] = (part.is_valid().to_numpy(zero_copy_only=False) for part in (older, newer))
+    valid = np.empty(len(is_new), np.uint8)
+    valid[is_old], valid[is_new] = valid_in(older), valid_in(newer)
     return pa.Array.from_buffers(kind, len(found), [pa.py_buffer(np.packbits(valid, bitorder="little")), pa.py_buffer(found)])
 
 

@@ -7,6 +7,7 @@ help line and becomes the exit code; nobody sees a traceback without ``--debug``
 from __future__ import annotations
 
 import atexit
+import gc
 import inspect
 import json
 import math
@@ -319,8 +320,8 @@ def printable(text: str) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    if arguments is None:  # the process is this command's alone; where notebooks are installed, jsonschema would compile a grammar for seconds
-        sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+    if arguments is None:
+        _alone()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if COMPLETING in os.environ:
         from typer.completion import completion_init
@@ -339,6 +340,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except Exception as error:
         return _fail(arguments, _bug(error), error)
+
+
+def _alone() -> None:
+    """Make ready a process that is one command's alone."""
+    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]  # where notebooks are installed, jsonschema would compile a grammar for seconds
+    gc.set_threshold(50_000, 20, 5)  # most of what a command makes lives as long as it does
+    sys.setswitchinterval(0.0005)  # a thread that reads or computes outside Python's lock goes on soon after
 
 
 def _usage(error: TyperException) -> UsageError:

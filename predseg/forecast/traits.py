@@ -28,6 +28,12 @@ def at_moments(traits: pd.DataFrame, name: str, customers: Array, moments: Array
     is true, and from when we know of it. At t, of the rows visible by t (both have passed), the one with the greatest
     event_time counts; of equal times the greatest value.
     """
+    [found] = all_at_moments(traits, [name], customers, moments)
+    return found
+
+
+def all_at_moments(traits: pd.DataFrame, names: Sequence[str], customers: Array, moments: Array) -> list[Array]:
+    """Return several traits, each as `at_moments` does; the rows of the customers are looked up once."""
     import pandas as pd
 
     customers, moments = np.asarray(customers, object), np.asarray(moments, np.int64)
@@ -38,8 +44,15 @@ def at_moments(traits: pd.DataFrame, name: str, customers: Array, moments: Array
     number = traits.index.searchsorted(who, "right") - first
     if number.max(initial=0) <= 1:
         row = np.where(number == 1, first, len(traits))[code]
-        return _only(traits, name, row, moments)
+        return _only(traits, names, row, moments)
     rows = traits.iloc[np.repeat(first, number) + np.arange(number.sum()) - np.repeat(np.cumsum(number) - number, number)]
+    return [_last(rows, name, customers, moments) for name in names]
+
+
+def _last(rows: pd.DataFrame, name: str, customers: Array, moments: Array) -> Array:
+    """Return the trait of customers with several rows, see `at_moments`."""
+    import pandas as pd
+
     true_from, known_from = (instants_of(rows, column) for column in ("event_time", "known_since"))
     values: Array = np.array([*rows[name].astype(object).where(rows[name].notna(), None), None], object)
     rank = np.lexsort((np.array(["" if v is None else str(v) for v in values[:-1]], str), true_from))  # the order in which rows count
@@ -55,13 +68,14 @@ def at_moments(traits: pd.DataFrame, name: str, customers: Array, moments: Array
     return at
 
 
-def _only(traits: pd.DataFrame, name: str, row: Array, moments: Array) -> Array:
-    """Return the trait of customers with one row each, None before it is visible; the row after the last is none."""
+def _only(traits: pd.DataFrame, names: Sequence[str], row: Array, moments: Array) -> list[Array]:
+    """Return the traits of customers with one row each, None before it is visible; the row after the last is none."""
     at = np.flatnonzero(row < len(traits))
-    found = traits.iloc[row[at]]
+    found = traits[[name for name in dict.fromkeys((*names, "event_time", "known_since")) if name in traits]].iloc[row[at]]
     visible = np.maximum(instants_of(found, "event_time"), instants_of(found, "known_since")) <= moments[at]
-    values: Array = np.full(len(row), None, object)
-    values[at[visible]] = found[name].astype(object).where(found[name].notna(), None).to_numpy(object)[visible]
+    values: list[Array] = [np.full(len(row), None, object) for _ in names]
+    for name, column in zip(names, values, strict=True):
+        column[at[visible]] = found[name].astype(object).where(found[name].notna(), None).to_numpy(object)[visible]
     return values
 
 
@@ -94,20 +108,16 @@ def trait_columns(names: Sequence[str], traits: pd.DataFrame | None, frame: pd.D
     """Return the traits of the rows of a feature frame as columns ``trait_NAME`` of text, missing where not known."""
     import pandas as pd
 
-    found = {}
-    for name in names:
-        known = traits is not None and name in traits
-        values = (
-            at_moments(traits, name, frame["customer_id"].to_numpy(), frame["as_of"].to_numpy())
-            if known and traits is not None
-            else [None] * len(frame)
-        )
-        found[f"trait_{name}"] = pd.Series([_text(v) for v in values], dtype=object, index=frame.index)
-    return found
+    known = [name for name in names if traits is not None and name in traits]
+    values = all_at_moments(traits, known, frame["customer_id"].to_numpy(), frame["as_of"].to_numpy()) if traits is not None and known else []
+    said = {name: [_text(v) for v in column] for name, column in zip(known, values, strict=True)}
+    return {f"trait_{name}": pd.Series(said.get(name, [None] * len(frame)), dtype=object, index=frame.index) for name in names}
 
 
 def _text(value: Any) -> str | None:
     """Write a value the same way whatever the column was stored as: 3, 3.0 and 3.0000 are one category."""
+    if isinstance(value, str):
+        return value
     number = _exact(value)
     return None if value is None else f"{number.normalize():f}" if isinstance(number, Decimal) and number.is_finite() else str(value)
 

@@ -8,8 +8,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from predseg.columns import valid_in
 from predseg.evaluate.block import Block, Numbers, Words, blocks, from_table
+from predseg.layers import Reader
 from tests.evaluate.worlds import PROPERTIES, random_events_of_customers, seeded, to_table
 
 
@@ -83,3 +87,25 @@ def test_missing_money_is_zero_units_whatever_lies_below_the_null(tmp_path: Path
     block = from_table(pa.table({"customer_id": ["a", "a"], "event": ["A", "A"], "event_time": time, "received_at": time, "value": column}))
     value = block.properties["value"]
     assert isinstance(value, Numbers) and value.units.tolist() == [70_000, 0] and value.present.tolist() == [True, False]
+
+
+@pytest.mark.parametrize("gone", [[], [0], [9], [0, 1, 4, 9, 10, 299], [*range(0, 300, 2)], [*range(300)]])
+@pytest.mark.parametrize("texts", [False, True])
+def test_rows_that_are_gone_are_left_away_however_many_there_are(tmp_path: Path, gone: list[int], texts: bool) -> None:
+    rows = pa.table({"customer_id": [f"c{i // 7:03}" for i in range(300)], "n": [i if i % 3 else None for i in range(300)]})
+    pq.write_table(rows, file := tmp_path / "part-00000.parquet", row_group_size=10)
+    reader, kept = Reader(file, np.array(gone, np.int64), texts), [i for i in range(300) if i not in gone]
+    for found, wanted in (
+        (reader.read(), kept),
+        (reader.groups([1, 2]), [i for i in kept if 10 <= i < 30]),
+        (reader.group(29), [i for i in kept if i >= 290]),
+    ):
+        assert found.to_pylist() == [rows.slice(i, 1).to_pylist()[0] for i in wanted]
+
+
+@given(st.lists(st.integers(0, 9) | st.none(), min_size=1), st.data())
+def test_what_is_missing_is_seen_in_any_part_of_a_column(values: list[int | None], data: st.DataObject) -> None:
+    begin = data.draw(st.integers(0, len(values) - 1))
+    length = data.draw(st.integers(0, len(values) - begin))
+    part = pa.array(values, pa.int64()).slice(begin, length)
+    assert valid_in(part).tolist() == [value is not None for value in values[begin : begin + length]]
