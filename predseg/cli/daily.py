@@ -106,19 +106,19 @@ def _done(console: Console, failed: Sequence[str]) -> None:
 def _steps(run: Run, project: Project, models: list[str], segments: list[str] | None, fresh: bool) -> Iterator[Step]:
     from predseg.outcomes.projects import Outlook
 
+    seen = cache(lambda: Outlook(project.segments(), project.moment(run.as_of)))
     yield "check", lambda: _check(run, project)
     if models:
         scoring = _Resumable(resuming.SCORE, lambda moment: resuming.scores_made_of(project, models, moment), lambda: _score(run, project, models))
         yield scoring.name, lambda: scoring.take(run, project, fresh)
     if segments is None or segments:
         deciding = _Resumable(
-            resuming.SEGMENT, lambda moment: resuming.segments_made_of(project, segments, moment), lambda: _segment(run, project, segments)
+            resuming.SEGMENT, lambda moment: resuming.segments_made_of(project, segments, moment), lambda: _segment(run, project, segments, seen())
         )
         publishes = project.config.audience is not None  # who said no since then has to leave it
         yield deciding.name, lambda: deciding.take(run, project, fresh or publishes)
     if (segments is None or segments) and project.config.channels:
         yield "act", lambda: _act(run, project)
-    seen = cache(lambda: Outlook(project.segments(), project.moment(run.as_of)))
     yield "monitor", lambda: _monitor(run, project, seen())
     report = _Resumable(resuming.REPORT, lambda moment: resuming.report_made_of(project, moment), lambda: _report(run, project, seen()))
     yield report.name, lambda: report.take(run, project, fresh)
@@ -163,10 +163,14 @@ def _score(run: Run, project: Project, models: list[str]) -> Answer:
     return Answer(reports.summary(scored, None, run.dry_run), reports.scores(scored, None, run.dry_run, naming=False), nodes=reports.rows(scored))
 
 
-def _segment(run: Run, project: Project, segments: list[str] | None) -> Answer:
+def _segment(run: Run, project: Project, segments: list[str] | None, seen: Outlook) -> Answer:
+    from concurrent.futures import ThreadPoolExecutor
+
     from predseg.cli.segments import segment
 
-    return segment(replace(run, config=project.config.file), segments, publish=project.config.audience is not None)
+    with ThreadPoolExecutor(1) as beside:
+        beside.submit(seen.begin)  # should it be refused, so is the watch that asks for it
+        return segment(replace(run, config=project.config.file), segments, publish=project.config.audience is not None)
 
 
 def _act(run: Run, project: Project) -> Answer:

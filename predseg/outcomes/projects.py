@@ -49,11 +49,13 @@ class Outlook:
         workspace: The project's segments.
         as_of: The moment of looking; nothing later is known.
         told: What `engaged` said, by what it was asked.
+        sent: What `deliveries` said, by what it was asked.
     """
 
     workspace: Workspace
     as_of: int
     told: dict[tuple[object, ...], Engagement] = field(default_factory=dict, init=False, repr=False)
+    sent: dict[tuple[str, int], Deliveries] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def goal(self) -> str:
@@ -75,6 +77,12 @@ class Outlook:
         """How many of each event came a day, as far back as anybody asks."""
         return daily_counts(self.workspace.files, self.as_of, max(LOOKED_AT, DAYS))
 
+    def begin(self) -> None:
+        """Read what watches and reports ask of the events alone; it may be done while it is decided who belongs where."""
+        if DELIVERED in (self.workspace.vocabulary.occurred or ()):
+            self.deliveries()
+        _ = self.daily
+
     def _messages(self, goal: str) -> Log:
         present = tuple(self.workspace.vocabulary.properties or ())
         return read_messages(self.workspace.files, self.as_of, goal=goal, campaign=self.workspace.config.outcomes.campaign, present=present)
@@ -82,8 +90,11 @@ class Outlook:
     def deliveries(self, goal: str | None = None, within: int | None = None) -> Deliveries:
         """Return the deliveries with what came of them: ``goal`` counts as an order, up to ``within`` later, both by default as the project says."""
         declared, goal = self.workspace.config.outcomes, goal or self.goal
-        log = self.messages if goal == self.goal else self._messages(goal)
-        return deliveries_of(log, goal=goal, within=within or declared.within, campaign=declared.campaign)
+        asked = goal, within or declared.within
+        if asked not in self.sent:
+            log = self.messages if goal == self.goal else self._messages(goal)
+            self.sent[asked] = deliveries_of(log, goal=goal, within=asked[1], campaign=declared.campaign)
+        return self.sent[asked]
 
     def events(self, goal: str | None = None) -> Log:
         """Return the events of a goal, by default of the project's."""

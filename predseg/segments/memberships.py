@@ -139,7 +139,7 @@ def record(ledger: Ledger, segment: Segment, spells: Spells, as_of: int) -> tupl
     found = pd.concat([other, rows.assign(segment=segment.name, definition=segment.definition)], ignore_index=True)[list(COLUMNS)]
     found = found[found["entered_at"] < found["left_at"]]
     found.loc[found["left_at"] == OPEN, "as_of"] = as_of
-    members = set(found.loc[found["left_at"] == OPEN, "customer_id"])
+    members = set(found.loc[found["left_at"] == OPEN, "customer_id"].to_numpy(object))
     change = Change(segment.name, segment.definition, len(members), len(members - before), len(before - members))
     log = ledger.log[(ledger.log["segment"] != segment.name) | (ledger.log["as_of"] != as_of)]
     line = pd.DataFrame([{**vars(change), "as_of": as_of}])[list(LOG)]
@@ -161,7 +161,7 @@ def _daily_rows(current: pd.DataFrame, members: Array, as_of: int) -> pd.DataFra
     rows.loc[rows["left_at"] == as_of, "left_at"] = OPEN
     gone = (rows["left_at"] == OPEN) & ~among(rows["customer_id"].to_numpy(object), members)
     rows.loc[gone, ["left_at", "as_of"]] = as_of
-    inside = set(rows.loc[rows["left_at"] == OPEN, "customer_id"])
+    inside = set(rows.loc[rows["left_at"] == OPEN, "customer_id"].to_numpy(object))
     new = np.array([m for m in members if m not in inside], object)
     added = pd.DataFrame({"customer_id": new, "entered_at": as_of, "left_at": OPEN, "as_of": as_of})
     return pd.concat([rows, added.astype({"entered_at": np.int64, "left_at": np.int64})], ignore_index=True)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from predseg.cli import main
 from predseg.language.time import DAY, parse_instant, say_instant
+from predseg.outcomes import projects
+from predseg.segments import workspace
 
 PROJECT = """\
 project: shop
@@ -59,6 +62,27 @@ def test_the_past_is_filled_in_as_if_it_had_been_run(shop: Path, capsys: pytest.
     assert found["recorded"] == say_instant(T0 + 2 * DAY)
     assert ask(capsys, "engagement", "--select", "reader*")["segments"] == found["segments"]
     assert main(["engagement", "--exclude", "readers"]) == 2
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_a_run_reads_the_messages_once_while_it_decides_who_belongs(
+    shop: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, refused: bool
+) -> None:
+    done: list[str] = []
+    read, decide = projects.read_messages, workspace.run_segments
+
+    def reading(*given: Any, **named: Any) -> Any:
+        done.append("messages")
+        if refused and len(done) == 1:
+            raise OSError("the disk sleeps")
+        return read(*given, **named)
+
+    monkeypatch.setattr(projects, "read_messages", reading)
+    monkeypatch.setattr(workspace, "run_segments", lambda *given, **named: (decide(*given, **named), done.append("members"))[0])
+    ran = ask(capsys, "run")
+    assert sorted(done) == ["members", "messages", *["messages"] * refused], "what is refused is asked again by the watch"
+    everyone = next(w for w in ran["steps"]["monitor"]["watches"] if w["watch"] == "ctr")
+    assert everyone["value"] == "8.3% of what was delivered"
 
 
 def test_what_a_user_reads(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
