@@ -28,7 +28,7 @@ from predseg.language.monitoring import Limits, parse_limits
 from predseg.language.outcomes import Outcomes, parse_outcomes
 from predseg.language.secrets import Secret, read_keys
 from predseg.language.serving import Serving, parse_serving
-from predseg.language.time import DAY
+from predseg.language.time import DAY, MINUTE
 from predseg.language.yaml import MAX_BYTES, Node, read_documents
 
 DEFAULT_FILE = "predseg.yaml"
@@ -78,13 +78,23 @@ class EventFeatures:
 
 
 @dataclass(frozen=True)
+class VisitFeatures:
+    """What a visit is: any of these events, until none of them comes for a pause (microseconds); and which others are signs of life."""
+
+    did: tuple[str, ...]
+    pause: int = 30 * MINUTE
+    signs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Features:
-    """What is known of every customer: windows (microseconds) × events, named measures, traits."""
+    """What is known of every customer: windows (microseconds) × events, visits, named measures, traits."""
 
     windows: tuple[int, ...] = tuple(n * DAY for n in (7, 30, 90, 180, 365))
     events: tuple[tuple[str, EventFeatures], ...] = ()
     measures: tuple[tuple[str, Measure], ...] = ()
     traits: tuple[str, ...] = ()
+    visits: VisitFeatures | None = None
 
 
 @dataclass(frozen=True)
@@ -161,6 +171,8 @@ class Config:
         """Every event name that the file mentions, each with the place to name when it never occurs."""
         found = {name: "features.events" for name, _ in self.features.events}
         found |= {name: "expectations.events" for name, _ in (self.expectations.events if self.expectations else ())}
+        if visits := self.features.visits:
+            found |= dict.fromkeys((*visits.did, *visits.signs), "features.visits")
         found |= {name: f"features.measures.{key}" for key, m in self.features.measures for name in m.names()}
         for model in self.models.values():
             found |= {name: f"models.{model.name}.predict" for name in model.predict.measure.names()}
@@ -297,12 +309,14 @@ def _share(node: Node) -> float:
 
 
 def _features(node: Node) -> Features:
-    keys = node.mapping("`features`", ("windows", "events", "measures", "traits"))
+    keys = node.mapping("`features`", ("windows", "events", "visits", "measures", "traits"))
     read: dict[str, Any] = {}
     if "windows" in keys:
         read["windows"] = tuple(sorted({read_duration(n, "windows") for n in _items(keys["windows"])}))
     if "events" in keys:
         read["events"] = tuple((name, _event_features(name, n)) for name, n in keys["events"].mapping("`events`").items())
+    if "visits" in keys:
+        read["visits"] = _visit_features(keys["visits"])
     if "measures" in keys:
         read["measures"] = tuple((_column(keys["measures"], name), parse_measure(n)) for name, n in keys["measures"].mapping("`measures`").items())
     if "traits" in keys:
@@ -321,6 +335,14 @@ def _event_features(name: str, node: Node) -> EventFeatures:
     return EventFeatures(
         keys["value"].text("`value`") if "value" in keys else None, keys["distinct"].texts("`distinct`") if "distinct" in keys else ()
     )
+
+
+def _visit_features(node: Node) -> VisitFeatures:
+    keys = node.mapping("`visits`", ("did", "pause", "signs"))
+    if "did" not in keys:
+        raise ConfigError("E309", node.place, "`visits` does not say what a visit is", "add `did:` with the events of a visit")
+    pause = read_duration(keys["pause"], "pause") if "pause" in keys else VisitFeatures.pause
+    return VisitFeatures(keys["did"].texts("`did`"), pause, keys["signs"].texts("`signs`") if "signs" in keys else ())
 
 
 def _items(node: Node) -> list[Node]:

@@ -21,8 +21,9 @@ from predseg.evaluate.block import BEGINNING, ROWS, Array, Block
 from predseg.evaluate.matrix import Choice, columns
 from predseg.evaluate.moments import as_seen, virtual_blocks
 from predseg.forecast.gaps import Gaps, answer, gaps_of
+from predseg.forecast.visits import FIRST_VISIT, SIGN, VISITS
 from predseg.language import conditions as c
-from predseg.language.measures import Events, Measure, Window, column_name, slug
+from predseg.language.measures import Events, Measure, Step, Window, column_name, slug
 from predseg.language.time import YEAR, short_duration
 
 if TYPE_CHECKING:
@@ -84,6 +85,8 @@ def compile_features(features: declared.Features, models: Iterable[declared.Mode
     columns: dict[str, Feature] = {"tenure": Measure(Events(), Window(), "days_since_first")}
     for name, wanted in features.events:
         _add(columns, _of_event(Events((name,)), wanted, features.windows), features, f"features.events.{name}")
+    if features.visits:
+        _add(columns, _visits(features.visits), features, "features.visits")
     for name, measure in features.measures:
         _add(columns, {name: measure}, features, f"features.measures.{name}")
     asked = [(m.predict.measure.events.names, m.predict.horizon) for m in models]
@@ -111,6 +114,16 @@ def _of_event(events: Events, wanted: declared.EventFeatures, windows: Sequence[
     measures += [Measure(events, span, "distinct", of) for of in wanted.distinct for span in spans]
     columns: dict[str, Feature] = {column_name(m): m for m in measures}
     return columns | _ratios(events, wanted, windows)
+
+
+def _visits(wanted: declared.VisitFeatures) -> dict[str, Feature]:
+    """How many visits were over by then (each counts by its last event), when the first began, and the last sign of life."""
+    visit = Events(wanted.did)
+    return {
+        VISITS: Measure(visit, then=Step(visit, wanted.pause, did=False)),
+        FIRST_VISIT: Measure(visit, aggregate="days_since_first"),
+        SIGN: Measure(Events((*wanted.did, *wanted.signs)), aggregate="days_since_last"),
+    }
 
 
 def _ratios(events: Events, wanted: declared.EventFeatures, windows: Sequence[int]) -> dict[str, Feature]:

@@ -92,9 +92,16 @@ def fit_isotonic(raw: Array, y: Array) -> Calibration:
 
 
 def fit_linear(
-    known: Sample, matrix: Array, features: Sequence[str], categories: dict[str, tuple[str, ...]], aim: Aim = PROBABILITY
+    known: Sample,
+    matrix: Array,
+    features: Sequence[str],
+    categories: dict[str, tuple[str, ...]],
+    aim: Aim = PROBABILITY,
+    only: Sequence[str] | None = None,
 ) -> tuple[Linear, Array]:
     """Return a regression with L2 (logistic, or Tweedie with a log link) on the logs of all features that vary and are no traits, and the level of each row's cutoff.
+
+    ``only`` names the features that it may use.
 
     Every cutoff has a level of its own, which L2 leaves alone, so that what customers have in common at a time of the year or of the shop is not
     mistaken for what tells them apart. The intercept is the level of the newest cutoff; the second answer is that of each row (raw, float64).
@@ -102,7 +109,8 @@ def fit_linear(
     rows = pd.util.hash_array(np.asarray(known.customer).astype(object)) < np.uint64(min(1.0, LINEAR_ROWS / len(known)) * (2.0**64 - 2048))
     z = signed_log(matrix[rows])
     absent = np.isnan(z)
-    used = [i for i, name in enumerate(features) if name not in categories and not absent[:, i].all() and np.nanstd(z[:, i]) > 1e-9]
+    allowed = set(features if only is None else only) - set(categories)
+    used = [i for i, name in enumerate(features) if name in allowed and not absent[:, i].all() and np.nanstd(z[:, i]) > 1e-9]
     z, absent = z[:, used], absent[:, used]
     means, scales = np.nanmean(z, axis=0), np.nanstd(z, axis=0)
     told = np.flatnonzero(absent.mean(axis=0) > 0.001)

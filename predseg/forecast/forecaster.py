@@ -17,6 +17,7 @@ import pandas as pd
 from predseg.errors import ModelError
 from predseg.forecast.rhythm import Rhythm
 from predseg.forecast.trees import Members
+from predseg.forecast.visits import Visits
 
 if TYPE_CHECKING:
     import lightgbm as lgb
@@ -186,6 +187,7 @@ class Forecaster:
         blend: Share of the linear member in the logit, 0 to 1.
         calibration: From the logit to the probability.
         rhythm: Makes the features that follow from the customer's own rhythm, if any.
+        visits: Makes those that follow from visits, if any.
     """
 
     features: tuple[str, ...]
@@ -195,15 +197,23 @@ class Forecaster:
     blend: float = 0.0
     calibration: Calibration = Calibration()
     rhythm: Rhythm | None = None
+    visits: Visits | None = None
 
     def encode(self, frame: pd.DataFrame) -> Array:
-        """Return the matrix of a frame, see `encode`; what the rhythm adds is added first."""
-        return encode(self.rhythm.extend(frame) if self.rhythm else frame, self.features, self.categories)
+        """Return the matrix of a frame, see `encode`; what its laws add is added first."""
+        for law in self.laws:
+            frame = law.extend(frame)
+        return encode(frame, self.features, self.categories)
+
+    @property
+    def laws(self) -> list[Rhythm | Visits]:
+        """What makes features of features."""
+        return [law for law in (self.rhythm, self.visits) if law]
 
     @property
     def inputs(self) -> tuple[str, ...]:
         """The columns that a frame needs to have."""
-        added = self.rhythm.names if self.rhythm else ()
+        added = {name for law in self.laws for name in law.names}
         return tuple(name for name in self.features if name not in added)
 
     @property

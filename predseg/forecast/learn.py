@@ -163,7 +163,7 @@ def _forward(found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _for_registry(config: Config, source: Source, trained: Trained, report: TrainingReport) -> Training:
-    found, rhythm = report.evaluation, trained.forecaster.rhythm
+    found, event = report.evaluation, report.facts["event"]
     numbers = {name: value for name, value in found["model"].items() if not isinstance(value, list)}
     deciles = {f"{decile:02d}": value for decile, value in enumerate(found["model"]["lift_by_decile"], 1)}
     rivals = {slug(name): {k: v for k, v in m.items() if not isinstance(v, list)} for name, m in found["baselines"].items()}
@@ -179,7 +179,7 @@ def _for_registry(config: Config, source: Source, trained: Trained, report: Trai
                 trained.forecaster, trained.test.X, report.importance, found["intervals"]["gini" if trained.tested.predicts_value else "auc"]
             ),
         },
-        declarations=declare(source.features) | (rhythm.declare(report.facts["event"]) if rhythm else {}),
+        declarations=declare(source.features) | {name: says for law in trained.forecaster.laws for name, says in law.declare(event).items()},
         card=report.card,
         params={k: v for k, v in report.facts.items() if k != "cutoffs"} | {"cutoffs": len(trained.cutoffs)},
         metrics={
@@ -327,6 +327,7 @@ def describe(model: Model, as_of: int, trained: Trained, fingerprint: str) -> di
         "chosen": {
             "trees": trained.chosen.rounds,
             "linear_share": trained.chosen.blend,
+            "linear_member": "laws" if trained.chosen.lawful else "everything",
             "calibration": trained.chosen.calibration.kind,
             "season": round(trained.chosen.season, 4),
             **trained.chosen.params,

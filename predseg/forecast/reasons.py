@@ -116,6 +116,8 @@ def _say_rhythm(kind: str, value: float | None, events: str) -> str:
         return f"{value:.0%} likely still a customer, by the own rhythm of {events},"
     if kind == "rhythm_1":
         return f"a usual pace of {_number(round(30 * value, 1))} {events} in 30 days"
+    if kind == "rhythm_share":
+        return f"{_number(round(100 * value, 1))}% of visits likely to end in {events}"
     return f"{1 / (1 + np.exp(-value)):.0%} likely {events}, by the own rhythm alone,"
 
 

@@ -59,11 +59,18 @@ def recalibrate(sample: Sample, champion: Forecaster, facts: Mapping[str, Any], 
     check_labels(learned.y, "labels to recalibrate with", settings.value)
     check_labels(test.y, "labels of the test", settings.value)
     chosen = dict(facts["chosen"])
-    known = {name: chosen.pop(name) for name in ("trees", "linear_share", "season", "calibration") if name in chosen}
+    known = {name: chosen.pop(name) for name in ("trees", "linear_share", "linear_member", "season", "calibration") if name in chosen}
     calibrated = _calibrated(champion, sample, settings.value)
     return Trained(
         calibrated,
-        Chosen(known["trees"], known["linear_share"], calibrated.calibration, chosen, season=known.get("season", 0.0)),
+        Chosen(
+            known["trees"],
+            known["linear_share"],
+            calibrated.calibration,
+            chosen,
+            season=known.get("season", 0.0),
+            lawful=known.get("linear_member") == "laws",
+        ),
         _calibrated(champion, learned, settings.value),
         learned,
         test,

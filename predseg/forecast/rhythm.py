@@ -54,6 +54,11 @@ class Rhythm:
         """The columns that it adds: still a customer (probability), rate a day, and the logit of at least one in the horizon."""
         return f"alive_{self.event}", f"pace_{self.event}", f"expected_{self.event}"
 
+    @property
+    def expected(self) -> str:
+        """The column that alone says how likely the event is (a logit)."""
+        return self.names[-1]
+
     def extend(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Return the frame with the columns of `names`; missing without an event. A frame that lacks its sources is returned as it is."""
         if not set(self.sources) <= set(frame.columns):
@@ -111,11 +116,12 @@ def fit_rhythm(frame: pd.DataFrame, event: str, horizon: int) -> Rhythm | None:
     statistic = statistic[:, :: max(1, -(-statistic.shape[1] // ROWS))]
     if statistic.shape[1] < FEWEST or not (statistic[0] > 0).any():
         return None
-    found = _likeliest(statistic[0], statistic[1], statistic[2], (law.r, law.alpha, law.a, law.b))
+    found = likeliest(statistic[0], statistic[1], statistic[2], (law.r, law.alpha, law.a, law.b))
     return Rhythm(event, *found, law.days)
 
 
-def _likeliest(repeats: Array, last: Array, age: Array, start: Sequence[float]) -> tuple[float, float, float, float]:
+def likeliest(repeats: Array, last: Array, age: Array, start: Sequence[float]) -> tuple[float, float, float, float]:
+    """Return the four numbers of the law under which these customers are likeliest."""
     from scipy.optimize import minimize
     from scipy.special import betaln, gammaln
 

@@ -21,6 +21,7 @@ from predseg.forecast.fitting import choose_calibration, fit_linear, value_calib
 from predseg.forecast.forecaster import Array, Calibration, Forecaster, Linear, encode
 from predseg.forecast.rhythm import fit_rhythm
 from predseg.forecast.sampling import Sample, check_labels, enough, levels, no_room, sample_customers, weights
+from predseg.forecast.visits import fit_visits
 from predseg.language.time import DAY, say_instant
 
 TREES: dict[str, Any] = {
@@ -70,7 +71,7 @@ class Settings:
         rows: Beyond this many rows settings are chosen on a sample of customers.
         params: LightGBM parameters that replace the defaults.
         value: Labels are sums, whose expected value is learned; below 0 they count as 0.
-        event: Whose rhythm makes features (see `predseg.forecast.rhythm`), as it stands in column names.
+        event: Whose laws make features (see `predseg.forecast.rhythm` and `visits`), as it stands in column names.
     """
 
     horizon: int
@@ -93,7 +94,10 @@ class Settings:
 
 @dataclass(frozen=True)
 class Chosen:
-    """What the newest cutoffs settled: trees, share of the linear member, calibration, LightGBM parameters, on which evidence; and the season's shift."""
+    """What the newest cutoffs settled: trees, share of the linear member, calibration, LightGBM parameters, on which evidence; and the season's shift.
+
+    ``lawful``: the linear member knows what the laws expect (`predseg.forecast.rhythm`, `visits`), and nothing else.
+    """
 
     rounds: int
     blend: float
@@ -101,6 +105,7 @@ class Chosen:
     params: dict[str, Any]
     folds: tuple[int, ...] = ()
     season: float = 0.0
+    lawful: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,19 +190,23 @@ def fit(sample: Sample, settings: Settings, chosen: Chosen | None = None) -> tup
     known = sample.until(settings.as_of, settings.horizon)
     features = settings.features or tuple(str(c) for c in known.X.columns)
     known = replace(known, X=known.X[list(features)])
-    rhythm = fit_rhythm(known.X[known.cutoff == known.cutoff.max()], settings.event, settings.horizon)
-    if rhythm is not None:
-        known = replace(known, X=rhythm.extend(known.X))
-        features = (*features, *rhythm.names)
-    categories = levels(known.X)
-    chosen = chosen or choose(known, settings, categories)
+    newest = known.X[known.cutoff == known.cutoff.max()]
+    rhythm, visits = fit_rhythm(newest, settings.event, settings.horizon), fit_visits(newest, settings.event, settings.horizon)
+    laws = [law for law in (rhythm, visits) if law is not None]
+    for law in laws:
+        known = replace(known, X=law.extend(known.X))
+        features = (*features, *law.names)
+    categories, expected = levels(known.X), [law.expected for law in laws]
+    chosen = chosen or choose(known, settings, categories, expected)
     matrix = encode(known.X, features, categories)
     linear, level = fit_linear(known, matrix, features, categories, settings.aim)
     params = [{**chosen.params, "seed": 1000 * settings.seed + i} for i in range(_members(len(known)))]
     boosters = _boost(matrix, known, level, categories, params, chosen.rounds)
     for booster in boosters:
         _raise(booster, linear.intercept)
-    forecaster = Forecaster(features, boosters, categories, linear if chosen.blend else None, chosen.blend, chosen.calibration, rhythm)
+    if chosen.lawful:
+        linear, _ = fit_linear(known, matrix, features, categories, settings.aim, expected)
+    forecaster = Forecaster(features, boosters, categories, linear if chosen.blend else None, chosen.blend, chosen.calibration, rhythm, visits)
     season = season_shift(forecaster, known, matrix, level, settings)
     return replace(forecaster, calibration=chosen.calibration.moved(season)), replace(chosen, season=season)
 
@@ -289,7 +298,7 @@ def folds(known: Sample, settings: Settings) -> list[Fold]:
 
 @dataclass(frozen=True, eq=False)
 class Known:
-    """A fold as matrices, with the linear member that learned from its past, and the level of the cutoff of each row of that."""
+    """A fold as matrices, with the linear member that learned from its past, the level of the cutoff of each row of that, and the member that knows laws alone."""
 
     past: Sample
     matrix: Array
@@ -297,16 +306,17 @@ class Known:
     y: Array
     linear: Linear
     level: Array
+    lawful: Linear | None
 
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """One fold after training: loss by number of trees, the trees' raw output at any number, the linear member's, the truth."""
+    """One fold after training: loss by number of trees, the trees' raw output at any number, the linear members' (`Known`), the truth."""
 
     curve: Array
     booster: Any
     matrix: Array
-    linear: Array
+    linear: tuple[Array, ...]
     y: Array
 
     def trees(self, rounds: int) -> Array:
@@ -314,8 +324,11 @@ class Trial:
         return np.asarray(self.booster.predict(self.matrix, raw_score=True, num_iteration=rounds))
 
 
-def choose(known: Sample, settings: Settings, categories: dict[str, tuple[str, ...]]) -> Chosen:
-    """Return the settings under which the newest cutoffs were best foretold by the older ones; the defaults when there are none."""
+def choose(known: Sample, settings: Settings, categories: dict[str, tuple[str, ...]], expected: Sequence[str] = ()) -> Chosen:
+    """Return the settings under which the newest cutoffs were best foretold by the older ones; the defaults when there are none.
+
+    Besides the linear member that knows everything one is tried that knows the ``expected`` columns of the laws alone: from few positives nothing else can be learned.
+    """
     aim = settings.aim
     params = {**TREES, **aim.objective, "num_leaves": _leaves(len(known)), **settings.params}
     pairs = folds(sample_customers(known, settings.rows), settings)
@@ -323,37 +336,42 @@ def choose(known: Sample, settings: Settings, categories: dict[str, tuple[str, .
     if not pairs:
         blend = 1.0 if few else DEFAULT_BLEND
         return Chosen(min(DEFAULT_ROUNDS, settings.rounds), blend, value_calibration([]) if settings.value else Calibration(), params)
-    known_by_then = [_encoded(pair, categories, aim) for pair in pairs]
+    known_by_then = [_encoded(pair, categories, aim, expected) for pair in pairs]
     if settings.tune:
         params |= _tuned(known_by_then, settings, categories, params)
     trials = _trials(known_by_then, settings, categories, params)
     rounds = best_rounds([t.curve for t in trials])
     logits = [(t.trees(rounds), t.linear, t.y) for t in trials]
-    blend = _share(logits, aim, (*BLENDS, 1.0) if few else BLENDS)
-    parts = [((1 - blend) * trees + blend * linear, y) for trees, linear, y in logits]
+    blend, lawful = _share(logits, aim, (*BLENDS, 1.0) if few else BLENDS)
+    parts = [((1 - blend) * trees + blend * linear[lawful], y) for trees, linear, y in logits]
     moments = [int(pair.future.cutoff[0]) for pair in pairs]
     apart = [part for i, part in enumerate(parts) if moments[0] - moments[i] >= i * settings.horizon]
     calibrate = value_calibration if settings.value else choose_calibration
-    return Chosen(rounds, blend, calibrate(apart), params, tuple(moments))
+    return Chosen(rounds, blend, calibrate(apart), params, tuple(moments), lawful=bool(lawful))
 
 
-def _share(logits: Sequence[tuple[Array, Array, Array]], aim: Aim, shares: Sequence[float]) -> float:
-    """Return the linear member's share of least loss, of those (for probabilities) that rank the futures no worse than trees alone: what a rule asks for are ranks."""
+def _share(logits: Sequence[tuple[Array, tuple[Array, ...], Array]], aim: Aim, shares: Sequence[float]) -> tuple[float, int]:
+    """Return the share and the number of the linear member of least loss, of those (for probabilities) that rank the futures no worse than trees alone.
 
-    def blended(share: float) -> list[tuple[Array, Array]]:
-        return [(y, (1 - share) * trees + share * linear) for trees, linear, y in logits]
+    What a rule asks for are ranks.
+    """
+    tried = [(share, member) for member in range(len(logits[0][1])) for share in shares if share or not member]
 
-    def ranking(share: float) -> float:
-        return sum(auc(y, raw) for y, raw in blended(share)) if aim is PROBABILITY else 0.0
+    def blended(share: float, member: int) -> list[tuple[Array, Array]]:
+        return [(y, (1 - share) * trees + share * linear[member]) for trees, linear, y in logits]
 
-    least = ranking(0.0)
-    return min((s for s in shares if ranking(s) >= least), key=lambda s: sum(aim.shifted_loss(y, raw) for y, raw in blended(s)))
+    def ranking(share: float, member: int) -> float:
+        return sum(auc(y, raw) for y, raw in blended(share, member)) if aim is PROBABILITY else 0.0
+
+    least = ranking(0.0, 0)
+    return min((one for one in tried if ranking(*one) >= least), key=lambda one: sum(aim.shifted_loss(y, raw) for y, raw in blended(*one)))
 
 
-def _encoded(pair: Fold, categories: dict[str, tuple[str, ...]], aim: Aim) -> Known:
+def _encoded(pair: Fold, categories: dict[str, tuple[str, ...]], aim: Aim, expected: Sequence[str]) -> Known:
     features = [str(c) for c in pair.past.X.columns]
     past, future = (encode(part.X, features, categories) for part in (pair.past, pair.future))
-    return Known(pair.past, past, future, pair.future.y, *fit_linear(pair.past, past, features, categories, aim))
+    lawful = fit_linear(pair.past, past, features, categories, aim, expected)[0] if expected else None
+    return Known(pair.past, past, future, pair.future.y, *fit_linear(pair.past, past, features, categories, aim), lawful)
 
 
 def _trials(parts: Sequence[Known], settings: Settings, categories: dict[str, tuple[str, ...]], params: dict[str, Any]) -> list[Trial]:
@@ -361,7 +379,8 @@ def _trials(parts: Sequence[Known], settings: Settings, categories: dict[str, tu
     found = []
     for part, (curve, booster) in zip(parts, _grow(parts, settings, categories, params), strict=True):
         _raise(booster, part.linear.intercept)
-        found.append(Trial(curve, booster, part.future, Forecaster(features, (), categories, part.linear).raw_matrix(part.future), part.y))
+        linear = (Forecaster(features, (), categories, one).raw_matrix(part.future) for one in (part.linear, part.lawful) if one is not None)
+        found.append(Trial(curve, booster, part.future, tuple(linear), part.y))
     return found
 
 

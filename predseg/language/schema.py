@@ -452,9 +452,12 @@ def _features() -> Schema:
     event = _object(
         {"value": _text("The property that is summed."), "distinct": _texts("Properties whose different values are counted.")}, "What is measured."
     )
+    visits = {"did": _texts("What is done on a visit."), "signs": _texts("What else tells of a customer, as an opened e-mail.")}
+    visits["pause"] = _ref("duration", "Without any of it for so long it is over; 30 minutes by default.")
     keys = {
         "windows": {"anyOf": [duration, {"type": "array", "items": duration}], "description": "How far back counts and sums look."},
         "events": _map({"anyOf": [event, {"type": "null"}]}, "Recency, frequency and value of each of these events."),
+        "visits": _object(visits, "How often customers come, and what share of visits ends in what is predicted.", ["did"]),
         "measures": _map(_ref("measure"), "More measures, by name.", propertyNames={"pattern": "^[A-Za-z][A-Za-z0-9_]*$"}),
         "traits": {
             "anyOf": [_texts("")["anyOf"][0], {"type": "array", "items": {"type": "string", "pattern": r"\S"}}, {"enum": [None, False, 0, "", {}]}]

@@ -103,6 +103,8 @@ def _sources(config: Config) -> Iterator[Node]:
 def _features(config: Config) -> Iterator[Node]:
     for event, declared in config.features.events:
         yield Node("feature", slug(event), _hash((event, declared, config.features.windows)), (EVENTS,), f"When, how often and for how much: {event}")
+    if config.features.visits:
+        yield Node("feature", "visits", _hash(config.features.visits), (EVENTS,), "How often somebody comes, and the last sign of life")
     for name, measure in config.features.measures:
         yield Node("feature", name, _hash(measure), (EVENTS,))
     if config.customers is not None:

@@ -188,10 +188,12 @@ def test_the_linear_member_may_not_cost_ranks() -> None:
     rng = np.random.default_rng(0)
     logit = rng.normal(0, 1, 4_000)
     y, noise = (rng.random(4_000) < sigmoid(logit)).astype(np.int8), rng.normal(0, 1, 4_000)
-    tame, blurred = [(3 * logit, 0 * logit, y)], [(3 * logit, 0.7 * noise, y)]
-    assert [training._share(tame, PROBABILITY, (share, 0.0)) for share in (0.25, 0.5)] == [0.25, 0.5]
+    tame, blurred = [(3 * logit, (0 * logit,), y)], [(3 * logit, (0.7 * noise,), y)]
+    assert [training._share(tame, PROBABILITY, (share, 0.0)) for share in (0.25, 0.5)] == [(0.25, 0), (0.5, 0)]
     losses = [PROBABILITY.shifted_loss(y, (1 - s) * 3 * logit + s * 0.7 * noise) for s in (0.0, 0.5)]
-    assert losses[1] < losses[0] and training._share(blurred, PROBABILITY, (0.0, 0.25, 0.5)) == 0.0
+    assert losses[1] < losses[0] and training._share(blurred, PROBABILITY, (0.0, 0.25, 0.5)) == (0.0, 0)
+    both = [(0.2 * logit + noise, (noise, 2 * logit), y)]
+    assert training._share(both, PROBABILITY, (0.0, 0.25, 0.5)) == (0.5, 1), "the member that knows more"
 
 
 def test_only_the_named_features_are_learned_from(trained: Trained) -> None:
