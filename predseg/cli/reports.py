@@ -184,6 +184,8 @@ def training(found: Mapping[str, TrainingReport], dry_run: bool, moved: Mapping[
 
 
 def _trained(console: Console, report: TrainingReport, dry_run: bool) -> None:
+    from predseg.forecast.card import say_level
+
     found, facts = report.evaluation, report.facts
     learned = [c for c in facts["cutoffs"] if c["role"] == "train"]
     console.print(Text(f"{report.model}: {facts['statement']}", "bold"), soft_wrap=True)
@@ -207,6 +209,8 @@ def _trained(console: Console, report: TrainingReport, dry_run: bool) -> None:
     console.print(f"what moves the scores most: {strongest}", soft_wrap=True)
     if facts["chosen"]["linear_share"] == 1.0:
         console.print("few customers: the linear model alone foretold the past best, so it stands alone")
+    for line in say_level(facts):
+        console.print(Text(line, "yellow" if facts["chosen"]["season"] is None else ""), soft_wrap=True)
     for group in found["groups"]:
         if group["off"]:
             style = ",.2f" if value else ".1%"

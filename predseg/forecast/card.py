@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -138,4 +139,20 @@ def _limits(facts: Mapping[str, Any], decision: Decision) -> Iterator[str]:
     yield f"{'Champion' if decision.promoted else 'Not champion'}: {'; '.join(decision.reasons)}."
     if facts["allowed"]:
         yield f"Leak findings allowed by name: {', '.join(facts['allowed'])}."
+    yield from say_level(facts)
     yield "It was tested on one stretch of time. When customers, prices or seasons change, test it again: `predseg train`."
+
+
+def say_level(facts: Mapping[str, Any]) -> Iterator[str]:
+    """Say what is not known of the level of the next horizon: whether it is a season of its own, and how far levels moved in the past."""
+    rate, moved = float(facts["cutoffs"][-1]["rate"]), facts["chosen"].get("wander")
+    if facts["chosen"].get("season") is None:
+        yield f"No past moment lies a year before: whether the next {facts['horizon']} are a season of their own is not known. Trust ranks more than levels."
+    if moved and rate > 0:
+        low, high = (_moved(rate, way * 1.96 * moved, bool(facts.get("value"))) for way in (-1, 1))
+        style = ",.2f" if facts.get("value") else ".0%"
+        yield f"From one horizon to the next the level moved so much that after {rate:{style}} anything from {low:{style}} to {high:{style}} has to be expected."
+
+
+def _moved(rate: float, step: float, value: bool) -> float:
+    return rate * math.exp(step) if value else rate / (rate + (1 - rate) * math.exp(-step))

@@ -59,7 +59,7 @@ def recalibrate(sample: Sample, champion: Forecaster, facts: Mapping[str, Any], 
     check_labels(learned.y, "labels to recalibrate with", settings.value)
     check_labels(test.y, "labels of the test", settings.value)
     chosen = dict(facts["chosen"])
-    known = {name: chosen.pop(name) for name in ("trees", "linear_share", "linear_member", "season", "calibration") if name in chosen}
+    known = {name: chosen.pop(name) for name in ("trees", "linear_share", "linear_member", "season", "wander", "calibration") if name in chosen}
     calibrated = _calibrated(champion, sample, settings.value)
     return Trained(
         calibrated,
@@ -68,8 +68,9 @@ def recalibrate(sample: Sample, champion: Forecaster, facts: Mapping[str, Any], 
             known["linear_share"],
             calibrated.calibration,
             chosen,
-            season=known.get("season", 0.0),
+            season=known.get("season"),
             lawful=known.get("linear_member") == "laws",
+            wander=known.get("wander"),
         ),
         _calibrated(champion, learned, settings.value),
         learned,

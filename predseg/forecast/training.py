@@ -96,7 +96,8 @@ class Settings:
 class Chosen:
     """What the newest cutoffs settled: trees, share of the linear member, calibration, LightGBM parameters, on which evidence; and the season's shift.
 
-    ``lawful``: the linear member knows what the laws expect (`predseg.forecast.rhythm`, `visits`), and nothing else.
+    ``season`` is None where no cutoff tells of this time of the year; ``wander`` is how far the level moved from one horizon to the next (in the logit, root mean
+    square), None where fewer than three pairs of cutoffs tell. ``lawful``: the linear member knows what the laws expect (`predseg.forecast.rhythm`, `visits`), and nothing else.
     """
 
     rounds: int
@@ -104,8 +105,9 @@ class Chosen:
     calibration: Calibration
     params: dict[str, Any]
     folds: tuple[int, ...] = ()
-    season: float = 0.0
+    season: float | None = None
     lawful: bool = False
+    wander: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,21 +210,35 @@ def fit(sample: Sample, settings: Settings, chosen: Chosen | None = None) -> tup
         linear, _ = fit_linear(known, matrix, features, categories, settings.aim, expected)
     forecaster = Forecaster(features, boosters, categories, linear if chosen.blend else None, chosen.blend, chosen.calibration, rhythm, visits)
     season = season_shift(forecaster, known, matrix, level, settings)
-    return replace(forecaster, calibration=chosen.calibration.moved(season)), replace(chosen, season=season)
+    chosen = replace(chosen, season=season, wander=wander(known.cutoff, level, settings.horizon))
+    return replace(forecaster, calibration=chosen.calibration.moved(season or 0.0)), chosen
 
 
-def season_shift(forecaster: Forecaster, known: Sample, matrix: Array, level: Array, settings: Settings) -> float:
+def wander(cutoff: Array, level: Array, horizon: int) -> float | None:
+    """Return how far the level of a cutoff lay from that of the first one a horizon later, root mean square; None where fewer than three pairs tell.
+
+    >>> wander(np.arange(4), np.array([0.0, 0.3, 0.0, -0.3]), 1).__round__(3), wander(np.arange(4), np.zeros(4), 2)
+    (0.3, None)
+    """
+    cutoffs, first = np.unique(cutoff, return_index=True)
+    later = np.searchsorted(cutoffs, cutoffs + horizon)
+    known = later < len(cutoffs)
+    moved = level[first[later[known]]] - level[first[known]]
+    return float(np.sqrt(np.mean(moved**2))) if len(moved) >= 3 else None
+
+
+def season_shift(forecaster: Forecaster, known: Sample, matrix: Array, level: Array, settings: Settings) -> float | None:
     """Return how far the level of the coming horizon lies from that of the newest cutoff, judged by the same time of the last year.
 
     The model does not know the date. Where a cutoff lies a year before ``as_of``, or half a step beside it, the share V / (V + 0.02) of what the
-    model missed there is expected again, V being the variance of the levels of all cutoffs; 0 where there is none.
+    model missed there is expected again, V being the variance of the levels of all cutoffs; None where there is none.
     """
     wanted = settings.as_of - YEAR
     cutoffs, first = np.unique(known.cutoff, return_index=True)
     nearest = cutoffs[np.argmin(np.abs(cutoffs - wanted))]
     then = known.cutoff == nearest
     if abs(nearest - wanted) > NEAR or not enough(known.y[then], settings.value):
-        return 0.0
+        return None
     variance = float(level[first].var())
     return variance / (variance + WANDER) * settings.aim.shift(known.y[then], forecaster.raw_matrix(matrix[then]))
 

@@ -9,6 +9,7 @@ import pytest
 
 from predseg import Project
 from predseg.forecast import dataset
+from predseg.forecast.card import say_level
 from predseg.language.time import DAY, parse_instant
 from predseg.store import Store
 from tests import small
@@ -62,6 +63,16 @@ def test_the_champion_is_compared_fairly(trained: Path, tmp_path: Path) -> None:
     assert Project.load(file).train(dry_run=True)["purchase"].rival.how == "version 1 predicts something else"
 
 
+def test_what_is_not_known_of_the_level_is_said() -> None:
+    facts = {"horizon": "30 days", "cutoffs": [{"rate": 0.9}, {"rate": 0.2}], "chosen": {"season": None, "wander": 0.5}}
+    season, level = say_level(facts)
+    assert season.startswith("No past moment lies a year before: whether the next 30 days are a season of their own is not known.")
+    assert level == "From one horizon to the next the level moved so much that after 20% anything from 9% to 40% has to be expected."
+    assert [*say_level(facts | {"chosen": {"season": 0.0, "wander": None}})] == [] == [*say_level(facts | {"chosen": {"season": 0.1}})]
+    [level] = say_level(facts | {"cutoffs": [{"rate": 20.0}], "value": True, "chosen": {"season": 0.1, "wander": 0.5}})
+    assert "after 20.00 anything from 7.51 to 53.29" in level
+
+
 def test_a_run_carries_metrics_config_card_and_pictures(trained: Path) -> None:
     [run] = (trained / "store" / "mlruns").glob("*/artifacts")
     names = {p.relative_to(run).as_posix() for p in run.rglob("*") if p.is_file()}
@@ -77,4 +88,5 @@ def test_a_run_carries_metrics_config_card_and_pictures(trained: Path) -> None:
     assert all((run / name).read_bytes().startswith(b"\x89PNG") for name in names if name.endswith(".png"))
     card = (run / "card.md").read_text()
     assert card.startswith("# small: purchase") and "logistic RFM" in card and "| test |" in card
+    assert "No past moment lies a year before" in card and "From one horizon to the next" in card
     assert Project.load(trained / "predseg.yaml").models()["purchase"][0].metrics["test/auc"] > 0.6

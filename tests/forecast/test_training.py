@@ -347,7 +347,7 @@ def test_the_season_of_the_last_year_is_expected_again() -> None:
 
 
 def test_without_a_year_no_season_is_guessed(trained: Trained) -> None:
-    assert trained.chosen.season == 0.0
+    assert trained.chosen.season is None
 
 
 def test_the_level_of_a_fold_does_not_choose_the_trees() -> None:
