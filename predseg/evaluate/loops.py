@@ -47,12 +47,13 @@ def _extremes(units: Any, present: Any, low: Any, high: Any, sign: int, out: Any
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _distinct(again: Any, starts: Any, low: Any, high: Any, out: Any) -> None:
-    """How many values of the rows do not come again in them."""
+def _distinct(values: Any, repeats: Any, again: Any, low: Any, high: Any, out: Any) -> None:
+    """How many values of the rows do not come again in them: all, less those that do."""
     for c in range(len(out)):
-        first, found, end = starts[low[c]], 0, np.int64(high[c])
-        for value in range(first, starts[end]):
-            found += again[value] >= end
+        first, end = low[c], high[c]
+        found = values[end] - values[first]
+        for one in range(repeats[first], repeats[end]):
+            found -= again[one] < end
         out[c] = found
 
 
@@ -72,24 +73,29 @@ def _deviations(seconds: Any, squares: Any, low: Any, high: Any, out: Any) -> No
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _times(kind: int, time: Any, moment: int, low: Any, high: Any, out: Any) -> None:
-    """Days since the first or last of the rows; the mean or the last of the gaps between them."""
-    for c in range(len(out)):
-        first, end = low[c], high[c]
-        rows = np.int64(end) - np.int64(first)
-        if rows <= (kind in (GAP_MEAN, GAP_LAST)):
-            out[c] = np.nan
-        elif kind == FIRST:
-            out[c] = (moment - time[first]) / DAY
-        elif kind == LAST:
-            out[c] = (moment - time[end - ONE]) / DAY
-        elif kind == GAP_MEAN:
-            out[c] = (time[end - ONE] - time[first]) / (rows - 1) / DAY
-        else:
-            out[c] = (time[end - ONE] - time[end - ONE - ONE]) / DAY
+    """Days since the first or last of the rows; the mean or the last of the gaps between them. What is looked up for nobody is thrown away."""
+    if kind == FIRST:
+        for c in range(len(out)):
+            days = (moment - time[low[c]]) / DAY
+            out[c] = days if high[c] > low[c] else np.nan
+    elif kind == LAST:
+        for c in range(len(out)):
+            days = (moment - time[max(high[c], ONE) - ONE]) / DAY
+            out[c] = days if high[c] > low[c] else np.nan
+    elif kind == GAP_MEAN:
+        for c in range(len(out)):
+            gaps = np.int64(high[c]) - np.int64(low[c]) - 1
+            days = (time[max(high[c], ONE) - ONE] - time[low[c]]) / max(gaps, 1) / DAY
+            out[c] = days if gaps > 0 else np.nan
+    else:
+        for c in range(len(out)):
+            end = max(high[c], ONE + ONE)
+            days = (time[end - ONE] - time[end - ONE - ONE]) / DAY
+            out[c] = days if high[c] > low[c] + ONE else np.nan
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _numbers(kind: int, time: Any, moment: int, a: Any, b: Any, low: Any, high: Any, out: Any) -> None:
+def _numbers(kind: int, time: Any, moment: int, a: Any, b: Any, c_: Any, low: Any, high: Any, out: Any) -> None:
     """Fill out, float64 (customers), with one measure of the rows of each from low to before high; NaN where it is missing."""
     if kind == COUNT:
         for c in range(len(out)):
@@ -104,7 +110,7 @@ def _numbers(kind: int, time: Any, moment: int, a: Any, b: Any, low: Any, high: 
     elif kind in (MIN, MAX):
         _extremes(a, b, low, high, 1 if kind == MAX else -1, out)
     elif kind == DISTINCT:
-        _distinct(a, b, low, high, out)
+        _distinct(a, b, c_, low, high, out)
     elif kind == GAP_STD:
         _deviations(a, b, low, high, out)
     else:
@@ -112,7 +118,7 @@ def _numbers(kind: int, time: Any, moment: int, a: Any, b: Any, low: Any, high: 
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def fill(offsets: Any, time: Any, grid: Any, moments: Any, plan: Any, lines: Any, data: Any, wanted: Any, out: Any) -> None:
+def fill(offsets: Any, time: Any, grid: Any, moments: Any, plan: Any, edges: Any, data: Any, wanted: Any, out: Any) -> None:
     """Fill out, float64 (columns, k), with the wanted customers of the first moment, of the next ...
 
     Args:
@@ -120,8 +126,8 @@ def fill(offsets: Any, time: Any, grid: Any, moments: Any, plan: Any, lines: Any
         time: int64 (rows) microseconds.
         grid: int64 (instants), sorted: every start and end of a window.
         moments: int64 (m).
-        plan: int64 (measures, 4): kind, lines a and b of ``data``, column of ``out``.
-        lines: int64 (measures, 2, m): where the window begins and ends: 0 at the customer's first row, i + 1 after the rows at or before instant i.
+        plan: int64 (measures, 7): kind, lines a, b and c of ``data``, column of ``out``, edges at which the window begins and ends.
+        edges: int64 (edges, m): 0 for each customer's first row, i + 1 for the first row after instant i.
         data: int64 (lines, ...), see `predseg.evaluate.matrix`.
         wanted: bool (m, customers).
         out: What is filled.
@@ -130,7 +136,7 @@ def fill(offsets: Any, time: Any, grid: Any, moments: Any, plan: Any, lines: Any
     for k in range(1, len(moments)):
         cells[k] = cells[k - 1] + wanted[k - 1].sum()
     at = np.empty((len(grid) + 1, CUSTOMERS + 48), np.uint32)  # lines whose distance is a power of two would push each other out of the cache
-    numbers, who = np.empty(CUSTOMERS, np.float64), np.empty(CUSTOMERS, np.int64)
+    here, who = np.empty((len(edges), CUSTOMERS + 48), np.uint32), np.empty(CUSTOMERS, np.int64)
     for begin in range(0, customers, CUSTOMERS):
         size = min(CUSTOMERS, customers - begin)
         _places(time, offsets[begin : begin + size + 1], grid, at)
@@ -139,11 +145,12 @@ def fill(offsets: Any, time: Any, grid: Any, moments: Any, plan: Any, lines: Any
             for c in range(size):
                 who[found] = c
                 found += wanted[k, begin + c]
+            for e in range(len(edges)):
+                line = at[edges[e, k]]
+                for c in range(found):
+                    here[e, c] = line[who[c]]
             for m in range(len(plan)):
-                low, high, target = at[lines[m, 0, k]], at[lines[m, 1, k]], out[plan[m, 3], cells[k] : cells[k] + found]
-                made = target if found == size else numbers[:size]
-                _numbers(plan[m, 0], time, moments[k], data[plan[m, 1]], data[plan[m, 2]], low, high, made)
-                if found < size:
-                    for c in range(found):
-                        target[c] = made[who[c]]
+                kind, a, b, c_, column, low, high = plan[m]
+                target = out[column, cells[k] : cells[k] + found]
+                _numbers(kind, time, moments[k], data[a], data[b], data[c_], here[low, :found], here[high, :found], target)
             cells[k] += found

@@ -16,7 +16,7 @@ from typing import get_args
 import numpy as np
 
 from predseg.evaluate.batch import Values, answered, late_corrections, rows_of
-from predseg.evaluate.block import NEVER, Array, Block
+from predseg.evaluate.block import Array, Block
 from predseg.evaluate.grid import Places
 from predseg.evaluate.rows import Rows, gaps, instants, lines, repeated
 from predseg.language.measures import Aggregate, Events, Measure
@@ -155,17 +155,20 @@ class _Group:
     data: tuple[tuple[str, str | None], ...]
     grid: Array
     plan: Array
-    lines: Array
+    edges: Array
 
     @classmethod
     def of(cls, events: Events, measures: dict[Measure, list[int]], moments: Array) -> _Group:
         """Return measures, with their columns, at some moments."""
         data = [*dict.fromkeys((kind, m.of) for m in measures for kind in DATA.get(m.aggregate, ()))]
         read = {m: [data.index((kind, m.of)) for kind in DATA.get(m.aggregate, ())] for m in measures}
-        plan = [(KINDS.index(m.aggregate), *[*read[m], 0, 0][:2], place) for m, some in measures.items() for place in some]
         grid = instants([m.window for m in measures], moments)
-        both = [[np.broadcast_to(line, len(moments)) for line in lines(m.window, moments, grid)] for m, some in measures.items() for _ in some]
-        return cls(events, tuple(data), grid, np.array(plan), np.array(both))
+        ends = {m: [tuple(np.broadcast_to(line, len(moments)).tolist()) for line in lines(m.window, moments, grid)] for m in measures}
+        edges = [*dict.fromkeys(edge for both in ends.values() for edge in both)]
+        plan = [
+            (KINDS.index(m.aggregate), *[*read[m], 0, 0, 0][:3], place, *map(edges.index, ends[m])) for m, some in measures.items() for place in some
+        ]
+        return cls(events, tuple(data), grid, np.array(plan), np.array(edges, np.int64))
 
     def fill(self, fill: Callable[..., None], block: Block, moments: Array, target: _Target) -> None:
         """Let the loops fill in the columns."""
@@ -175,20 +178,24 @@ class _Group:
         table = np.zeros((max(1, len(data)), max(map(len, data), default=0)), np.int64)
         for line, column in zip(table, data, strict=False):
             line[: len(column)] = column
-        fill(offsets, rows.time, self.grid, moments, self.plan, self.lines, table, target.wanted, target.matrix)
+        fill(offsets, rows.time, self.grid, moments, self.plan, self.edges, table, target.wanted, target.matrix)
 
 
 def _again(rows: Rows, name: str | None) -> Array:
     at, first, second = repeated(rows, name)
-    found = np.full(len(rows.customer) if isinstance(at, slice) else len(at), NEVER)
-    found[first] = second if isinstance(at, slice) else at[second]
-    return found
+    again: Array = (second if isinstance(at, slice) else at[second])[np.argsort(first)]
+    return again
 
 
-def _values_before(rows: Rows, name: str | None) -> Array:
-    at, *_ = repeated(rows, name)
+def _before(rows: Rows, at: Array | slice) -> Array:
+    """Return how many of some places among the rows, each may come several times, lie before each row, and how many there are."""
     number = len(rows.customer)
     return np.arange(number + 1) if isinstance(at, slice) else np.append(0, np.cumsum(np.bincount(at, minlength=number)))
+
+
+def _repeats(rows: Rows, name: str | None) -> Array:
+    at, first, _ = repeated(rows, name)
+    return _before(rows, first if isinstance(at, slice) else at[first])
 
 
 COLUMNS: dict[str, Callable[[Rows, str | None], Array]] = {
@@ -196,8 +203,9 @@ COLUMNS: dict[str, Callable[[Rows, str | None], Array]] = {
     "counted": lambda rows, name: np.append(0, np.cumsum(rows.numbers(name).present)),
     "units": lambda rows, name: rows.numbers(name).units,
     "present": lambda rows, name: rows.numbers(name).present,
-    "again": _again,  # of each value the row in which it comes again
-    "values": _values_before,  # how many values the rows before each have
+    "values": lambda rows, name: _before(rows, repeated(rows, name)[0]),  # how many values the rows before each have
+    "repeats": _repeats,  # and how many that come again later
+    "again": _again,  # of each of these the row in which it does
     "gaps": lambda rows, _: gaps(rows)[0],
     "squares": lambda rows, _: gaps(rows)[1],
 }
@@ -207,7 +215,7 @@ DATA = {
     "avg": ("sums", "counted"),
     "min": ("units", "present"),
     "max": ("units", "present"),
-    "distinct": ("again", "values"),
+    "distinct": ("values", "repeats", "again"),
     "gap_std": ("gaps", "squares"),
 }
 """Which of them an aggregate needs."""
@@ -229,7 +237,7 @@ def _loops() -> Callable[..., None] | None:
         from predseg.evaluate.loops import fill
 
         one = np.zeros(1, np.int64)
-        fill(one, one, one, one, np.zeros((0, 4), np.int64), np.zeros((0, 2, 1), np.int64), one[None], one[None] > 0, np.zeros((1, 1)))
+        fill(one, one, one, one, np.zeros((0, 7), np.int64), np.zeros((0, 1), np.int64), one[None], one[None] > 0, np.zeros((1, 1)))
     except Exception:  # numba is not there, or cannot write or read what it keeps of the loops: NumPy says the same
         return None
     return fill

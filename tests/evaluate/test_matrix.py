@@ -12,7 +12,9 @@ import pytest
 import predseg.evaluate
 from predseg.evaluate import batch, matrix
 from predseg.evaluate.block import Array
-from predseg.language.measures import Events, Measure
+from predseg.evaluate.reference import Event
+from predseg.language.measures import Events, Measure, Window
+from predseg.language.time import DAY
 from tests.evaluate.worlds import MOMENTS, random_events_of_customers, random_measure, random_world, seeded, to_block
 from tests.planting import Bug, plant
 
@@ -23,18 +25,20 @@ LOOPS = (
     Bug("missing values are least", "loops", "if present[row] and", "if"),
     Bug("the least is taken for the greatest", "loops", "1 if kind == MAX else -1", "-1 if kind == MAX else 1"),
     Bug("no value is 0", "loops", "best / SCALE if found else np.nan", "best / SCALE"),
-    Bug("a value that comes again after the window is not counted in it", "loops", "again[value] >= end", "again[value] > end"),
+    Bug("a value that comes again after the window is not counted in it", "loops", "again[one] < end", "again[one] <= end"),
+    Bug("values of before the window come again in it", "loops", "range(repeats[first], repeats[end])", "range(repeats[end])"),
+    Bug("windows of all moments are those of the first", "loops", "at[edges[e, k]]", "at[edges[e, 0]]"),
     Bug("one gap has a spread", "loops", "if gaps > 1:", "if gaps > 0:"),
     Bug("the gap before the window belongs to it", "loops", "seconds[end] - seconds[first + ONE]", "seconds[end] - seconds[first]"),
-    Bug("one event has a gap", "loops", "rows <= (kind in (GAP_MEAN, GAP_LAST))", "rows <= 0"),
-    Bug("the first event is taken for the last", "loops", "elif kind == FIRST:", "elif kind == LAST:"),
-    Bug("the mean gap is over events, not gaps", "loops", "/ (rows - 1) / DAY", "/ rows / DAY"),
-    Bug("the last gap is the whole span", "loops", "time[end - ONE - ONE]", "time[first]"),
+    Bug("one event has a gap", "loops", "high[c] > low[c] + ONE", "high[c] > low[c]"),
+    Bug("the first event is taken for the last", "loops", "if kind == FIRST:", "if kind == LAST:"),
+    Bug("the mean gap is over events, not gaps", "loops", "/ max(gaps, 1) / DAY", "/ (gaps + 1) / DAY"),
+    Bug("the last gap is the whole span", "loops", "time[end - ONE - ONE]", "time[low[c]]"),
     Bug("an average is over all events", "loops", "count = b[high[c]] - b[low[c]]", "count = np.int64(high[c] - low[c])"),
     Bug("all moments share a place", "loops", "cells[k] = cells[k - 1] + wanted[k - 1].sum()", "pass"),
     Bug("who is not wanted takes a place", "loops", "found += wanted[k, begin + c]", "found += 1"),
     Bug("the next customers begin anew", "loops", "cells[k] += found", "pass"),
-    Bug("the wanted are the first ones", "loops", "made[who[c]]", "made[c]"),
+    Bug("the wanted are the first ones", "loops", "line[who[c]]", "line[c]"),
     Bug("nobody is patched", "matrix", "here = self.wanted[moment, customers]", "here = self.wanted[moment, customers] & False"),
     Bug("the patch of a moment goes to the first", "matrix", "cells = moment * self.shape[1] + customers[here]", "cells = customers[here]"),
     Bug("values of a list are counted as its rows", "matrix", "np.append(0, np.cumsum(np.bincount(at, minlength=number)))", "np.arange(number + 1)"),
@@ -85,6 +89,16 @@ def test_only_the_chosen_are_answered_moment_by_moment(seed: int, way: str) -> N
     wanted = np.flatnonzero(known(exact).T)
     assert at is not None and at.tolist() == wanted.tolist() and 0 < len(at) < everyone.shape[1]
     np.testing.assert_array_equal(found, everyone[:, wanted], err_msg=f"seed {seed}")
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_values_that_come_again_crosswise(seed: int, way: str) -> None:
+    r = seeded(seed)
+    block = to_block({name: [Event(MOMENTS[0] - k * DAY, "A", {"word": r.choice("abc")}) for k in range(30)] for name in ("c1", "c2")})
+    measures = [Measure(Events(("A",)), Window(days * DAY), "distinct", "word") for days in range(1, 30)]
+    found, *_ = matrix.columns(block, MOMENTS[:1], measures)
+    for column, values in zip(found, batch.evaluate(block, MOMENTS[:1], measures), strict=True):
+        np.testing.assert_array_equal(column, values.to_float()[:, 0])
 
 
 def test_more_customers_than_the_loops_take_at_a_time(way: str) -> None:
