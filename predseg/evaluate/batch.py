@@ -203,6 +203,8 @@ def _shown(block: Block, known: int) -> Array:
 
 def late_corrections(block: Block, moments: Array, measures: list[Measure]) -> list[tuple[Array, int, dict[Measure, Values]]]:
     """Answer, from their visible rows alone, for customers of whom something was not yet, or no longer, theirs at a moment."""
+    if block.received is block.time and block.hidden is None:
+        return []
     special = (block.received > block.time) | (False if block.hidden is None else block.hidden < NEVER)
     if not special.any():
         return []

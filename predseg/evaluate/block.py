@@ -129,10 +129,11 @@ def from_table(table: pa.Table, wanted: Collection[str] | None = None, since: in
     begins = starts(codes)
     event, names = coded(table["event"])
     time, received = instants(table["event_time"]), instants(table["received_at"])
+    received = time if received.ctypes.data == time.ctypes.data else np.maximum(time, received)  # one array where all was known at once
     given = [n for n in table.column_names if n not in CORE and n != "linked_at" and (wanted is None or n in wanted)]
     properties = {n: _property(table[n]) for n in given if not pa.types.is_null(table[n].type)}
     customers = np.asarray(ids.take(pa.array(codes[begins])).to_pylist(), dtype=object)
-    block = Block(customers, np.append(begins, len(codes)), time, np.maximum(time, received), event, tuple(names.to_pylist()), properties)
+    block = Block(customers, np.append(begins, len(codes)), time, received, event, tuple(names.to_pylist()), properties)
     return _earlier_identities(block, table, since) if "linked_at" in table.column_names else block
 
 

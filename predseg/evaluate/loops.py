@@ -17,7 +17,7 @@ from predseg.language.time import DAY, SECOND
 COUNT, SUM, AVG, MIN, MAX, DISTINCT, FIRST, LAST, GAP_MEAN, GAP_STD, GAP_LAST = range(11)
 """The aggregates in the order of `predseg.evaluate.matrix.KINDS`."""
 
-CUSTOMERS = 512
+CUSTOMERS = 1024
 """Customers at a time: where some hundred windows of theirs begin and end stays in the processor's second cache."""
 ONE = np.uint64(1)
 """Places are unsigned, so that no look-up has to ask whether they count from the end."""
@@ -118,12 +118,14 @@ def _numbers(kind: int, time: Any, moment: int, a: Any, b: Any, c_: Any, low: An
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def fill(offsets: Any, time: Any, grid: Any, moments: Any, plan: Any, edges: Any, data: Any, wanted: Any, out: Any) -> None:
+def fill(offsets: Any, rows: Any, every: bool, time: Any, grid: Any, moments: Any, plan: Any, edges: Any, data: Any, wanted: Any, out: Any) -> None:
     """Fill out, float64 (columns, k), with the wanted customers of the first moment, of the next ...
 
     Args:
-        offsets: int64 (customers + 1): where each customer's rows begin.
-        time: int64 (rows) microseconds.
+        offsets: int64 (customers + 1): where each customer's rows begin in the block.
+        rows: int64, sorted: which rows of the block are meant.
+        every: All of them are, and ``rows`` is not looked at.
+        time: int64 (rows that are meant) microseconds.
         grid: int64 (instants), sorted: every start and end of a window.
         moments: int64 (m).
         plan: int64 (measures, 7): kind, lines a, b and c of ``data``, column of ``out``, edges at which the window begins and ends.
@@ -137,9 +139,14 @@ def fill(offsets: Any, time: Any, grid: Any, moments: Any, plan: Any, edges: Any
         cells[k] = cells[k - 1] + wanted[k - 1].sum()
     at = np.empty((len(grid) + 1, CUSTOMERS + 48), np.uint32)  # lines whose distance is a power of two would push each other out of the cache
     here, who = np.empty((len(edges), CUSTOMERS + 48), np.uint32), np.empty(CUSTOMERS, np.int64)
+    own, row = np.empty(CUSTOMERS + 1, np.int64), 0
     for begin in range(0, customers, CUSTOMERS):
         size = min(CUSTOMERS, customers - begin)
-        _places(time, offsets[begin : begin + size + 1], grid, at)
+        for c in range(size + 1):
+            while not every and row < len(rows) and rows[row] < offsets[begin + c]:
+                row += 1
+            own[c] = offsets[begin + c] if every else row
+        _places(time, own[: size + 1], grid, at)
         for k in range(len(moments)):
             found = 0
             for c in range(size):

@@ -173,12 +173,24 @@ class _Group:
     def fill(self, fill: Callable[..., None], block: Block, moments: Array, target: _Target) -> None:
         """Let the loops fill in the columns."""
         rows = Rows(block, rows_of(block, self.events), Places(self.grid, block), moments, ())
-        offsets = block.offsets if isinstance(rows.rows, slice) else np.searchsorted(rows.rows, block.offsets)
+        every = isinstance(rows.rows, slice)
         data = [COLUMNS[kind](rows, name) for kind, name in self.data]
         table = np.zeros((max(1, len(data)), max(map(len, data), default=0)), np.int64)
         for line, column in zip(table, data, strict=False):
             line[: len(column)] = column
-        fill(offsets, rows.time, self.grid, moments, self.plan, self.edges, table, target.wanted, target.matrix)
+        fill(
+            block.offsets,
+            block.offsets if every else rows.rows,
+            every,
+            rows.time,
+            self.grid,
+            moments,
+            self.plan,
+            self.edges,
+            table,
+            target.wanted,
+            target.matrix,
+        )
 
 
 def _again(rows: Rows, name: str | None) -> Array:
@@ -237,7 +249,7 @@ def _loops() -> Callable[..., None] | None:
         from predseg.evaluate.loops import fill
 
         one = np.zeros(1, np.int64)
-        fill(one, one, one, one, np.zeros((0, 7), np.int64), np.zeros((0, 1), np.int64), one[None], one[None] > 0, np.zeros((1, 1)))
+        fill(one, one, True, one, one, one, np.zeros((0, 7), np.int64), np.zeros((0, 1), np.int64), one[None], one[None] > 0, np.zeros((1, 1)))
     except Exception:  # numba is not there, or cannot write or read what it keeps of the loops: NumPy says the same
         return None
     return fill

@@ -38,6 +38,7 @@ LOOPS = (
     Bug("all moments share a place", "loops", "cells[k] = cells[k - 1] + wanted[k - 1].sum()", "pass"),
     Bug("who is not wanted takes a place", "loops", "found += wanted[k, begin + c]", "found += 1"),
     Bug("the next customers begin anew", "loops", "cells[k] += found", "pass"),
+    Bug("rows of the customer before are a customer's own", "loops", "rows[row] < offsets[begin + c]", "rows[row] < offsets[begin + c] - 1"),
     Bug("the wanted are the first ones", "loops", "line[who[c]]", "line[c]"),
     Bug("nobody is patched", "matrix", "here = self.wanted[moment, customers]", "here = self.wanted[moment, customers] & False"),
     Bug("the patch of a moment goes to the first", "matrix", "cells = moment * self.shape[1] + customers[here]", "cells = customers[here]"),
@@ -102,7 +103,7 @@ def test_values_that_come_again_crosswise(seed: int, way: str) -> None:
 
 
 def test_more_customers_than_the_loops_take_at_a_time(way: str) -> None:
-    block, measures = random_world(seeded(0), customers=1_200).block, [Measure(Events(("A",))), Measure(Events(), aggregate="gap_mean")]
+    block, measures = random_world(seeded(0), customers=2_400).block, [Measure(Events(("A",))), Measure(Events(), aggregate="gap_mean")]
     found, _, at = matrix.columns(block, MOMENTS, measures, also=[SEEN], choose=known)
     for column, values in zip(found, batch.evaluate(block, MOMENTS, measures), strict=True):
         np.testing.assert_array_equal(column, values.to_float().T.ravel()[at])
