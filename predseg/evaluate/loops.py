@@ -19,6 +19,7 @@ COUNT, SUM, AVG, MIN, MAX, DISTINCT, FIRST, LAST, GAP_MEAN, GAP_STD, GAP_LAST = 
 
 CUSTOMERS = 1024
 """Customers at a time: where some hundred windows of theirs begin and end stays in the processor's second cache."""
+NEVER = np.iinfo(np.int64).max
 ONE = np.uint64(1)
 """Places are unsigned, so that no look-up has to ask whether they count from the end."""
 
@@ -29,9 +30,11 @@ def _places(time: Any, offsets: Any, grid: Any, at: Any) -> None:
     for c in range(len(offsets) - 1):
         row, end = offsets[c], offsets[c + 1]
         at[0, c] = row
+        following = time[row] if row < end else NEVER
         for i in range(len(grid)):
-            while row < end and time[row] <= grid[i]:
+            while following <= grid[i]:
                 row += 1
+                following = time[row] if row < end else NEVER
             at[i + 1, c] = row
 
 
@@ -73,25 +76,24 @@ def _deviations(seconds: Any, squares: Any, low: Any, high: Any, out: Any) -> No
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _times(kind: int, time: Any, moment: int, low: Any, high: Any, out: Any) -> None:
-    """Days since the first or last of the rows; the mean or the last of the gaps between them. What is looked up for nobody is thrown away."""
+    """Days since the first or last of the rows; the mean or the last of the gaps between them.
+
+    What is looked up for nobody is made NaN by adding it: a processor cannot guess who has rows, and would often guess wrong.
+    """
     if kind == FIRST:
         for c in range(len(out)):
-            days = (moment - time[low[c]]) / DAY
-            out[c] = days if high[c] > low[c] else np.nan
+            out[c] = (moment - time[low[c]]) / DAY + (0.0 if high[c] > low[c] else np.nan)
     elif kind == LAST:
         for c in range(len(out)):
-            days = (moment - time[max(high[c], ONE) - ONE]) / DAY
-            out[c] = days if high[c] > low[c] else np.nan
+            out[c] = (moment - time[max(high[c], ONE) - ONE]) / DAY + (0.0 if high[c] > low[c] else np.nan)
     elif kind == GAP_MEAN:
         for c in range(len(out)):
             gaps = np.int64(high[c]) - np.int64(low[c]) - 1
-            days = (time[max(high[c], ONE) - ONE] - time[low[c]]) / max(gaps, 1) / DAY
-            out[c] = days if gaps > 0 else np.nan
+            out[c] = (time[max(high[c], ONE) - ONE] - time[low[c]]) / max(gaps, 1) / DAY + (0.0 if gaps > 0 else np.nan)
     else:
         for c in range(len(out)):
             end = max(high[c], ONE + ONE)
-            days = (time[end - ONE] - time[end - ONE - ONE]) / DAY
-            out[c] = days if high[c] > low[c] + ONE else np.nan
+            out[c] = (time[end - ONE] - time[end - ONE - ONE]) / DAY + (0.0 if high[c] > low[c] + ONE else np.nan)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -105,8 +107,7 @@ def _numbers(kind: int, time: Any, moment: int, a: Any, b: Any, c_: Any, low: An
             out[c] = (a[high[c]] - a[low[c]]) / SCALE
     elif kind == AVG:
         for c in range(len(out)):
-            count = b[high[c]] - b[low[c]]
-            out[c] = (a[high[c]] - a[low[c]]) / count / SCALE if count else np.nan
+            out[c] = (a[high[c]] - a[low[c]]) / (b[high[c]] - b[low[c]]) / SCALE  # nothing by nothing is NaN
     elif kind in (MIN, MAX):
         _extremes(a, b, low, high, 1 if kind == MAX else -1, out)
     elif kind == DISTINCT:
@@ -131,14 +132,12 @@ def fill(offsets: Any, rows: Any, every: bool, time: Any, grid: Any, moments: An
         plan: int64 (measures, 7): kind, lines a, b and c of ``data``, column of ``out``, edges at which the window begins and ends.
         edges: int64 (edges, m): 0 for each customer's first row, i + 1 for the first row after instant i.
         data: int64 (lines, ...), see `predseg.evaluate.matrix`.
-        wanted: bool (m, customers).
+        wanted: int64 (k), sorted: moment × customers + customer of who is wanted when.
         out: What is filled.
     """
-    customers, cells = len(offsets) - 1, np.zeros(len(moments), np.int64)
-    for k in range(1, len(moments)):
-        cells[k] = cells[k - 1] + wanted[k - 1].sum()
+    customers, cells = len(offsets) - 1, np.searchsorted(wanted, np.arange(len(moments)) * (len(offsets) - 1))
     at = np.empty((len(grid) + 1, CUSTOMERS + 48), np.uint32)  # lines whose distance is a power of two would push each other out of the cache
-    here, who = np.empty((len(edges), CUSTOMERS + 48), np.uint32), np.empty(CUSTOMERS, np.int64)
+    here, who = np.empty((len(edges), CUSTOMERS + 48), np.uint32), np.empty(CUSTOMERS, np.uint64)
     own, row = np.empty(CUSTOMERS + 1, np.int64), 0
     for begin in range(0, customers, CUSTOMERS):
         size = min(CUSTOMERS, customers - begin)
@@ -148,16 +147,17 @@ def fill(offsets: Any, rows: Any, every: bool, time: Any, grid: Any, moments: An
             own[c] = offsets[begin + c] if every else row
         _places(time, own[: size + 1], grid, at)
         for k in range(len(moments)):
-            found = 0
-            for c in range(size):
-                who[found] = c
-                found += wanted[k, begin + c]
+            first = k * customers + begin
+            cell = end = cells[k]
+            while end < len(wanted) and wanted[end] < first + size:
+                who[end - cell] = wanted[end] - first
+                end += 1
+            cells[k] = end
             for e in range(len(edges)):
                 line = at[edges[e, k]]
-                for c in range(found):
+                for c in range(end - cell):
                     here[e, c] = line[who[c]]
             for m in range(len(plan)):
                 kind, a, b, c_, column, low, high = plan[m]
-                target = out[column, cells[k] : cells[k] + found]
-                _numbers(kind, time, moments[k], data[a], data[b], data[c_], here[low, :found], here[high, :found], target)
-            cells[k] += found
+                edge = here[low, : end - cell], here[high, : end - cell]
+                _numbers(kind, time, moments[k], data[a], data[b], data[c_], *edge, out[column, cell:end])

@@ -102,9 +102,10 @@ class _Target:
 
     def patch(self, columns: Sequence[int], customers: Array, moment: int, values: Values) -> None:
         """Overwrite a measure of some customers at one moment."""
-        here = self.wanted[moment, customers]
-        cells = moment * self.shape[1] + customers[here]
-        self.matrix[np.ix_(columns, cells if self.at is None else np.searchsorted(self.at, cells))] = values.to_float()[here, 0]
+        wanted = moment * self.shape[1] + customers
+        cells = np.searchsorted(self.wanted, wanted)
+        here = np.searchsorted(self.wanted, wanted, "right") > cells
+        self.matrix[np.ix_(np.array(columns, np.int64), cells[here])] = values.to_float()[here, 0]
 
     @cached_property
     def _whole(self) -> Array:
@@ -112,11 +113,8 @@ class _Target:
 
     @cached_property
     def wanted(self) -> Array:
-        """Who is wanted when: bool (moments, customers)."""
-        found = np.full(self.shape[0] * self.shape[1], self.at is None)
-        if self.at is not None:
-            found[self.at] = True
-        return found.reshape(self.shape)
+        """Where the wanted lie among all: int64 (k)."""
+        return np.arange(self.shape[0] * self.shape[1]) if self.at is None else self.at
 
 
 @dataclass(frozen=True)
@@ -249,7 +247,7 @@ def _loops() -> Callable[..., None] | None:
         from predseg.evaluate.loops import fill
 
         one = np.zeros(1, np.int64)
-        fill(one, one, True, one, one, one, np.zeros((0, 7), np.int64), np.zeros((0, 1), np.int64), one[None], one[None] > 0, np.zeros((1, 1)))
+        fill(one, one, True, one, one, one, np.zeros((0, 7), np.int64), np.zeros((0, 1), np.int64), one[None], one, np.zeros((1, 1)))
     except Exception:  # numba is not there, or cannot write or read what it keeps of the loops: NumPy says the same
         return None
     return fill

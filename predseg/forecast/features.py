@@ -270,16 +270,20 @@ def block_frames(
     def chosen(exact: dict[Measure, Values]) -> Array:
         known: Array = exact[SEEN].number > 0
         eligible.extend(known if one is None else known & decide(one, exact, block, as_of, facts).true for one in among)
-        return np.logical_or.reduce(eligible)
+        return eligible[0] if len(eligible) == 1 else np.logical_or.reduce(eligible)
 
     also = [SEEN, *(measure for one in among if one is not None for measure in c.measures(one))]
     matrix, _, at = feature_columns(block, as_of, features, also, chosen)
     at = np.arange(matrix.shape[1]) if at is None else at
-    moment, customer = np.divmod(at, max(len(block.customers), 1))
+    begins = np.arange(len(as_of) + 1) * len(block.customers)
+    rows = np.diff(np.searchsorted(at, begins))
+    customer = at - np.repeat(begins[:-1], rows)
     frame = pd.DataFrame(matrix.T, columns=[name for name, _ in features.columns], copy=False)
-    frame.insert(0, "as_of", np.asarray(as_of, np.int64)[moment])
+    frame.insert(0, "as_of", np.repeat(np.asarray(as_of, np.int64), rows))
     frame.insert(0, "customer_id", pd.array(block.customers, dtype="str").take(customer))
     told = trait_columns(features.traits, traits, frame) if features.traits else {}
     frame = frame.assign(**told, **{name: column[customer] for name, column in (more or {}).items()})
+    if len(eligible) == 1:
+        return [frame]
     own = [some.T.ravel()[at] for some in eligible]
     return [frame if mine.all() else frame[mine].reset_index(drop=True) for mine in own]
