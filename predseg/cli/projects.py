@@ -23,6 +23,7 @@ features:
   windows: [7 days, 30 days, 90 days, 180 days, 365 days]
   events:
     Order Completed: {{value: value}}   # recency, frequency and value over every window
+  # visits: {{did: [Product Viewed, Order Completed], signs: [Email Opened]}}   # where events tell of visits (docs/features.md)
 models:
   purchase:
     predict: {{did: Order Completed, within_next: 30 days}}
