@@ -9,13 +9,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 
-def medians(tools: Mapping[str, Callable[[], Any]], repeat: int) -> tuple[dict[str, float], dict[str, Any]]:
-    """Return the median seconds of each tool over ``repeat`` rounds, and its result. A round before them, not counted, warms everything up."""
+def medians(tools: Mapping[str, Callable[[], Any]], repeat: int, pause: float = 0.0) -> tuple[dict[str, float], dict[str, Any]]:
+    """Return the median seconds of each tool over ``repeat`` rounds, and its result. A round before them, not counted, warms everything up.
+
+    Every turn begins after ``pause`` seconds of rest: gigabytes that a tool gives back are cleared away in the background, at the cost of the next one.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in tools}
     results = {name: tool() for name, tool in tools.items()}
     for _ in range(repeat):
         for name, tool in tools.items():
             gc.collect()
+            time.sleep(pause)
             begin = time.perf_counter()
             result = tool()
             seconds[name].append(time.perf_counter() - begin)
