@@ -239,17 +239,21 @@ def settle(engine: Engine, merge: Merge, counts: Counts) -> str:
     if not merge.named:
         return "select * from loads"
     engine.execute("create or replace temp table marks as select hash(event_id) as id from loads where not made")
+    engine.execute("create or replace temp table again (id ubigint)")
     parts = 1 + engine.rows("select count(*) from marks")[0][0] // COUNTED  # a part's ids fit into memory, however many there are
-    if not any(_repeated(engine.numbers(f"select id from marks where id % {parts} = {part}")) for part in range(parts)):
-        engine.execute("drop table marks")
+    for part in range(parts):
+        engine.show("found", pa.table({"id": _repeated(engine.numbers(f"select id from marks where id % {parts} = {part}"))}).to_reader())
+        engine.execute("insert into again from found")
+    engine.execute("drop table marks")
+    if not engine.rows("select count(*) from again")[0][0]:
         return "select * from loads"
     content = ["customer_id", "anonymous_id", "event", "event_time", "received_at", "value", *(p.column for p in merge.properties)]
     mark = f"hash({', '.join(content)})"
-    engine.execute(f"create or replace temp table marks as select hash(name) as id, {mark} as mark from loads where not made")
-    engine.execute("create or replace temp table disputed (id ubigint)")
-    for part in range(parts):
-        engine.execute(f"insert into disputed select id from marks where id % {parts} = {part} group by id having min(mark) <> max(mark)")
-    engine.execute("drop table marks")
+    engine.execute(
+        f"create or replace temp table disputed as select hash(event_id) as id from loads where not made and hash(event_id) in (from again) "
+        f"group by id having min({mark}) <> max({mark})"
+    )
+    engine.execute("drop table again")
     if not engine.rows("select count(*) from disputed")[0][0]:
         return "select * from loads"
     engine.execute(
@@ -264,9 +268,10 @@ def settle(engine: Engine, merge: Merge, counts: Counts) -> str:
     return f"select loads.* from loads left join winners on loads.name = winners.name and not loads.made where winners.name is null or {mark} = winners.mark"
 
 
-def _repeated(ids: np.ndarray) -> bool:
+def _repeated(ids: np.ndarray) -> np.ndarray:
+    """Return the ids that come more than once, each at least once."""
     ids = np.sort(ids)
-    return bool((ids[1:] == ids[:-1]).any())
+    return ids[1:][ids[1:] == ids[:-1]]
 
 
 def distinct_rows(engine: Engine, merge: Merge, rows: str, counts: Counts, *more: str) -> Iterator[pa.Table]:
