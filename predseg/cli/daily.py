@@ -180,9 +180,15 @@ def _act(run: Run, project: Project) -> Answer:
 
 
 def _monitor(run: Run, project: Project, seen: Outlook) -> Answer:
+    from concurrent.futures import ThreadPoolExecutor
+
     from predseg.cli.monitoring import answer
 
-    return answer(project.monitor(None, run.as_of, dry_run=run.dry_run, seen=seen), set())
+    with ThreadPoolExecutor(1) as beside:
+        if seen.begun:  # then the report comes, and will ask for it
+            _ = seen.ledger
+            beside.submit(lambda: seen.moved)
+        return answer(project.monitor(None, run.as_of, dry_run=run.dry_run, seen=seen), set())
 
 
 def _report(run: Run, project: Project, seen: Outlook) -> Answer:

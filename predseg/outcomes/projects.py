@@ -13,6 +13,7 @@ from predseg.errors import UsageError, nearest
 from predseg.history.volumes import LOOKED_AT, Counts, daily_counts
 from predseg.language.documents import NEVER
 from predseg.language.time import DAY, WEEK, YEAR, say_instant
+from predseg.outcomes.causes import Moved, moved
 from predseg.outcomes.deliveries import DELIVERED, Deliveries, deliveries_of, read_messages
 from predseg.outcomes.engagement import FALSE_ALARMS, SETTLED, Engagement, engagement
 from predseg.outcomes.experiments import Plan, Result, Units, analyse, group_shares, plan
@@ -82,6 +83,16 @@ class Outlook:
         if DELIVERED in (self.workspace.vocabulary.occurred or ()):
             self.deliveries()
         _ = self.daily
+
+    @property
+    def begun(self) -> bool:
+        """Whether `begin` was called."""
+        return "daily" in vars(self)
+
+    @cached_property
+    def moved(self) -> list[Moved]:
+        """Who entered and left segments at their last run, and why."""
+        return moved(self.workspace, self.ledger, self.as_of)
 
     def _messages(self, goal: str) -> Log:
         present = tuple(self.workspace.vocabulary.properties or ())

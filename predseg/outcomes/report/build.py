@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from predseg.history.expectations import judge
@@ -14,7 +15,7 @@ from predseg.outcomes.report.data import data_section, monitor_section, rfv_sect
 from predseg.outcomes.report.engagement import engagement_section, experiments_section
 from predseg.outcomes.report.models import model_section
 from predseg.outcomes.report.page import Page, Section
-from predseg.outcomes.report.segments import segments_section
+from predseg.outcomes.report.segments import Belonging, segments_section
 
 if TYPE_CHECKING:
     from predseg.forecast.bundle import Bundle
@@ -34,9 +35,13 @@ def build(seen: Outlook, report: IngestReport | None, champions: Mapping[str, Bu
     customers = report.customers if report is not None else 0
     watches, at = read_watches(workspace.store)
     failing = sum(w.status == FAILING for w in watches)
-    sections = [segments_section(workspace, ledger, as_of, customers)] if workspace.segments else []
-    sections += outcome_sections(seen)
-    sections += [model_section(workspace, name, bundle.version, bundle.facts, ledger, as_of) for name, bundle in champions.items()]
+    belonging = Belonging.at(workspace, ledger, as_of)
+    with ThreadPoolExecutor(1) as beside:  # the pass over the events of who moved has its own threads
+        moves = beside.submit(lambda: seen.moved)
+        others = outcome_sections(seen)
+        others += [model_section(workspace, name, bundle.version, bundle.facts, belonging, as_of) for name, bundle in champions.items()]
+        sections = [segments_section(workspace, ledger, belonging, as_of, customers, moves.result)] if workspace.segments else []
+    sections += others
     sections.append(rfv_section(seen.goal, seen.events(), as_of, config.smallest_group))
     checks = judge(config, workspace.files, report, as_of, as_of) if report is not None else []
     sections += [data_section(report, seen.daily, as_of, checks), monitor_section(watches, at, config.smallest_group)]

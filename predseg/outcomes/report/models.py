@@ -6,21 +6,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from predseg.evaluate.block import Array
 from predseg.forecast.publishing import SCORES
 from predseg.outcomes import rates
 from predseg.outcomes.report import charts
 from predseg.outcomes.report.page import Picture, Section
-from predseg.segments.memberships import Ledger
+from predseg.outcomes.report.segments import Belonging
 from predseg.segments.workspace import Workspace
 
 EVERYONE = "everyone scored"
 RIVALS = ("logistic RFM", "recency")
 
 
-def model_section(workspace: Workspace, name: str, version: int, facts: Mapping[str, Any], ledger: Ledger, as_of: int) -> Section:
+def model_section(workspace: Workspace, name: str, version: int, facts: Mapping[str, Any], belonging: Belonging, as_of: int) -> Section:
     """Return the section of one champion."""
     forward = facts.get("forward")
     statement = str(facts.get("statement", name))
@@ -36,7 +35,7 @@ def model_section(workspace: Workspace, name: str, version: int, facts: Mapping[
             pictures.append(_calibration(name, forward))
     scores = _scores(workspace, name, as_of)
     if scores is not None:
-        pictures.append(_by_segment(workspace, name, scores, ledger, as_of, "rate" in (forward or {"rate": 0})))
+        pictures.append(_by_segment(workspace, name, scores, belonging, "rate" in (forward or {"rate": 0})))
     return Section(f"model-{name}".replace("_", "-"), f"Model: {name}", about, pictures)
 
 
@@ -95,14 +94,10 @@ def _scores(workspace: Workspace, name: str, as_of: int) -> tuple[Array, Array] 
     return None
 
 
-def _by_segment(workspace: Workspace, name: str, scores: tuple[Array, Array], ledger: Ledger, as_of: int, chance: bool) -> Picture:
+def _by_segment(workspace: Workspace, name: str, scores: tuple[Array, Array], belonging: Belonging, chance: bool) -> Picture:
     ids, values = scores
     floor = workspace.config.smallest_group
-    groups = {EVERYONE: np.ones(len(ids), bool)}
-    index = pd.Index(ids, dtype=object)
-    for segment in workspace.segments.values():
-        where = index.get_indexer(ledger.spells(segment.name, segment.definition).at(as_of))
-        groups[segment.name] = np.bincount(where[where >= 0], minlength=len(ids)) > 0
+    groups = {EVERYONE: np.ones(len(ids), bool)} | belonging.of(ids)
     kept = {who: values[mask] for who, mask in groups.items() if floor.shown(int(mask.sum()))}
     rows: list[dict[str, Any]] = [
         {"segment": who, **_quantiles(found)} for who, found in sorted(kept.items(), key=lambda item: -float(np.median(item[1])))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ import pandas as pd
 from predseg.evaluate.block import Array
 from predseg.language.floor import Floor
 from predseg.language.time import say_instant
-from predseg.outcomes.causes import Cause, Moved, moved
+from predseg.outcomes.causes import Cause, Moved
 from predseg.outcomes.report import charts
 from predseg.outcomes.report.page import Picture, Section
 from predseg.segments.memberships import Ledger
@@ -20,15 +21,49 @@ SHOWN, COMBINATIONS = 8, 14
 """Segments in the pictures with one line or row each, and combinations of segments in the picture of overlaps."""
 
 
-def segments_section(workspace: Workspace, ledger: Ledger, as_of: int, known: int) -> Section:
-    """Return the section; ``known`` is the number of all customers."""
-    floor = workspace.config.smallest_group
-    members = {name: ledger.spells(name, s.definition).at(as_of) for name, s in workspace.segments.items()}
+@dataclass(frozen=True)
+class Belonging:
+    """Who belongs where at a moment.
+
+    Attributes:
+        members: Ids of each segment.
+        names: The segments, those with most members first.
+        ids: Whoever is a member of any, those of the first segment first, then the others of the second, and so on.
+        inside: bool (ids, names).
+    """
+
+    members: Mapping[str, Array]
+    names: tuple[str, ...]
+    ids: pd.Index
+    inside: Array
+
+    @classmethod
+    def at(cls, workspace: Workspace, ledger: Ledger, as_of: int) -> Belonging:
+        """Return who belongs where as it is recorded."""
+        members = {name: ledger.spells(name, s.definition).at(as_of) for name, s in workspace.segments.items()}
+        names = tuple(sorted(members, key=lambda name: -len(members[name])))
+        ids = pd.Index(pd.unique(np.concatenate([np.zeros(0, object), *(members[name] for name in names)])), dtype=object)
+        inside = np.zeros((len(ids), len(names)), bool)
+        for column, name in enumerate(names):
+            inside[ids.get_indexer(members[name]), column] = True
+        return cls(members, names, ids, inside)
+
+    def of(self, ids: Array) -> dict[str, Array]:
+        """Return of each segment who of some ids is a member, bool (ids); segments as in ``members``."""
+        inside = np.append(self.inside, np.zeros((1, len(self.names)), bool), axis=0)[self.ids.get_indexer(ids)]
+        return {name: inside[:, self.names.index(name)] for name in self.members}
+
+
+def segments_section(
+    workspace: Workspace, ledger: Ledger, belonging: Belonging, as_of: int, known: int, moves: Callable[[], Sequence[Moved]]
+) -> Section:
+    """Return the section; ``known`` is the number of all customers, ``moves`` tells what changed at the last run."""
+    floor, members = workspace.config.smallest_group, belonging.members
     if not len(ledger.log):
         return Section("segments", "Segments", "No run is recorded yet: `predseg segment` records who belongs.")
     about = "Who belongs where, at the last run of each segment. A member is counted in every segment that it is in."
-    pictures = [_sizes(workspace, members, known, floor), _history(ledger, members, as_of, floor), _overlaps(members, floor)]
-    pictures += _moves(moved(workspace, ledger, as_of), floor)
+    pictures = [_sizes(workspace, members, known, floor), _history(ledger, members, as_of, floor), _overlaps(belonging, floor)]
+    pictures += _moves(moves(), floor)
     return Section("segments", "Segments", about, [p for p in pictures if p is not None])
 
 
@@ -69,15 +104,13 @@ def _growth(sizes: Sequence[int]) -> float:
     return sizes[-1] / sizes[0] - 1
 
 
-def _overlaps(members: Mapping[str, Array], floor: Floor) -> Picture | None:
+def _overlaps(belonging: Belonging, floor: Floor) -> Picture | None:
     """How many are in exactly which segments together."""
-    largest = sorted((name for name in members if floor.shown(len(members[name]))), key=lambda name: -len(members[name]))[:SHOWN]
+    largest = [name for name in belonging.names if floor.shown(len(belonging.members[name]))][:SHOWN]
     if len(largest) < 2:
         return None
-    every = pd.Index(pd.unique(np.concatenate([members[name] for name in largest])), dtype=object)
-    inside = np.zeros((len(every), len(largest)), bool)
-    for column, name in enumerate(largest):
-        inside[every.get_indexer(members[name]), column] = True
+    inside = belonging.inside[:, : len(largest)]
+    inside = inside[inside.any(axis=1)]
     codes = inside @ (1 << np.arange(len(largest)))
     keys, first, counts = np.unique(codes, return_index=True, return_counts=True)
     order = np.lexsort((first, -counts))  # the most frequent first, of equal ones the one that came first
@@ -89,7 +122,7 @@ def _overlaps(members: Mapping[str, Array], floor: Floor) -> Picture | None:
     cells = [{"combination": i, "segment": name, "inside": name in names} for i, (names, _) in enumerate(kept) for name in largest]
     together = [(names, number) for names, number in kept if len(names) > 1]
     several = int((inside.sum(axis=1) > 1).sum())
-    reads = f"{several / len(every):.0%} of the members of these segments are in more than one"
+    reads = f"{several / len(inside):.0%} of the members of these segments are in more than one"
     reads += f"; most often in {' and '.join(together[0][0])} ({together[0][1]:,})." if together else "."
     table = [(" and ".join(names), floor.count(number)) for names, number in sets[: 3 * COMBINATIONS]]
     title = "In exactly these segments"
