@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shutil
 import sys
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
 from benchmarks.commands import timed
@@ -31,6 +33,7 @@ from predseg.store import Store
 
 DAYS = 3
 LIMIT, RUN_LIMIT = 8, 20.0
+_HEARD = re.compile(r'"receivedAt": "(\d{4}-\d\d-\d\d)')
 STEPS = ("check", "score", "segment", "monitor", "report")
 
 
@@ -64,9 +67,9 @@ def measured(shop: Path, temporary: Path) -> tuple[list[list[str]], float]:
     slowest = 0.0
     for day in waiting:
         before = report(daily)
-        day.rename(daily / "data" / day.name)
+        arrive(day, daily)
         slowest = max(slowest, seconds := timed(daily, "check"))
-        lines.append([f"the day {day.stem}", f"**{seconds:.1f}**", f"{report(daily).rows - before.rows:,}"])
+        lines.append([f"the day {day.name}", f"**{seconds:.1f}**", f"{report(daily).rows - before.rows:,}"])
     write_project_over(daily, anew)
     whole = timed(anew, "check")
     lines.append(["everything anew", f"{whole:.1f}", f"{report(anew).rows:,}"])
@@ -90,8 +93,8 @@ def runs(shop: Path, temporary: Path) -> tuple[list[list[str]], float]:
         timed(daily, "train")
     lines, slowest = [ran(daily, "the first")], 0.0
     for day in waiting:
-        day.rename(daily / "data" / day.name)
-        lines.append(ran(daily, f"the day {day.stem}"))
+        arrive(day, daily)
+        lines.append(ran(daily, f"the day {day.name}"))
         slowest = max(slowest, float(lines[-1][1]))
     lines.append(ran(daily, "nothing new"))
     gave = given(daily)
@@ -114,12 +117,13 @@ def given(folder: Path) -> list[object]:
 
 
 def split(shop: Path, folder: Path, aside: Path) -> list[Path]:
-    """Make a project of all but the last days of the shop's events, and one file a day of those; return the days in order."""
+    """Make a project of all that the shop's sources learned but in the last days, and a folder of files for each of those; return them in order."""
     (folder / "data").mkdir(parents=True)
     aside.mkdir()
     text = (shop / "predseg.yaml").read_text("utf-8")
-    (folder / "predseg.yaml").write_text(text.replace("data/events.parquet", '"data/events*.parquet"'), "utf-8")
-    for name in ("data/app.jsonl", "data/customers.parquet", "segments"):
+    text = text.replace("data/events.parquet", '"data/events*.parquet"').replace("data/app.jsonl", '"data/app*.jsonl"')
+    (folder / "predseg.yaml").write_text(text, "utf-8")
+    for name in ("data/customers.parquet", "segments"):
         (folder / name).symlink_to((shop / name).absolute())
     with engine_in(aside, "engine") as engine:
         events = f"(select *, coalesce(received_at, event_time) as heard from read_parquet({literal(shop / 'data' / 'events.parquet')}))"
@@ -129,9 +133,23 @@ def split(shop: Path, folder: Path, aside: Path) -> list[Path]:
         engine.execute(write.format(events, f"heard < {first} or heard is null or heard >= now()", literal(folder / "data" / "events.parquet")))
         days = []
         for (day,) in engine.rows(f"select distinct strftime(heard, '%Y-%m-%d') from {known} and heard >= {first} order by all"):
-            days.append(aside / f"events-{day}.parquet")
-            engine.execute(write.format(events, f"strftime(heard, '%Y-%m-%d') = '{day}' and heard < now()", literal(days[-1])))
+            days.append(aside / day)
+            days[-1].mkdir()
+            mine = f"strftime(heard, '%Y-%m-%d') = '{day}' and heard < now()"
+            engine.execute(write.format(events, mine, literal(days[-1] / f"events-{day}.parquet")))
+    with ExitStack() as opened:
+        files = {day.name: opened.enter_context((day / f"app-{day.name}.jsonl").open("w", encoding="utf-8")) for day in days}
+        base = opened.enter_context((folder / "data" / "app.jsonl").open("w", encoding="utf-8"))
+        for line in opened.enter_context((shop / "data" / "app.jsonl").open(encoding="utf-8")):
+            heard = _HEARD.search(line)
+            files.get(heard[1] if heard else "", base).write(line)
     return days
+
+
+def arrive(day: Path, folder: Path) -> None:
+    """Put the files of a day where the sources of a project look."""
+    for file in day.iterdir():
+        file.rename(folder / "data" / file.name)
 
 
 def write_project_over(daily: Path, anew: Path) -> None:
