@@ -67,6 +67,13 @@ def test_a_days_run_gives_what_doing_everything_again_gives(root: Path) -> None:
     assert (first, nothing, again) == ("the first", "nothing new", "everything again") and len(days) == 3
 
 
+def test_what_yesterday_could_save_is_measured(root: Path) -> None:
+    found = {name: customers for name, customers, _ in cells(run(root, "reuse"))}
+    same, kept = (found[f"with the {what} of yesterday{where}"] for what, where in (("features", ""), ("events", " in every window")))
+    counts = [int(number.split()[0].replace(",", "")) for number in (same, kept, found["members"])]
+    assert 0 <= counts[0] < counts[1] < counts[2]
+
+
 def test_costs_are_measured_and_drawn_for_each_step(root: Path, tmp_path: Path) -> None:
     rows = cells(run(root, "costs", "--picture", str(tmp_path / "costs.svg")))
     assert {step for step, *_ in rows} >= {"reading in", "features", "scores", "segments"}
