@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -107,7 +108,7 @@ def _steps(run: Run, project: Project, models: list[str], segments: list[str] | 
     from predseg.outcomes.projects import Outlook
 
     seen = cache(lambda: Outlook(project.segments(), project.moment(run.as_of)))
-    yield "check", lambda: _check(run, project)
+    yield "check", lambda: _check(run, project, bool(models))
     if models:
         scoring = _Resumable(resuming.SCORE, lambda moment: resuming.scores_made_of(project, models, moment), lambda: _score(run, project, models))
         yield scoring.name, lambda: scoring.take(run, project, fresh)
@@ -147,9 +148,14 @@ class _Resumable:
         return answer
 
 
-def _check(run: Run, project: Project) -> Answer:
+def _check(run: Run, project: Project, scores: bool) -> Answer:
+    from concurrent.futures import ThreadPoolExecutor
+
     report = project.check(dry_run=run.dry_run)
-    warnings, found = project.warnings(report), project.expectations(run.as_of, dry_run=run.dry_run)
+    with ThreadPoolExecutor(1) as beside:
+        if scores and not report.up_to_date:
+            beside.submit(import_module, "lightgbm")  # it takes half a second, and the next step needs it
+        warnings, found = project.warnings(report), project.expectations(run.as_of, dry_run=run.dry_run)
     failing = checks.failing(found)
     without = replace(report, sources=tuple(replace(part, samples=()) for part in report.sources))  # what runs at night is kept in logs
     without = replace(without, traits=replace(report.traits, samples=())) if report.traits else without
