@@ -183,7 +183,7 @@ def test_whoever_says_no_gets_nothing_from_then_on(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("broken", ["asked before", "not waited"])
 def test_the_race_finds_a_gap(tmp_path: Path, broken: str) -> None:
-    assert race(tmp_path, 150, broken=broken).after > 0
+    assert any(race(tmp_path, 150, seed, broken).after for seed in range(0, 10_000, 500))  # threads may run past each other, but not every time
 
 
 def test_in_flight_counts_claims_of_a_customer() -> None:
