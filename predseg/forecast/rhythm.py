@@ -66,9 +66,7 @@ class Rhythm:
         repeats, last, age = statistics(*(frame[name].to_numpy(np.float64) for name in self.sources))
         here = alive(repeats, last, age, self.r, self.alpha, self.a, self.b)
         pace = (self.r + repeats) / (self.alpha + age)
-        some = here * -np.expm1((self.r + repeats) * (np.log(self.alpha + age) - np.log(self.alpha + age + self.days)))
-        some = np.clip(some, 1e-9, 1 - 1e-9)
-        added = dict(zip(self.names, (here, pace, np.log(some) - np.log1p(-some)), strict=True))
+        added = dict(zip(self.names, (here, pace, at_least_one(here, self.r + repeats, self.alpha + age, self.days)), strict=True))
         import pandas as pd
 
         return pd.concat([frame, pd.DataFrame(added, index=frame.index)], axis=1)
@@ -106,18 +104,33 @@ def alive(repeats: Array, last: Array, age: Array, r: float, alpha: float, a: fl
     return np.where(repeats > 0, 1 / (1 + np.exp(np.clip(odds, -50, 50))), np.where(np.isnan(repeats), np.nan, 1.0))
 
 
+def at_least_one(here: Array, shape: Array, scale: Array, days: Array | float) -> Array:
+    """Return the logit of at least one event in so many days, of who is still here, at a rate of Gamma law (``scale`` in days)."""
+    some = np.clip(here * -np.expm1(shape * (np.log(scale) - np.log(scale + days))), 1e-9, 1 - 1e-9)
+    return np.asarray(np.log(some) - np.log1p(-some))
+
+
 def fit_rhythm(frame: pd.DataFrame, event: str, horizon: int) -> Rhythm | None:
     """Return the law of an event over the customers of a frame, each once; None where its columns or customers are missing."""
     law = Rhythm(event, 1.0, 30.0, 0.8, 2.5, horizon / DAY)
     if not event or not set(law.sources) <= set(frame.columns):
         return None
-    statistic = np.stack(statistics(*(frame[name].to_numpy(np.float64) for name in law.sources)))
-    statistic = statistic[:, ~np.isnan(statistic).any(axis=0)]
-    statistic = statistic[:, :: max(1, -(-statistic.shape[1] // ROWS))]
-    if statistic.shape[1] < FEWEST or not (statistic[0] > 0).any():
+    known = learned_from(statistics(*(frame[name].to_numpy(np.float64) for name in law.sources)))
+    if known is None:
         return None
-    found = likeliest(statistic[0], statistic[1], statistic[2], (law.r, law.alpha, law.a, law.b))
-    return Rhythm(event, *found, law.days)
+    repeats, last, age = known
+    return Rhythm(event, *likeliest(repeats, last, age, (law.r, law.alpha, law.a, law.b)), law.days)
+
+
+def learned_from(statistic: Sequence[Array]) -> Array | None:
+    """Return the statistics, float64 (statistics, customers), of at most `ROWS` customers who have all; None of fewer than `FEWEST`, or where none came again.
+
+    The first statistic is how often each came again.
+    """
+    known = np.stack(statistic)
+    known = known[:, ~np.isnan(known).any(axis=0)]
+    known = known[:, :: max(1, -(-known.shape[1] // ROWS))]
+    return known if known.shape[1] >= FEWEST and (known[0] > 0).any() else None
 
 
 def likeliest(repeats: Array, last: Array, age: Array, start: Sequence[float]) -> tuple[float, float, float, float]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from predseg.forecast.rhythm import FEWEST, ROWS, Array, alive, likeliest
+from predseg.forecast.rhythm import Array, alive, at_least_one, learned_from, likeliest
 from predseg.language.time import DAY
 
 if TYPE_CHECKING:
@@ -72,9 +72,8 @@ class Visits:
         here = alive(again, last, age, self.r, self.alpha, self.a, self.b)
         pace = (self.r + again) / (self.alpha + age)
         share = (self.hits + events) / (self.hits + self.misses + again)
-        some = here * -np.expm1((self.r + again) * (np.log(self.alpha + age) - np.log(self.alpha + age + self.days * share)))
-        some = np.clip(some, 1e-9, 1 - 1e-9)
-        added = dict(zip(self.names, (here, pace, share, np.log(some) - np.log1p(-some)), strict=True))
+        some = at_least_one(here, self.r + again, self.alpha + age, self.days * share)
+        added = dict(zip(self.names, (here, pace, share, some), strict=True))
         import pandas as pd
 
         return pd.concat([frame, pd.DataFrame(added, index=frame.index)], axis=1)
@@ -114,12 +113,10 @@ def fit_visits(frame: pd.DataFrame, event: str, horizon: int) -> Visits | None:
     law = Visits(event, 1.0, 30.0, 0.8, 2.5, 1.0, 1.0, horizon / DAY)
     if not event or not set(law.sources) <= set(frame.columns):
         return None
-    statistic = np.stack(_statistics(frame, law.sources))
-    statistic = statistic[:, ~np.isnan(statistic).any(axis=0)]
-    statistic = statistic[:, :: max(1, -(-statistic.shape[1] // ROWS))]
-    again, last, age, events = statistic
-    if len(again) < FEWEST or not (again > 0).any():
+    known = learned_from(_statistics(frame, law.sources))
+    if known is None:
         return None
+    again, last, age, events = known
     return Visits(event, *likeliest(again, last, age, (law.r, law.alpha, law.a, law.b)), *_shares(events, again), law.days)
 
 
