@@ -31,10 +31,7 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help="a shop of 1,000")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        shop = options.keep or Path(folder) / "shop"
-        if not shop.exists():
-            simulate(shop, 1_000 if options.small else options.customers)
-            write_project(shop)
+        shop = kept_shop(options.keep or Path(folder) / "shop", 1_000 if options.small else options.customers)
         rows, first = measured(shop)
         report = Project.load(shop / "predseg.yaml").last_check()
     assert report is not None
@@ -42,6 +39,14 @@ def main() -> None:
     print(table(["command", "seconds"], rows))
     if first > LIMIT and not options.small:
         sys.exit(f"predseg segment takes more than {LIMIT:.0f} seconds")
+
+
+def kept_shop(folder: Path, customers: int) -> Path:
+    """Return the folder of the demo's shop, simulated unless it is there."""
+    if not folder.exists():
+        simulate(folder, customers)
+        write_project(folder)
+    return folder
 
 
 def measured(shop: Path) -> tuple[list[list[str]], float]:

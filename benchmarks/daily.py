@@ -21,10 +21,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 
-from benchmarks.commands import timed
+from benchmarks.commands import kept_shop, timed
 from benchmarks.timing import medians, table
 from predseg import Project
-from predseg.cli.demo import simulate, write_project
 from predseg.engine import engine_in, literal
 from predseg.forecast.dataset import open_source
 from predseg.history.merge import scan
@@ -46,10 +45,7 @@ def main() -> None:
     parser.add_argument("--run", action="store_true", help="the whole daily run")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        shop = options.keep or Path(temporary) / "shop"
-        if not shop.exists():
-            simulate(shop, 1_000 if options.small else options.customers)
-            write_project(shop)
+        shop = kept_shop(options.keep or Path(temporary) / "shop", 1_000 if options.small else options.customers)
         if options.run:
             lines, usual = runs(shop, Path(temporary))
             print(table(["predseg run", "seconds", *STEPS], lines))

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmarks.commands import kept_shop
 from benchmarks.timing import table
 from predseg import Project
-from predseg.cli.demo import simulate, write_project
 from predseg.evaluate.ahead import here
 from predseg.evaluate.block import Array, Block
 from predseg.forecast.dataset import Source, open_source
@@ -38,10 +38,7 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help="a shop of 1,000")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        shop = options.keep or Path(temporary) / "shop"
-        if not shop.exists():
-            simulate(shop, 1_000 if options.small else options.customers)
-            write_project(shop)
+        shop = kept_shop(options.keep or Path(temporary) / "shop", 1_000 if options.small else options.customers)
         print(table(["of a day", "customers", "processor seconds"], measured(Project.load(shop / "predseg.yaml"))))
 
 
