@@ -313,6 +313,13 @@ def test_a_table_of_a_catalog_is_a_source_like_its_files(session: Any, tmp_path:
     assert [f.read_bytes() for f in one.store.files("events")] == [f.read_bytes() for f in other.store.files("events")]
     assert len(other.store.read("customers")) == 300
     assert session.conf.get("spark.sql.parquet.outputTimestampType") == "INT96"
+    session.table("shop_events").repartition(2).write.parquet(str(tmp_path / "files" / "events"))
+    small.write(
+        tmp_path / "files", [], small.CONFIG.replace("events.csv", "events/*.parquet")
+    )  # what Spark writes by default has no offset, and needs none
+    written = Project.load(tmp_path / "files")
+    assert written.check().sources[0].accepted == 600
+    assert [f.read_bytes() for f in one.store.files("events")] == [f.read_bytes() for f in written.store.files("events")]
     file = other.config.file
     assert main(["quarantine", "replay", "--dry-run", "-c", str(file)]) == 0 and "1" in capsys.readouterr().out
     file.write_text(file.read_text("utf-8").replace("shop_events", "shop_event"), "utf-8")

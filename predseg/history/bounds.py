@@ -9,8 +9,12 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sized
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from predseg.errors import DataError
+
+if TYPE_CHECKING:
+    from pyarrow.parquet import FileMetaData
 
 COLUMNS = 1_000
 """Columns that a source may have."""
@@ -34,8 +38,8 @@ def check_columns(names: Sized, place: str) -> None:
         raise DataError("E418", place, message, "leave out what no rule asks for; put what has many names into one column as text")
 
 
-def check_parquet(file: Path, place: str) -> None:
-    """Refuse (E418) a Parquet file that says it holds far more than it weighs, by its footer alone; what is none is left to its reader."""
+def check_parquet(file: Path, place: str) -> FileMetaData | None:
+    """Refuse (E418) a Parquet file that says it holds far more than it weighs, by its footer alone, which is returned; what is none is left to its reader."""
     import pyarrow.parquet as pq
     from pyarrow import ArrowException
 
@@ -48,13 +52,14 @@ def check_parquet(file: Path, place: str) -> None:
     try:
         known = pq.read_metadata(file)
     except (ArrowException, OSError):
-        return
+        return None
     check_columns(range(known.num_columns), place)
     if known.num_rows > max(_ROWS_FREE, _ROWS_A_BYTE * size):
         raise _bomb(file, place, f"{size:,} bytes hold {known.num_rows:,} rows", "write it again, without the rows that all say the same")
     unpacked = sum(known.row_group(i).total_byte_size for i in range(known.num_row_groups))
     if unpacked > max(FREE, RATIO * size):
         raise _bomb(file, place, f"{size:,} bytes unpack to {unpacked:,}", "when you trust it, write it again without compression")
+    return known
 
 
 def check_gzip(file: Path, place: str) -> None:

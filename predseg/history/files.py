@@ -15,11 +15,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from predseg.engine import Engine, engine_errors, literal, quoted
 from predseg.errors import DataError, nearest
 from predseg.history import bounds
+
+if TYPE_CHECKING:
+    from pyarrow.parquet import FileMetaData
 
 FORMATS = {
     ".csv": "csv",
@@ -54,7 +57,7 @@ class Raw:
         rejected: Query of the lines that were no rows when the source was read: ``raw, reason``; None when the format has none.
         notes: Why a column that looks like a number, a boolean or a time is text, by column.
         lay: Makes the view ``source_text`` of some of the files, every column as text; None when the format has types.
-        typed: The query of it in the types of ``columns``.
+        typed: The query of it in the types of ``columns``, or of all files when the format has types.
     """
 
     columns: dict[str, str]
@@ -145,9 +148,9 @@ def _as_known(engine: Engine, files: list[Path], raw: Raw, known: dict[str, str]
         raise Unlike
     here = {name: _cast(name, kind) if text else quoted(name) for name, kind in known.items() if name in raw.columns}
     picked = (here.get(name, f"null::{kind} as {quoted(name)}") for name, kind in known.items())
-    query = f"select {', '.join(picked)} from {'source_text' if text else _scan_parquet(files)}"
+    query = f"select {', '.join(picked)} from {'source_text' if text else f'({raw.typed})'}"
     engine.view("source", query)
-    return replace(raw, columns=dict(known), typed=query if text else "")
+    return replace(raw, columns=dict(known), typed=query)
 
 
 def of_file(engine: Engine, file: Path, raw: Raw) -> str:
@@ -171,15 +174,22 @@ def _list(files: list[Path]) -> str:
 
 
 def _parquet(engine: Engine, files: list[Path], place: str) -> Raw:
-    for file in files:
-        bounds.check_parquet(file, place)
-    engine.view("source", f"select * from {_scan_parquet(files)}")
+    instants = map(quoted, _instants([bounds.check_parquet(file, place) for file in files]))
+    known = ", ".join(f"timezone('UTC', {c}) as {c}" for c in instants)
+    query = f"select *{f' replace ({known})' if known else ''} from read_parquet({_list(files)}, union_by_name = true, hive_partitioning = false)"
+    engine.view("source", query)
     rows = engine.rows("select count(*) from source")[0][0]
-    return Raw(engine.columns("select * from source"), rows)
+    return Raw(engine.columns("select * from source"), rows, typed=query)
 
 
-def _scan_parquet(files: list[Path]) -> str:
-    return f"read_parquet({_list(files)}, union_by_name = true, hive_partitioning = false)"
+def _instants(footers: list[FileMetaData | None]) -> list[str]:
+    """Return the columns of times that are instants in UTC although their type does not say so: what Spark writes as INT96, unless told otherwise."""
+    wrote = [b"org.apache.spark.version" in ((footer.metadata if footer else None) or {}) for footer in footers]
+    found: dict[str, bool] = {}
+    for footer, spark in zip(footers, wrote, strict=True) if any(wrote) else ():
+        for column in (footer.schema.column(i) for i in range(footer.num_columns)) if footer else ():
+            found[column.path] = found.get(column.path, True) and spark and column.physical_type == "INT96"
+    return [name for name, all_of_it in found.items() if all_of_it]
 
 
 def _with_columns(engine: Engine, file: Path, columns: dict[str, str]) -> str:
