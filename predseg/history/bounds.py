@@ -40,18 +40,14 @@ def check_columns(names: Sized, place: str) -> None:
 
 def check_parquet(file: Path, place: str) -> FileMetaData | None:
     """Refuse (E418) a Parquet file that says it holds far more than it weighs, by its footer alone, which is returned; what is none is left to its reader."""
-    import pyarrow.parquet as pq
-    from pyarrow import ArrowException
-
     size = file.stat().st_size
     with file.open("rb") as content:
         content.seek(max(size - 8, 0))
         footer = int.from_bytes(content.read(8)[:4], "little")
     if size > footer > _FOOTER:
         raise _bomb(file, place, f"its footer has {footer:,} bytes, at most {_FOOTER:,} are read", "write it with fewer and larger row groups")
-    try:
-        known = pq.read_metadata(file)
-    except (ArrowException, OSError):
+    known = footer_of(file)
+    if known is None:
         return None
     check_columns(range(known.num_columns), place)
     if known.num_rows > max(_ROWS_FREE, _ROWS_A_BYTE * size):
@@ -60,6 +56,17 @@ def check_parquet(file: Path, place: str) -> FileMetaData | None:
     if unpacked > max(FREE, RATIO * size):
         raise _bomb(file, place, f"{size:,} bytes unpack to {unpacked:,}", "when you trust it, write it again without compression")
     return known
+
+
+def footer_of(file: Path) -> FileMetaData | None:
+    """Return what a Parquet file says of itself; None when it is none."""
+    import pyarrow.parquet as pq
+    from pyarrow import ArrowException
+
+    try:
+        return pq.read_metadata(file)
+    except (ArrowException, OSError):
+        return None
 
 
 def check_gzip(file: Path, place: str) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import glob
 import gzip
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -34,6 +35,7 @@ FORMATS = {
     ".ndjson": "jsonl",
     ".json": "jsonl",
 }
+_UNION = "union_by_name = true, hive_partitioning = false"
 _SAMPLE, _HEADER = 20_000, 1_000_000
 Answer = TypeVar("Answer")
 Lay = Callable[[Engine, list[Path]], None]
@@ -174,26 +176,42 @@ def _list(files: list[Path]) -> str:
 
 
 def _parquet(engine: Engine, files: list[Path], place: str) -> Raw:
-    instants = map(quoted, _instants([bounds.check_parquet(file, place) for file in files]))
-    known = ", ".join(f"timezone('UTC', {c}) as {c}" for c in instants)
-    query = f"select *{f' replace ({known})' if known else ''} from read_parquet({_list(files)}, union_by_name = true, hive_partitioning = false)"
+    query = _scan_parquet({file: _times(bounds.check_parquet(file, place)) for file in files})
     engine.view("source", query)
     rows = engine.rows("select count(*) from source")[0][0]
     return Raw(engine.columns("select * from source"), rows, typed=query)
 
 
-def _instants(footers: list[FileMetaData | None]) -> list[str]:
-    """Return the columns of times that are instants in UTC although their type does not say so: what Spark writes as INT96, unless told otherwise."""
-    wrote = [b"org.apache.spark.version" in ((footer.metadata if footer else None) or {}) for footer in footers]
-    found: dict[str, bool] = {}
-    for footer, spark in zip(footers, wrote, strict=True) if any(wrote) else ():
-        for column in (footer.schema.column(i) for i in range(footer.num_columns)) if footer else ():
-            found[column.path] = found.get(column.path, True) and spark and column.physical_type == "INT96"
-    return [name for name, all_of_it in found.items() if all_of_it]
+def _times(footer: FileMetaData | None) -> dict[str, str]:
+    """Return what the times of a file are, by column: "offset", "none", or "spark", whose INT96 says nothing of an offset and means UTC."""
+    columns = [footer.schema.column(i) for i in range(footer.num_columns)] if footer else []
+    old = "spark" if footer and b"org.apache.spark.version" in (footer.metadata or {}) else "none"
+    found = {}
+    for column in (c for c in columns if c.path == c.name):  # not those inside of others
+        if column.logical_type.type == "TIMESTAMP":
+            found[column.name] = "offset" if json.loads(column.logical_type.to_json())["isAdjustedToUTC"] else "none"
+        elif column.physical_type == "INT96" or column.logical_type.type == "DATE":
+            found[column.name] = old if column.physical_type == "INT96" else "none"
+    return found
+
+
+def _scan_parquet(times: dict[Path, dict[str, str]]) -> str:
+    """Return the query of files; a column that has an offset in some of them and none in others is text, as it would be in text files."""
+    every = {(name.lower(), kind == "none") for found in times.values() for name, kind in found.items()}
+    mixed = {name for name, none in every if none and (name, False) in every}
+    alike: dict[tuple[tuple[str, str], ...], list[Path]] = {}
+    for file, found in times.items():
+        alike.setdefault(tuple((c, kind) for c, kind in found.items() if kind == "spark" or c.lower() in mixed), []).append(file)
+    parts = []
+    for kinds, some in alike.items():
+        instants = {c: f"timezone('UTC', {quoted(c)})" if kind == "spark" else quoted(c) for c, kind in kinds}
+        said = ", ".join(f"{value}{'::varchar' if c.lower() in mixed else ''} as {quoted(c)}" for c, value in instants.items())
+        parts.append(f"select *{f' replace ({said})' if said else ''} from read_parquet({_list(some)}, {_UNION})")
+    return " union all by name ".join(parts)
 
 
 def _with_columns(engine: Engine, file: Path, columns: dict[str, str]) -> str:
-    scan = f"read_parquet({literal(file)}, hive_partitioning = false)"
+    scan = f"({_scan_parquet({file: _times(bounds.footer_of(file))})})"
     present = {name.lower() for name in engine.columns(f"select * from {scan}")}
     picked = (f"{quoted(name) if name.lower() in present else 'null'}::{kind} as {quoted(name)}" for name, kind in columns.items())
     return f"select {', '.join(picked)} from {scan}"

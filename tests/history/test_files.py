@@ -167,19 +167,21 @@ def test_parquet_keeps_its_types_and_takes_no_columns_from_folders(place: Place,
     assert raw.columns == {"a": "VARCHAR", "f": "FLOAT", "n": "BIGINT"} and raw.rows == 2 and {row[0] for row in rows} == {"1", "2"}
 
 
-@pytest.mark.parametrize(("others", "kind"), [(None, "WITH TIME ZONE"), ("spark", "WITH TIME ZONE"), ("somebody", "")])
-def test_times_that_spark_writes_by_default_are_instants(place: Place, read: Any, others: str | None, kind: str) -> None:
+def test_times_that_spark_writes_by_default_are_instants(place: Place, read: Any) -> None:
     """INT96 has no word for it; whose files it is not known of, and other times of Spark, stay times without an offset."""
     time = datetime(2024, 1, 2, 3, 4, 5, 678901)
-    for name, by in {"a": "spark", "b": others}.items():
-        if by:
-            table = pa.table({"t": [time], "n": [1]}).replace_schema_metadata({"org.apache.spark.version": "3.5.1"} if by == "spark" else {})
-            pq.write_table(table, place.root / f"{name}.parquet", use_deprecated_int96_timestamps=True)
+    table, spark = pa.table({"t": [time], "n": [1]}), {"org.apache.spark.version": "3.5.1"}
+    for name in ("a", "b"):
+        pq.write_table(table.replace_schema_metadata(spark), place.root / f"{name}.parquet", use_deprecated_int96_timestamps=True)
     raw, rows = read("*.parquet")
-    assert raw.columns == {"t": f"TIMESTAMP {kind}".strip(), "n": "BIGINT"}
-    assert {row[0].replace(tzinfo=None) for row in rows} == {time}
-    pq.write_table(table.replace_schema_metadata({"org.apache.spark.version": "3.5.1"}), place.root / "c.parquet")  # TIMESTAMP_NTZ
-    assert read("c.parquet")[0].columns["t"] == "TIMESTAMP"
+    assert raw.columns == {"t": "TIMESTAMP WITH TIME ZONE", "n": "BIGINT"}
+    assert [row[0].isoformat() for row in rows] == ["2024-01-02T03:04:05.678901+00:00"] * 2
+    pq.write_table(table.replace_schema_metadata(spark), place.root / "ntz.parquet")
+    pq.write_table(table, place.root / "other.parquet", use_deprecated_int96_timestamps=True)
+    for name in ("ntz", "other"):
+        assert read(f"{name}.parquet")[0].columns["t"] == "TIMESTAMP"
+        raw, rows = read(f"{name}.parquet", "a.parquet")
+        assert raw.columns["t"] == "VARCHAR" and {row[0] for row in rows} == {"2024-01-02 03:04:05.678901", "2024-01-02 03:04:05.678901+00"}
 
 
 # refusals

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
@@ -46,6 +47,14 @@ def test_a_source_may_have_its_own_zone(place: Place) -> None:
     place.write("x.csv", "customer_id,event,event_time\nc1,A,2026-05-01 10:00\n")
     place.ingest("timezone: Asia/Tokyo\nsources: {a: {path: x.csv, timezone: Europe/London}}\n")
     assert place.events()[0]["event_time"].hour == 9
+
+
+def test_files_whose_times_have_an_offset_and_files_whose_have_none_are_one_source(place: Place) -> None:
+    """Summer in London is an hour ahead; what says its offset is no hour off because others do not."""
+    for name, kind in {"old": pa.timestamp("us"), "new": pa.timestamp("us", "UTC")}.items():
+        place.parquet(f"{name}.parquet", customer_id=[name], event=["A"], event_time=pa.array([datetime(2026, 5, 1, 10)], kind))
+    place.ingest("timezone: Europe/London\nsources: {a: {path: '*.parquet'}}\n")
+    assert {row["customer_id"]: row["event_time"].hour for row in place.events()} == {"old": 9, "new": 10}
 
 
 def test_odd_types_of_parquet_become_text(place: Place) -> None:
