@@ -231,15 +231,20 @@ class Forecaster:
 
     def raw_matrix(self, matrix: Array) -> Array:
         """Return the uncalibrated logits of rows already encoded (see `encode`)."""
-        if not len(matrix):
-            return np.zeros(0)
-        total = np.zeros(len(matrix))
-        if self.boosters:
-            total = self._mean(self._members.margins(matrix)) * (1.0 - self._share)
+        return self.total(self.members.margins(matrix), self.terms(matrix), len(matrix)) if len(matrix) else np.zeros(0)
+
+    def total(self, margins: Sequence[Array], terms: Mapping[str, Array], rows: int) -> Array:
+        """Return the uncalibrated logits of rows from what the members and the linear member say of them."""
+        total = self._mean(margins) * (1.0 - self.share) if self.boosters else np.zeros(rows)
         if self.linear:
-            terms = self.linear.terms(self._columns(matrix))
-            total += self._share * sum(terms.values(), np.full(len(matrix), self.linear.intercept))
+            total += self.share * sum(terms.values(), np.full(rows, self.linear.intercept))
         return total
+
+    def terms(self, matrix: Array) -> dict[str, Array]:
+        """Return what the linear member adds to its own logit for each of its columns."""
+        if not self.linear:
+            return {}
+        return self.linear.terms({name: np.ascontiguousarray(matrix[:, self.features.index(name)]) for name in self.linear.columns})
 
     def probability(self, frame: pd.DataFrame) -> Array:
         """Return the calibrated probability of each row."""
@@ -252,19 +257,28 @@ class Forecaster:
     def contributions(self, frame: pd.DataFrame) -> Array:
         """Return what each feature adds to the logit: rows × features, which with `base_value` sum to `raw`."""
         matrix = self.encode(frame)
-        return self._trees(matrix)[:, :-1] * (1.0 - self._share) + self._linear_terms(matrix)
+        return self.with_terms(self._trees(matrix)[:, :-1], matrix)
+
+    def with_terms(self, contributions: Array, matrix: Array) -> Array:
+        """Return what each feature adds to the logit, from what it adds to the margin of the trees: rows × features."""
+        found: Array = contributions * (1.0 - self.share)
+        for name, term in self.terms(matrix).items():
+            found[:, self.features.index(name)] += self.share * term
+        return found
 
     def base_value(self) -> float:
         """Return the logit before any feature has spoken."""
         trees = float(self._trees(np.full((1, len(self.features)), np.nan))[0, -1])
-        return trees * (1.0 - self._share) + (self._share * self.linear.intercept if self.linear else 0.0)
+        return trees * (1.0 - self.share) + (self.share * self.linear.intercept if self.linear else 0.0)
 
     @cached_property
-    def _members(self) -> Members:
+    def members(self) -> Members:
+        """What answers for the boosters."""
         return Members(self.boosters)
 
     @property
-    def _share(self) -> float:
+    def share(self) -> float:
+        """The share of the linear member in the logit; the trees have the rest."""
         return self.blend if self.linear and self.boosters else float(self.linear is not None)
 
     def _trees(self, matrix: Array) -> Array:
@@ -272,17 +286,6 @@ class Forecaster:
             return np.zeros((len(matrix), len(self.features) + 1))
         return self._mean([np.asarray(b.predict(matrix, pred_contrib=True)) for b in self.boosters])
 
-    def _linear_terms(self, matrix: Array) -> Array:
-        found = np.zeros((len(matrix), len(self.features)))
-        if self.linear:
-            for name, term in self.linear.terms(self._columns(matrix)).items():
-                found[:, self.features.index(name)] = self._share * term
-        return found
-
-    def _columns(self, matrix: Array) -> dict[str, Array]:
-        wanted = self.linear.columns if self.linear else ()
-        return {name: np.ascontiguousarray(matrix[:, self.features.index(name)]) for name in wanted}
-
     @staticmethod
-    def _mean(parts: list[Array]) -> Array:
+    def _mean(parts: Sequence[Array]) -> Array:
         return np.asarray(sum(parts[1:], parts[0])) / len(parts)

@@ -1,22 +1,8 @@
-"""Why a score is what it is: the features that moved it most, in words.
-
-What a feature adds to the logit is said in one of two ways:
-
-- **exact**: LightGBM's own contributions (Shapley values over the trees) plus the terms of the linear member. Computing
-  them costs 20 to 250 times as much as the score itself.
-- **quick**: what the trees are expected to answer when this one value is known and nothing else, less what they are
-  expected to answer when nothing is known. It is the first-order part of the exact contribution, equal to it where
-  features do not interact, and a table look-up per value. Expectations go by the training rows in each branch.
-
-Either way a row's reasons depend on that row and the model alone.
-"""
+"""Why a score is what it is: the features that moved it most (see `predseg.forecast.effects`), in words."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,7 +18,6 @@ if TYPE_CHECKING:
     from predseg.forecast.features import FeatureSet
 
 Declaration = Mapping[str, Any]
-TOP = 3
 
 
 def declare(features: FeatureSet) -> dict[str, dict[str, Any]]:
@@ -155,168 +140,6 @@ def _days(value: float) -> str:
     return f"{number} day{'' if number == '1' else 's'}"
 
 
-@dataclass(frozen=True, eq=False)
-class Effects:
-    """The quick contributions of the trees: per feature the ends of its bins, and what a value in each bin adds.
-
-    Bin k holds x with edges[k-1] < x <= edges[k]; the last edge is infinite, and one more value stands for missing.
-    """
-
-    edges: tuple[Array, ...] = field(repr=False)
-    values: tuple[Array, ...] = field(repr=False)
-
-    def apply(self, matrix: Array) -> Array:
-        """Return what each feature adds: rows × features, from rows encoded as the trees are given them."""
-        whole = np.ascontiguousarray(matrix, "<f8")
-        tops = whole.view("<u2")[:, 3::4]
-        found = np.zeros(matrix.shape)
-        for position, (edges, values, first) in enumerate(zip(self.edges, self.values, self._first, strict=True)):
-            if len(edges) > 1:
-                found[:, position] = values[_bins(edges, whole[:, position], tops[:, position], *first)]
-        return found
-
-    @cached_property
-    def _first(self) -> tuple[tuple[Array, int], ...]:
-        return tuple(map(_first_bins, self.edges))
-
-
-_FEW = 4
-_INFINITE = [0x7FF0, 0xFFF0]
-
-
-def _first_bins(edges: Array) -> tuple[Array, int]:
-    """Return for the 65,536 cells of numbers with the same top 16 bits the first bin in them, and the most steps to the last."""
-    tops = np.arange(1 << 16, dtype="<u8") << 48
-    ends = [tops.view("<f8"), (tops | (1 << 48) - 1).view("<f8")]
-    ends[1][_INFINITE] = ends[0][_INFINITE]  # the rest of these two cells are no numbers that arithmetic makes
-    one, other = (np.searchsorted(edges, end) for end in ends)
-    return np.minimum(one, other).astype(np.int32), int(np.abs(one - other).max())
-
-
-def _bins(edges: Array, values: Array, tops: Array, first: Array, steps: int) -> Array:
-    """Return what ``np.searchsorted(edges, values)`` does: four times as fast where a few steps lead from the first bin of a cell."""
-    if steps > _FEW:
-        return np.searchsorted(edges, values)
-    bins: Array = first.take(tops)
-    ends = np.append(edges, np.nan)
-    for _ in range(steps):
-        bins += values > ends.take(bins)
-    return bins
-
-
-def exact_work(forecaster: Forecaster) -> float:
-    """Return what the exact contributions of one row cost, in units of about 11 nanoseconds of two cores.
-
-    It is the sum over the trees of leaves to the power 1.5, which fits measurements from 8 to 63 leaves.
-    """
-    leaves = [int(n) for booster in forecaster.boosters for n in re.findall(r"^num_leaves=(\d+)", booster.model_to_string(), re.MULTILINE)]
-    return float(sum(n**1.5 for n in leaves))
-
-
-def tree_effects(forecaster: Forecaster) -> Effects:
-    """Return the quick contributions of a model's trees, averaged over its members."""
-    trees = [tree["tree_structure"] for booster in forecaster.boosters for tree in booster.dump_model()["tree_info"]]
-    ends: list[set[float]] = [set() for _ in forecaster.features]
-    for tree in trees:
-        _collect(tree, ends)
-    edges = tuple(np.array([*sorted(e), np.inf]) for e in ends)
-    values = tuple(np.zeros(len(e) + 1) for e in edges)
-    for tree in trees:
-        _add_tree(tree, edges, values)
-    return Effects(edges, tuple(v / max(1, len(forecaster.boosters)) for v in values))
-
-
-def _collect(node: Mapping[str, Any], ends: list[set[float]]) -> None:
-    if "split_feature" not in node:
-        return
-    if node["decision_type"] == "==":
-        ends[node["split_feature"]].update(edge for level in _levels(node) for edge in (level - 1.0, float(level)))
-    else:
-        ends[node["split_feature"]].add(float(node["threshold"]))
-    _collect(node["left_child"], ends)
-    _collect(node["right_child"], ends)
-
-
-def _levels(node: Mapping[str, Any]) -> list[int]:
-    return [int(level) for level in str(node["threshold"]).split("||")]
-
-
-def _goes_left(node: Mapping[str, Any], edges: Array) -> Array:
-    """Where each bin of the feature goes, and, last, a missing value."""
-    if node["decision_type"] == "==":
-        return np.append(np.isin(edges, _levels(node)), False)
-    missing = node["default_left"] if node["missing_type"] != "None" else node["threshold"] >= 0.0
-    return np.append(edges <= node["threshold"], missing)
-
-
-def _rows(node: Mapping[str, Any]) -> float:
-    return float(node["internal_count"] if "split_feature" in node else node.get("leaf_count", 1))
-
-
-def _expected(node: dict[str, Any]) -> float:
-    """The mean answer below a node over its training rows, kept in the node."""
-    if "split_feature" not in node:
-        return float(node["leaf_value"])
-    if "expected" not in node:
-        left, right = node["left_child"], node["right_child"]
-        node["expected"] = (_expected(left) * _rows(left) + _expected(right) * _rows(right)) / max(1.0, _rows(left) + _rows(right))
-    return float(node["expected"])
-
-
-def _add_tree(root: dict[str, Any], edges: Sequence[Array], values: Sequence[Array]) -> None:
-    """Add to the feature of each node by how much the branch that a value takes changes the expectation.
-
-    That change counts as often as the node is reached when only this value is known: ``reach`` holds per feature seen above the node where its bins go (0 or 1) and the share of rows that went there.
-    """
-    todo: list[tuple[dict[str, Any], float, dict[int, tuple[Array, float]]]] = [(root, 1.0, {})]
-    while todo:
-        node, share, reach = todo.pop()
-        if "split_feature" not in node:
-            continue
-        feature = node["split_feature"]
-        left = _goes_left(node, edges[feature])
-        here, its_share = reach.get(feature, (np.ones(len(left)), 1.0))
-        change = np.where(left, _expected(node["left_child"]), _expected(node["right_child"])) - _expected(node)
-        values[feature][:] += here * (share / its_share) * change
-        for child, goes in ((node["left_child"], left), (node["right_child"], ~left)):
-            part = _rows(child) / max(1.0, _rows(node["left_child"]) + _rows(node["right_child"]))
-            if part:
-                todo.append((child, share * part, {**reach, feature: (here * goes, its_share * part)}))
-
-
-def quick_contributions(forecaster: Forecaster, effects: Effects, matrix: Array) -> Array:
-    """Return the quick contributions to the logit of rows already encoded: rows × features."""
-    share = forecaster.blend if forecaster.linear and forecaster.boosters else float(forecaster.linear is not None)
-    found = effects.apply(matrix)
-    if forecaster.linear:
-        found *= 1.0 - share
-        at = {name: i for i, name in enumerate(forecaster.features)}
-        columns = {name: np.ascontiguousarray(matrix[:, at[name]]) for name in forecaster.linear.columns}
-        for name, term in forecaster.linear.terms(columns).items():
-            found[:, at[name]] += share * term
-    return found
-
-
-def strongest(contributions: Array, top: int = TOP) -> tuple[Array, Array]:
-    """Return the features with the greatest contributions of each row, and these contributions, both rows × top.
-
-    The greatest first; of equal ones the first feature. A contribution of 0 is no reason: its feature is −1.
-
-    >>> strongest(np.array([[0.1, -0.5, 0.0]]), 3)[0].tolist()
-    [[1, 0, -1]]
-    """
-    left = np.abs(contributions)
-    rows = np.arange(len(left))
-    features, sizes = np.full((len(left), top), -1), np.zeros((len(left), top))
-    for rank in range(min(top, left.shape[1])):
-        best = left.argmax(axis=1)
-        any_left = left[rows, best] > 0
-        sizes[:, rank] = np.where(any_left, contributions[rows, best], 0.0)
-        features[:, rank] = np.where(any_left, best, -1)
-        left[rows, best] = 0.0
-    return features, sizes
-
-
 class Speaker:
     """Says the reasons of rows; a phrase is made once, however many rows need it.
 
@@ -335,21 +158,23 @@ class Speaker:
 
         Args:
             values: Rows × reasons, as the trees are given them.
-            features: The features that have these values, see `strongest`.
+            features: The features that have these values, see `predseg.forecast.effects.strongest`.
             sizes: What each of these features adds.
         """
+        import pandas as pd
         import pyarrow as pa
 
-        place = np.full(features.shape, -1)
-        for feature in np.unique(features[features >= 0]).tolist():
-            at = features == feature
-            found, which = np.unique(self._coarse(values[at], feature), return_inverse=True)
-            places = np.array([self._place(feature, None if v != v else v) for v in found.tolist()])
-            place[at] = places[which] + (sizes[at] > 0)
-        chosen = place >= 0
-        ends = np.append(0, np.cumsum(chosen.sum(axis=1)))
-        words = pa.array(self._texts, pa.string()).take(pa.array(place[chosen]))
-        return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), words)
+        order = np.argsort(features.ravel().astype(np.int16), kind="stable")  # one feature after the other
+        ends = np.searchsorted(features.ravel()[order], np.arange(len(self._places) + 1))
+        sorted_values, found = values.ravel()[order], np.empty(features.size, np.int32)
+        for feature in np.flatnonzero(np.diff(ends)).tolist():
+            its = slice(ends[feature], ends[feature + 1])
+            which, different = pd.factorize(self._coarse(sorted_values[its], feature), use_na_sentinel=False)
+            found[order[its]] = np.array([self._place(feature, None if v != v else v) for v in different.tolist()], np.int32)[which]
+        chosen = features >= 0
+        starts = np.append(0, np.cumsum(chosen.sum(axis=1)))
+        words = pa.array(self._texts, pa.string()).take(pa.array((found.reshape(features.shape) + (sizes > 0))[chosen]))
+        return pa.ListArray.from_arrays(pa.array(starts, pa.int32()), words)
 
     def _coarse(self, values: Array, feature: int) -> Array:
         """Values that read the same as the same number: three digits, days whole from two on."""

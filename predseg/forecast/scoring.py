@@ -6,11 +6,11 @@ bit. Only ranks need everyone: they are taken at the end, on the uncalibrated ou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -18,8 +18,9 @@ import pyarrow.compute as pc
 
 from predseg.errors import DataError
 from predseg.evaluate.ahead import ahead
+from predseg.forecast.effects import Quick, exact_work, strongest
 from predseg.forecast.forecaster import Array, Forecaster
-from predseg.forecast.reasons import Speaker, exact_work, quick_contributions, strongest, tree_effects
+from predseg.forecast.reasons import Speaker
 from predseg.language.time import say_instant
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ SCHEMA = pa.schema(
 """The scores table; its key is customer_id, as_of, model."""
 
 Reasons = Literal["auto", "exact", "quick", "none"]
-Contributions = Callable[[Any, Array], Array]
+Explain = Callable[["pd.DataFrame", Array], tuple[Array, Array, Array]]
+"""Makes of a frame, and its rows as they are given to the trees, their uncalibrated output, and the strongest features and what these add."""
 Seen = Callable[["pd.DataFrame", Array, Array], None]
 """Is shown a frame, its rows as they are given to the trees, and their uncalibrated output."""
 EXACT_WORK = 5e8
@@ -51,7 +53,6 @@ _ROWS = 16_384
 _SPOKEN = 1 << 17
 _THREADS = 2
 """One part is in the trees, which have threads of their own, the other in NumPy."""
-_CHUNK = 1 << 20
 
 
 def score(
@@ -99,13 +100,7 @@ def score(
         "decile": decile,
         "reasons": pa.chunked_array([said for _, _, said in parts], SCHEMA.field("reasons").type),
     }
-    return _rechunk(pa.table(columns, schema=SCHEMA))
-
-
-def _rechunk(table: pa.Table) -> pa.Table:
-    """The same chunks whatever the blocks were; a million rows each, far below the 2 GB that a chunk of texts may hold."""
-    spans = [table.slice(start, _CHUNK).combine_chunks() for start in range(0, len(table), _CHUNK)]
-    return pa.concat_tables(spans) if spans else table.combine_chunks()
+    return pa.table(columns, schema=SCHEMA)
 
 
 def ranks(raw: Array) -> tuple[Array, Array]:
@@ -119,40 +114,41 @@ def ranks(raw: Array) -> tuple[Array, Array]:
     n = len(raw)
     if not n:
         return np.zeros(0), np.zeros(0, np.int64)
-    higher = n - np.searchsorted(np.sort(raw), raw, side="right")
+    order = np.argsort(raw)
+    last = np.append(np.flatnonzero(np.diff(raw[order])), n - 1)  # of each run of equal outputs
+    higher = np.empty(n, np.int64)
+    higher[order] = np.repeat(n - 1 - last, np.diff(last, prepend=-1))
     return 1 - higher / n, 1 + 10 * higher // n
 
 
 def _parts(
     bundle: Bundle, frames: Iterable[pd.DataFrame], as_of: int, reasons: Reasons, each: Each | None = None, seen: Seen | None = None
 ) -> Iterator[tuple[pa.Array, Array, pa.Array]]:
-    """Yield customers, uncalibrated output and reasons of some ten thousand rows at a time."""
+    """Yield customers, uncalibrated output and reasons of `_SPOKEN` rows at a time: far below the 2 GB that a chunk of texts may hold, and the same however frames are cut."""
     forecaster = bundle.forecaster
     if reasons == "auto":
         exact, frames = _hold(frames, EXACT_WORK / max(1.0, exact_work(forecaster)))
         reasons = "exact" if exact else "quick"
-    contributions: Contributions | None = None
-    if reasons == "exact":
-        contributions = _exact(forecaster)
-    elif reasons == "quick":
-        contributions = _quick(forecaster)
-    speaker = Speaker(forecaster, bundle.declarations)
-    answer = partial(_answer, forecaster, contributions, seen=seen)
+    answer = partial(_answer, forecaster, {"exact": _exact, "quick": _quick, "none": _none}[reasons](forecaster), seen=seen)
     answers = ahead(answer, _cut(frames, as_of), _THREADS)
     if each is not None and reasons != "exact":
         answers = chain.from_iterable(each(lambda frame: list(map(answer, _cut([frame], as_of)))))
-    for parts in _gather(answers):
-        said = speaker.say(*(np.concatenate(column) for column in zip(*(part.why for part in parts), strict=True)))
-        yield pa.concat_arrays([part.customers for part in parts]), np.concatenate([part.raw for part in parts]), said
+    speaker = Speaker(forecaster, bundle.declarations)
+    for part in _gather(answers):
+        yield part.customers, part.raw, speaker.say(*part.why)
 
 
-def _exact(forecaster: Forecaster) -> Contributions:
-    return lambda frame, _: forecaster.contributions(frame)
+def _exact(forecaster: Forecaster) -> Explain:
+    return lambda frame, matrix: (forecaster.raw_matrix(matrix), *strongest(forecaster.contributions(frame)))
 
 
-def _quick(forecaster: Forecaster) -> Contributions:
-    effects = tree_effects(forecaster)
-    return lambda _, matrix: quick_contributions(forecaster, effects, matrix)
+def _quick(forecaster: Forecaster) -> Explain:
+    quick = Quick(forecaster)
+    return lambda _, matrix: quick(matrix)
+
+
+def _none(forecaster: Forecaster) -> Explain:
+    return lambda _, matrix: (forecaster.raw_matrix(matrix), *strongest(np.zeros((len(matrix), 0))))
 
 
 def _cut(frames: Iterable[pd.DataFrame], as_of: int) -> Iterator[pd.DataFrame]:
@@ -171,16 +167,16 @@ def _cut(frames: Iterable[pd.DataFrame], as_of: int) -> Iterator[pd.DataFrame]:
         yield pd.concat(held, ignore_index=True)
 
 
-def _gather(parts: Iterator[_Part]) -> Iterator[list[_Part]]:
-    """Put parts together to at least `_SPOKEN` rows: equal values are then found together, and said once."""
+def _gather(parts: Iterator[_Part]) -> Iterator[_Part]:
+    """Put rows together to parts of `_SPOKEN`, the last one less: equal values are then found together, and said once."""
     held: list[_Part] = []
     for part in parts:
         held.append(part)
-        if sum(len(p.raw) for p in held) >= _SPOKEN:
-            yield held
-            held = []
+        while (more := sum(len(p.raw) for p in held) - _SPOKEN) >= 0:
+            yield _joined([*held[:-1], held[-1][: len(held[-1].raw) - more]])
+            held = [held[-1][len(held[-1].raw) - more :]] if more else []
     if held:
-        yield held
+        yield _joined(held)
 
 
 def _hold(frames: Iterable[pd.DataFrame], limit: float) -> tuple[bool, Iterable[pd.DataFrame]]:
@@ -203,25 +199,32 @@ class _Part:
     raw: Array
     why: tuple[Array, Array, Array]
 
+    def __getitem__(self, rows: slice) -> _Part:
+        return _Part(self.customers[rows], self.raw[rows], tuple(column[rows] for column in self.why))  # type: ignore[arg-type]
+
     def without(self, people: Container[str]) -> _Part:
         """Return the part without the rows of some customers."""
         kept = np.array([customer not in people for customer in self.customers.to_pylist()], bool)
         return self if kept.all() else _Part(self.customers.filter(pa.array(kept)), self.raw[kept], tuple(column[kept] for column in self.why))
 
 
+def _joined(parts: Sequence[_Part]) -> _Part:
+    values, features, sizes = (np.concatenate(column) for column in zip(*(part.why for part in parts), strict=True))
+    return _Part(pa.concat_arrays([part.customers for part in parts]), np.concatenate([part.raw for part in parts]), (values, features, sizes))
+
+
 Each = Callable[[Callable[["pd.DataFrame"], list[_Part]]], Iterable[list[_Part]]]
 """Answers frames where they are computed: gives what its argument makes of each."""
 
 
-def _answer(forecaster: Forecaster, contributions: Contributions | None, frame: pd.DataFrame, seen: Seen | None = None) -> _Part:
+def _answer(forecaster: Forecaster, explain: Explain, frame: pd.DataFrame, seen: Seen | None = None) -> _Part:
     matrix = forecaster.encode(frame)
     customers = pa.array(frame["customer_id"], pa.string(), from_pandas=True)
     if isinstance(customers, pa.ChunkedArray):
         customers = customers.combine_chunks()
-    raw = forecaster.raw_matrix(matrix)
+    raw, features, sizes = explain(frame, matrix)
     if seen is not None:
         seen(frame, matrix, raw)
-    features, sizes = strongest(contributions(frame, matrix) if contributions else np.zeros((len(matrix), 0)))
     return _Part(customers, raw, (np.take_along_axis(matrix, features, axis=1), features, sizes))
 
 
@@ -237,9 +240,14 @@ def _check_moment(frame: pd.DataFrame, as_of: int) -> None:
 
 
 def _check_once(customers: pa.ChunkedArray) -> None:
-    if pc.count_distinct(customers).as_py() == len(customers) and not customers.null_count:
+    if not customers.null_count and (_ascending(customers) or pc.count_distinct(customers).as_py() == len(customers)):
         return
     counts = pc.value_counts(customers)
     twice = [row["values"] for row in counts.filter(pc.greater(counts.field("counts"), 1)).slice(0, 3).to_pylist()]
     message = f"a customer has one row, but {', '.join(map(repr, twice))} have more" if twice else "a row has no customer"
     raise DataError("E430", "features.customer_id", message, "give each customer's features at one moment, once")
+
+
+def _ascending(customers: pa.ChunkedArray) -> bool:
+    """Whether each customer comes after the one before, as those of stored events do: four times as fast as counting them."""
+    return pc.all(pc.less(customers[:-1], customers[1:])).as_py() is not False

@@ -11,11 +11,11 @@ They need numba (``predseg[fast]``). Without it, and for a few rows, LightGBM an
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, np.dtype[Any]]
 MOST_LEAVES, MOST_EDGES = 64, 254
 """A mask has one bit a leaf; a code is one byte, and its last value stands for a missing one that goes right."""
+MISSING = 255
+"""The bin of a missing value; the others are as many as there are edges below a value."""
+ZERO = float(np.float32(1e-35))
+"""What LightGBM takes for zero, on both sides of it."""
 PAYS = 10_000_000
 """Rows × trees that LightGBM answers in about as long as it takes to load the loops."""
 FEW = 256
@@ -32,6 +36,25 @@ FEW = 256
 _CATEGORY, _LEFT, _ZERO_IS_MISSING, _NAN_IS_MISSING = 1, 2, 4, 8
 Way = str | frozenset[int]
 """Where a missing value goes (``left``, ``right``, or where ``zero`` does), or the levels that go left."""
+Split = tuple[int, Way, float]
+"""Feature, way and threshold."""
+
+
+class Told(NamedTuple):
+    """What the values of features are told to add: see `predseg.forecast.effects`.
+
+    Attributes:
+        tables: Of each feature that the trees use, what a value in each bin adds: float64 (inputs, 256), the last for missing ones.
+        inputs: Of each feature its line of the tables; −1 for none.
+        terms: Of each feature its line among the terms that come with the rows, which are added; −1 for none.
+    """
+
+    tables: Array
+    inputs: Array
+    terms: Array
+
+
+_NOTHING = Told(np.zeros((0, MISSING + 1)), np.zeros(0, np.int64), np.zeros(0, np.int64))
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,11 +81,9 @@ class Trees:
 
         That is: more than 64 leaves, more than 254 thresholds of a feature, linear leaves, several classes, zero as missing.
         """
-        read = [list(_read(booster.model_to_string())) for booster in boosters]
+        read = [list(read_trees(booster)) for booster in boosters]
         splits = [split for trees in read for tree in trees for split in tree.splits()]
-        edges: dict[int, set[float]] = defaultdict(set)
-        for feature, way, threshold in splits:
-            edges[feature].update((threshold,) if isinstance(way, str) else (e for level in way for e in (level - 1.0, float(level))))
+        edges = edges_of(splits)
         if not all(tree.plain for trees in read for tree in trees) or max(map(len, edges.values()), default=0) > MOST_EDGES:
             return None
         features = boosters[0].num_feature()
@@ -72,13 +93,26 @@ class Trees:
 
     def margins(self, matrix: Array) -> Array:
         """Return float64 (members, rows) of float64 (rows, features). Needs numba."""
+        return self.strongest(matrix, _NOTHING, np.zeros((0, len(matrix))), 0)[0]
+
+    def strongest(self, matrix: Array, told: Told, terms: Array, top: int) -> tuple[Array, Array, Array]:
+        """Return the margins, and of each row what adds most: features and sizes, rows × top, see `predseg.forecast.effects.strongest`.
+
+        Args:
+            matrix: Float64 (rows, features).
+            told: What values add.
+            terms: What else is added, float64 (terms, rows).
+            top: How many features of a row are looked for.
+        """
         from predseg.forecast.tree_loops import margins
 
         if matrix.shape[1] != self.features:
             raise ValueError(f"matrix has {matrix.shape[1]} columns, the trees know {self.features} features")
         out = np.zeros((int(self.trees[1].max(initial=0)) + 1, len(matrix)))
-        margins(np.ascontiguousarray(matrix, np.float64), self.inputs, self.columns, self.nodes, self.trees, out)
-        return out
+        features, sizes = np.empty((top, len(matrix)), np.int64), np.empty((top, len(matrix)))
+        whole = np.ascontiguousarray(matrix, np.float64)
+        margins(whole, self.inputs, self.columns, self.nodes, self.trees, out, tuple(told), terms, features, sizes)
+        return out, np.ascontiguousarray(features.T), np.ascontiguousarray(sizes.T)
 
 
 class Members:
@@ -91,9 +125,14 @@ class Members:
         """Return the margin of each row (float64) by each member."""
         if len(matrix) >= FEW:
             self._asked += len(matrix)
-            if self._asked >= self._rows and self._trees is not None:
-                return list(self._trees.margins(matrix))
+            if self.loops is not None:
+                return list(self.loops.margins(matrix))
         return [np.asarray(booster.predict(matrix, raw_score=True)) for booster in self._boosters]
+
+    @property
+    def loops(self) -> Trees | None:
+        """What answers from when it pays on; None before, and where that is LightGBM for ever."""
+        return self._trees if self._asked >= self._rows else None
 
     @cached_property
     def _rows(self) -> float:
@@ -110,17 +149,18 @@ class Members:
         return trees
 
 
-class _Tree:
-    """A tree as LightGBM's text describes it."""
+class Tree:
+    """A tree as LightGBM's text describes it: a child ``c`` is a split, or where it is negative the leaf ``~c``."""
 
     def __init__(self, fields: Mapping[str, str], plain: bool) -> None:
         self.leaves = _numbers(fields["leaf_value"], float)
-        names = ("split_feature", "left_child", "right_child", "decision_type", "cat_boundaries", "cat_threshold")
-        self.feature, self.left, self.right, self.kind, self.bounds, self.bits = (_numbers(fields.get(name, ""), int) for name in names)
+        names = ("split_feature", "left_child", "right_child", "decision_type", "cat_boundaries", "cat_threshold", "internal_count", "leaf_count")
+        numbers = (_numbers(fields.get(name, ""), int) for name in names)
+        self.feature, self.left, self.right, self.kind, self.bounds, self.bits, self.rows, self.leaf_rows = numbers
         self.threshold = _numbers(fields.get("threshold", ""), float)
         self.plain = plain and fields.get("is_linear", "0") == "0" and len(self.leaves) <= MOST_LEAVES and not any(map(_zero_is_missing, self.kind))
 
-    def splits(self) -> Iterator[tuple[int, Way, float]]:
+    def splits(self) -> Iterator[Split]:
         """Yield feature, way and threshold of each split."""
         for feature, kind, threshold in zip(self.feature, self.kind, self.threshold, strict=True):
             yield feature, self._levels(int(threshold)) if kind & _CATEGORY else _way(kind), threshold
@@ -151,22 +191,30 @@ def _zero_is_missing(kind: int) -> bool:
 
 
 def _way(kind: int) -> str:
-    return ("left" if kind & _LEFT else "right") if kind & _NAN_IS_MISSING else "zero"
+    return ("left" if kind & _LEFT else "right") if kind & (_NAN_IS_MISSING | _ZERO_IS_MISSING) else "zero"
 
 
 def _numbers(text: str, kind: type[Any]) -> list[Any]:
     return [*map(kind, text.split())]
 
 
-def _read(text: str) -> Iterator[_Tree]:
-    """Yield the trees of a model's text."""
-    header, *parts = text.split("\nend of trees")[0].split("\nTree=")
+def edges_of(splits: Iterable[Split]) -> dict[int, set[float]]:
+    """Return the thresholds of each feature; a level lies between two of its own."""
+    edges: dict[int, set[float]] = defaultdict(set)
+    for feature, way, threshold in splits:
+        edges[feature].update((threshold,) if isinstance(way, str) else (e for level in way for e in (level - 1.0, float(level))))
+    return edges
+
+
+def read_trees(booster: lgb.Booster) -> Iterator[Tree]:
+    """Yield the trees of a booster."""
+    header, *parts = booster.model_to_string().split("\nend of trees")[0].split("\nTree=")
     plain = "\nnum_tree_per_iteration=1\n" in header and "\naverage_output\n" not in header
     for part in parts:
-        yield _Tree(dict(line.split("=", 1) for line in part.splitlines() if "=" in line), plain)
+        yield Tree(dict(line.split("=", 1) for line in part.splitlines() if "=" in line), plain)
 
 
-def _arrays(edges: Mapping[int, Array], splits: Sequence[tuple[int, Way, float]], read: list[list[_Tree]]) -> Iterator[tuple[Array, ...]]:
+def _arrays(edges: Mapping[int, Array], splits: Sequence[Split], read: list[list[Tree]]) -> Iterator[tuple[Array, ...]]:
     """Yield the arrays of `Trees`."""
     ways: dict[int, dict[Way, None]] = {feature: {} for feature in edges}
     for feature, way, _ in splits:

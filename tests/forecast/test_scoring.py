@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -12,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from predseg.errors import DataError, ModelError
-from predseg.forecast import scoring
+from predseg.forecast import effects, scoring, trees
 from predseg.forecast.bundle import Bundle
+from predseg.forecast.effects import strongest
 from predseg.forecast.forecaster import Calibration, Forecaster, encode
-from predseg.forecast.reasons import Speaker, strongest
+from predseg.forecast.reasons import Speaker
 from predseg.forecast.scoring import SCHEMA, ranks, score
 from tests.forecast.tiny import DECLARATIONS, FEATURES, customers, forecaster
 
@@ -113,6 +115,28 @@ def test_every_row_has_up_to_three_reasons_from_the_contributions() -> None:
 
 def test_a_wish_for_no_reasons_is_kept() -> None:
     assert score(BUNDLE, [customers(5)], as_of=0, reasons="none")["reasons"].to_pylist() == [[]] * 5
+
+
+def test_the_table_has_the_same_bytes_when_the_loops_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("numba")
+    frame = customers(700, 5)
+    wanted = score(bundle_of(forecaster(leaves=7)), [frame], as_of=0, reasons="quick")
+    monkeypatch.setattr(trees, "PAYS", 0)
+    monkeypatch.setattr(trees, "FEW", 0)
+    bundle = bundle_of(replace(forecaster(leaves=7)))
+    score(bundle, [frame[:300]], as_of=0, reasons="none")
+    monkeypatch.setattr(effects, "quick_contributions", None)
+    assert bytes_of(score(bundle, [frame], as_of=0, reasons="quick")) == bytes_of(wanted)
+
+
+@pytest.mark.parametrize("rows", [1, 7, 30, ROWS, 10 * ROWS])
+def test_chunks_of_the_table_do_not_follow_the_blocks(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
+    monkeypatch.setattr(scoring, "_SPOKEN", rows)
+    frame = customers(ROWS, 2)
+    for blocks in ([frame], cut(frame, [1, 20, 20, 50])):
+        found = score(BUNDLE, blocks, as_of=0, reasons="quick")
+        assert [len(chunk) for chunk in found["reasons"].chunks] == [len(frame[i : i + rows]) for i in range(0, ROWS, rows)]
+        assert bytes_of(found) == bytes_of(score(BUNDLE, [frame], as_of=0, reasons="quick"))
 
 
 def test_auto_is_exact_while_that_is_cheap(monkeypatch: pytest.MonkeyPatch) -> None:
