@@ -201,11 +201,36 @@ def rows_sql(merge: Merge, existing: str | None) -> str:
     plain = ["customer_id", "anonymous_id", "event", "event_time", "received_at", "value", "event_id", *(p.column for p in merge.properties)]
     parts = [f"select {load}::smallint as load, {', '.join(plain)} from read_parquet({literal(file)})" for load, file in merge.staged.items()]
     if existing is not None:
-        parts.insert(0, existing_sql(merge, existing))
+        parts.insert(0, _not_respelled(merge, existing_sql(merge, existing), plain))
     made = f"(event_id is null or {_made('event_id')})"
     content = f"'~' || substr(sha256({_json_sql(merge.properties, merge.anonymous)}), 1, 24)"
     name = f"case when event_id is null then {content} when {made} then left(event_id, 25) else event_id end"
     return f"select *, {made} as made, {name} as name from ({' union all '.join(parts)})"
+
+
+def _not_respelled(merge: Merge, present: str, columns: list[str]) -> str:
+    """Return the query of present rows but for those that a load brings again, spelled otherwise, because a property became text.
+
+    A column of numbers that gets one ``n/a`` is read as text: of what was 1.5 it now says 1.50.
+    """
+    retyped = [p for p in merge.properties if p.kind == "text" != merge.kinds.get(p.name, "text")]
+    if not retyped or not merge.staged:
+        return present
+    same = f"md5(coalesce(event_id, '') || {_json_sql(merge.properties, merge.anonymous)})"
+    before = ", ".join(f"{_as_before(p.column, merge.kinds[p.name])} as {p.column}" for p in retyped)
+    staged = f"select {', '.join(columns)}, {same} as own from read_parquet([{', '.join(map(literal, merge.staged.values()))}])"
+    came = f"select {same} as was, count(*) as times from (select * replace ({before}) from ({staged})) where was <> own group by was"
+    numbered = f"select *, row_number() over (partition by was) as nth from (select *, {same} as was from ({present}))"
+    return f"select r.* exclude (was, nth) from ({numbered}) r left join ({came}) c using (was) where r.nth > coalesce(c.times, 0)"
+
+
+def _as_before(column: str, kind: str) -> str:
+    """Return the SQL of a text as a present row has it that was read as of another kind."""
+    if kind == "flag":
+        return f"case when lower(trim({column})) in ('true', 'false') then lower(trim({column})) else {column} end"
+    if kind == "list":
+        return f"coalesce(to_json(try_cast(try_cast({column} as json) as varchar[]))::varchar, {column})"
+    return f"coalesce({number_text(f'try_cast({column} as decimal(18,4))')}, {column})"
 
 
 # the merge

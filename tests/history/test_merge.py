@@ -196,6 +196,30 @@ def test_equal_events_stay_equal_when_the_type_of_a_property_changes(place: Plac
     assert place.ingest(text, rebuild=True).rows == 3 and place.store.read("events").equals(found)
 
 
+@pytest.mark.parametrize("named", [False, True])
+def test_events_do_not_come_twice_when_a_property_becomes_text_that_was_spelled_otherwise(place: Place, named: bool) -> None:
+    def csv(name: str, rows: list[dict[str, str]]) -> None:
+        head = "customer_id,event,event_time,size,flag,n" + (",event_id" if named else "")
+        lines = [f"c1,A,2026-01-01T00:00Z,{','.join(row.values())}" + (f",{name}{i}" if named else "") for i, row in enumerate(rows)]
+        place.write(f"a/{name}.csv", "\n".join([head, *lines]) + "\n")
+
+    text = "sources: {a: {path: 'a/*.csv'}}\n"
+    gone = [{"size": "1.50", "flag": "true", "n": "7.0"}]
+    csv("gone", gone)
+    csv("kept", [{"size": "1.50", "flag": "True", "n": "2"}] * 2)
+    assert place.ingest(text).rows == 3
+    (place.root / "a/gone.csv").unlink()
+    csv("new", [{"size": "n/a", "flag": "maybe", "n": "x"}])
+    report = place.ingest(text)
+    assert report.rows == 4 and report.sources[0].conflicts == 0
+    found = sorted((row["size"], row["flag"], row["n"]) for row in place.events())
+    assert found == [("1.5", "true", "7"), ("1.50", "True", "2"), ("1.50", "True", "2"), ("n/a", "maybe", "x")]
+    kept = place.store.read("events")
+    csv("gone", [])
+    place.ingest(text)
+    assert place.store.read("events").equals(kept)
+
+
 def test_properties_that_differ_only_in_case_stay_apart(place: Place) -> None:
     place.jsonl("a.jsonl", [{"customer_id": "c", "event": "A", "event_time": "2026-01-01T00:00Z", "brand": "x"}])
     place.jsonl("b.jsonl", [{"customer_id": "c", "event": "B", "event_time": "2026-01-01T00:00Z", "Brand": "y"}])
