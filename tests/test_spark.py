@@ -275,7 +275,12 @@ def _lines(kind: str, rows: list[dict[str, Any]]) -> bytes:
 def test_text_has_its_types_from_all_files_wherever_they_are_read(session: Any, kind: str, rounds: int, tmp_path: Path) -> None:
     from predseg.history import spreading
 
-    config, tasks = small.CONFIG.replace("events.csv", f'"events/*.{kind}"') + "contract: {tolerance: 60%}\n", []
+    query = (
+        ", query: \"select * replace (customer_id::varchar as customer_id) from source where customer_id::varchar <> '5'\""
+        if kind == "csv.gz"
+        else ""
+    )
+    config, tasks = small.CONFIG.replace("events.csv", f'"events/*.{kind}"{query}') + "contract: {tolerance: 60%}\n", []
     for name, line in (("here", ""), ("spark", ENGINE)):
         small.write(tmp_path / name, [], config + line)
         (tmp_path / name / "events").mkdir()
@@ -287,7 +292,7 @@ def test_text_has_its_types_from_all_files_wherever_they_are_read(session: Any, 
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(spreading, "spread", lambda *given: (tasks.append(len(given[2])), spread(*given))[1])
             reports = [project.check() for project in (one, other)]
-        assert reports[0] == reports[1] and reports[0].quarantined >= 13
+        assert reports[0] == reports[1] and reports[0].quarantined >= 12
         assert [f.read_bytes() for f in one.store.files("events")] == [f.read_bytes() for f in other.store.files("events")]
         bad = [project.quarantine().sort_values(["raw", "reason"]).reset_index(drop=True) for project in (one, other)]
         pd.testing.assert_frame_equal(*bad)

@@ -31,6 +31,7 @@ from predseg.history.customers import ingest_customers
 from predseg.history.persons import EVERYBODY, Persons
 from predseg.history.repeats import EXISTING, Counts
 from predseg.history.report import IngestReport, SourceReport
+from predseg.history.rowwise import is_rowwise
 from predseg.history.staging import QUARANTINE, Progress, Stage, keep_quarantine, plan
 from predseg.layers import rows_in
 from predseg.store import Store
@@ -138,7 +139,7 @@ class _Load:
         added = before.state.added(state, self.now)
         if not added or rows_in(self.store.files("events")) != before.report.rows:  # an ingest was cut short before it was remembered
             return None
-        if any(self.config.sources[name].query or name not in before.state.columns for name in added):  # a query sees all rows
+        if any(not is_rowwise(self.config.sources[name].query) or name not in before.state.columns for name in added):
             return None
         fresh = {name: tuple(file for file in found[name] if str(file) in added[name]) for name in added}
         try:

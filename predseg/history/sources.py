@@ -62,6 +62,16 @@ class Reading:
     zone: str | None
     raw: Raw
 
+    @property
+    def rows(self) -> int | None:
+        """The number of rows, None when it is not known beforehand."""
+        return None if self.query else self.raw.rows
+
+    @property
+    def code(self) -> str:
+        """The code of rows that cannot be read."""
+        return "E406" if self.query else "E405"
+
     def help(self) -> str:
         """Return what to look at when the rows cannot be read."""
         return self.raw.help() if self.query else "the file may be damaged"

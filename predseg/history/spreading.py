@@ -20,6 +20,7 @@ from predseg.errors import DataError, nearest
 from predseg.history import files
 from predseg.history.contract import Checked
 from predseg.history.persons import Persons
+from predseg.history.rowwise import is_rowwise
 from predseg.history.staging import QUARANTINE, Progress, Stage, Tally
 from predseg.language.engines import Spark
 from predseg.spark import session_of, spark_errors, spread
@@ -34,8 +35,8 @@ _INSTANTS = "spark.sql.parquet.outputTimestampType"
 
 
 def engine_of(engine: Spark | None, source: Source, found: Sequence[Path], persons: Persons) -> Spark | None:
-    """Return where a source is read file by file, None for here: a query sees all rows, and keys of pseudonyms are told to no machine."""
-    return engine if not source.url and not source.query and not persons.keys and len(found) > 1 else None
+    """Return where a source is read file by file, None for here: a query may see all rows, and keys of pseudonyms are told to no machine."""
+    return engine if not source.url and is_rowwise(source.query) and not persons.keys and len(found) > 1 else None
 
 
 def laid(engine: Spark | None, source: Source, found: tuple[Path, ...], place: str, folder: Path, rows: int | None = None) -> tuple[Path, ...]:
@@ -98,7 +99,7 @@ def fill(engine: Spark, stage: Stage, found: Sequence[Path], check: Callable[[pa
 
     def read(numbered: tuple[int, Path]) -> Iterator[Tally]:
         number, file = numbered
-        with TemporaryDirectory(dir=folder) as aside, engine_errors(reading.place, "E405", reading.help()):
+        with TemporaryDirectory(dir=folder) as aside, engine_errors(reading.place, reading.code, reading.help()):
             good, bad = Path(aside, "good.parquet"), Path(aside, "bad.parquet")
             with Engine(Path(aside), memory=MEMORY, threads=1) as alone, pq.ParquetWriter(bad, QUARANTINE) as quarantine:
                 alone.view("source", files.of_file(alone, file, reading.raw))
@@ -110,7 +111,7 @@ def fill(engine: Spark, stage: Stage, found: Sequence[Path], check: Callable[[pa
 
     for tally in spread(engine, read, list(enumerate(found))):
         stage.tally.join(tally)
-        tell(f"reading {reading.name}", stage.tally.received, reading.raw.rows)
+        tell(f"reading {reading.name}", stage.tally.received, reading.rows)
     for bad in sorted(folder.glob("*.bad")):
         for batch in pq.ParquetFile(bad).iter_batches():
             stage.quarantine.write_batch(batch)

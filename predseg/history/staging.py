@@ -109,7 +109,7 @@ class Stage:
         Raises:
             DataError: E404 when it has no rows, E405 and E408 when they cannot be read.
         """
-        with engine_errors(self.reading.place, "E406" if self.reading.query else "E405", self.reading.help()):
+        with engine_errors(self.reading.place, self.reading.code, self.reading.help()):
             self.read(check, tell)
         self.require_rows()
 
@@ -135,7 +135,7 @@ class Stage:
                 tally.rounded += checked.rounded
                 tally.see(checked.good)
                 tally.wait(checked.due)
-                tell(step, tally.received, None if self.reading.query else self.reading.raw.rows)
+                tell(step, tally.received, self.reading.rows)
         self._refuse_lines()
 
     def _refuse(self, batch: pa.RecordBatch, checked: Checked) -> None:

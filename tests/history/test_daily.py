@@ -225,7 +225,8 @@ def test_a_planted_bug_is_found(fresh: Callable[[], Place], monkeypatch: pytest.
 # what is read
 
 
-SHOP = "contract: {tolerance: 50%}\nsources: {a: {path: 'a/*.KIND'}, b: {path: b.jsonl}}\n"
+SHOP = "contract: {tolerance: 50%}\nsources: {a: {path: 'a/*.KIND', query: 'QUERY'}, b: {path: b.jsonl}}\n"
+ROWS = "select *, size + 1 as larger from source where flag or flag is null"
 
 
 def day(place: Place, kind: str, number: int, **changes: Any) -> Path:
@@ -241,16 +242,21 @@ def day(place: Place, kind: str, number: int, **changes: Any) -> Path:
     return place.write(f"a/{number}.csv", "".join(",".join(line) + "\n" for line in cells))
 
 
-CHANGES: list[tuple[str, dict[str, Any], bool]] = [("csv", {}, True), ("jsonl", {}, True), ("parquet", {}, True), ("csv", {"size": "x"}, False)]
-CHANGES += [("jsonl", {"flag": None}, True), ("parquet", {"more": 1}, False)]
+CHANGES: list[tuple[str, dict[str, Any], bool, str]] = [("csv", {}, True, ROWS), ("jsonl", {}, True, ""), ("parquet", {}, True, "")]
+CHANGES += [
+    ("csv", {"size": "x"}, False, ""),
+    ("jsonl", {"flag": None}, True, ROWS),
+    ("parquet", {"more": 1}, False, ""),
+    ("csv", {}, False, "select distinct * from source"),
+]
 if LONGER > 1:
-    CHANGES = [(kind, *case[1:]) for kind in ("csv", "jsonl", "parquet") for case in [*CHANGES[2:], ("", {"size": None}, True)]]
+    CHANGES = [(kind, *case[1:]) for kind in ("csv", "jsonl", "parquet") for case in [*CHANGES[2:], ("", {"size": None}, True, ROWS)]]
 
 
-@pytest.mark.parametrize(("kind", "changes", "alone"), CHANGES)
-def test_only_the_files_that_came_are_read(place: Place, kind: str, changes: dict[str, Any], alone: bool) -> None:
+@pytest.mark.parametrize(("kind", "changes", "alone", "query"), CHANGES)
+def test_only_the_files_that_came_are_read(place: Place, kind: str, changes: dict[str, Any], alone: bool, query: str) -> None:
     """Of a file that was read, nothing is left but its size and its time: to read it again would fail, or give other rows."""
-    text = SHOP.replace("KIND", kind)
+    text = SHOP.replace("KIND", kind).replace("QUERY", query).replace(", query: ''", "")
     place.jsonl("b.jsonl", [{"customer_id": "b", "event": "Seen", "event_time": "2026-01-02T00:00:00Z"}])
     files = [day(place, kind, 0), place.root / "b.jsonl"]
     place.ingest(text)
