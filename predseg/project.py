@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from predseg.activation.daily import Acted
     from predseg.forecast.bundle import Bundle
-    from predseg.forecast.latent_profiles import Discovery
+    from predseg.forecast.latent.profiles import Discovery
     from predseg.forecast.learn import TrainingReport
     from predseg.forecast.runs import Change, Version
     from predseg.forecast.tracking import Registry
@@ -265,11 +265,11 @@ class Project:
         Raises:
             LabelError: E560 too few customers, E561 too little that they differ in.
         """
-        from predseg.forecast import latent
+        from predseg.forecast.latent import discovery
 
         with self._events(dry_run, alone=not dry_run) as (store, report):
-            memory = latent.remembered(self.config.store, name)
-            found = latent.discover(
+            memory = discovery.remembered(self.config.store, name)
+            found = discovery.discover(
                 self.config,
                 store,
                 name,
@@ -282,7 +282,7 @@ class Project:
                 progress=self.progress,
             )
             if not dry_run:
-                latent.publish(store, found, memory)
+                discovery.publish(store, found, memory)
             return found
 
     # segments

@@ -9,7 +9,7 @@ import typer
 from predseg.cli.frame import Answer, Run, command
 
 if TYPE_CHECKING:
-    from predseg.forecast.latent_profiles import Discovery, Persona
+    from predseg.forecast.latent.profiles import Discovery, Persona
 
 TOLD = 4
 """Lines of a profile that are shown; ``--json`` has all."""
@@ -107,7 +107,7 @@ def _show_persona(console: Any, persona: Persona) -> None:
 
 
 def _median(value: float) -> str:
-    from predseg.forecast.latent_profiles import say_number
+    from predseg.forecast.latent.profiles import say_number
 
     return say_number(value)
 

@@ -25,12 +25,11 @@ from predseg.errors import LabelError, UsageError
 from predseg.evaluate import reference
 from predseg.evaluate.batch import evaluate, truth
 from predseg.evaluate.block import blocks
-from predseg.forecast import latent
-from predseg.forecast import latent_choice as choice
-from predseg.forecast.latent_measures import Aspect, candidates, fit_scaling, select, spread_ties
-from predseg.forecast.latent_names import Known, Memory, call, match, renamed
-from predseg.forecast.latent_profiles import Discovery
-from predseg.forecast.latent_rules import Bound, _conditions, read_rule, sayable, write_rule
+from predseg.forecast.latent import choice, discovery
+from predseg.forecast.latent.measures import Aspect, candidates, fit_scaling, select, spread_ties
+from predseg.forecast.latent.names import Known, Memory, call, match, renamed
+from predseg.forecast.latent.profiles import Discovery
+from predseg.forecast.latent.rules import Bound, _conditions, read_rule, sayable, write_rule
 from predseg.language import conditions as c
 from predseg.language.documents import parse_condition, parse_measure
 from predseg.language.measures import Events, Measure, Window
@@ -158,7 +157,7 @@ def test_clusters_answer_in_rules(project: Project, first: Discovery) -> None:
 
 
 def test_the_same_seed_gives_the_same_answer(project: Project, first: Discovery) -> None:
-    again = latent.discover(project.config, Store(project.config.store), "personas", T, seed=0)
+    again = discovery.discover(project.config, Store(project.config.store), "personas", T, seed=0)
     assert again == first and again.members == first.members
     assert again.memory is not None and first.memory is not None and again.memory.to_text() == first.memory.to_text()
 
@@ -177,13 +176,13 @@ def test_names_and_ids_stay_when_a_day_is_added_and_given_names_stick(folder: Pa
     assert members(third)["our regulars"] == {"a"}
     earlier = project.discover(as_of=T + DAY // 2, renames={"our regulars": "anybody"})
     assert any("do not stick" in note for note in earlier.notes)
-    memory = latent.remembered(project.config.store, "personas")
+    memory = discovery.remembered(project.config.store, "personas")
     assert memory is not None and memory.as_of == T + 2 * DAY and "our regulars" in {k.name for k in memory.clusters}
 
 
 def test_everybody_is_assigned_when_only_a_sample_is_fitted(project: Project, first: Discovery, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(latent, "SAMPLE", 250)
-    found = latent.discover(project.config, Store(project.config.store), "personas", T)
+    monkeypatch.setattr(discovery, "SAMPLE", 250)
+    found = discovery.discover(project.config, Store(project.config.store), "personas", T)
     assert 180 < found.sampled < 320 and found.customers == 450
     assert sorted(p.size for p in found.personas) == [100, 150, 200]
     assert found.members is not None and first.members is not None and found.members["customer_id"] == first.members["customer_id"]
@@ -193,11 +192,11 @@ def test_what_others_published_at_the_moment_stays(tmp_path: Path, first: Discov
     store = Store(tmp_path)
     store.write("clusters", pa.table({"customer_id": ["a000"], "model": ["other"], "cluster": ["theirs"]}), T)
     for _ in range(2):
-        latent.publish(store, first)
+        discovery.publish(store, first)
     table = store.read("clusters", T)
     assert table.column_names == ["customer_id", "model", "cluster", "as_of"]
     assert table["model"].to_pylist().count("other") == 1 and table.num_rows == 451
-    memory = latent.remembered(store.path, "personas")
+    memory = discovery.remembered(store.path, "personas")
     assert memory is not None and first.memory is not None and memory.to_text() == first.memory.to_text()
 
 
@@ -284,11 +283,11 @@ def test_no_clusters_is_said_and_nothing_is_published(noise: Path, capsys: pytes
 def test_too_few_customers_and_too_little_to_compare(project: Project) -> None:
     store = Store(project.config.store)
     with pytest.raises(LabelError, match=r"E560.*customers have 'Order Completed' by") as refused:
-        latent.discover(project.config, store, "personas", T - 310 * DAY)
+        discovery.discover(project.config, store, "personas", T - 310 * DAY)
     assert refused.value.help
     nothing = replace(project.config, features=config.Features())
     with pytest.raises(LabelError, match="E561"):
-        latent.discover(nothing, store, "personas", T)
+        discovery.discover(nothing, store, "personas", T)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from predseg.evaluate.block import Array
-from predseg.forecast.latent_measures import Aspect, medians
+from predseg.forecast.latent.measures import Aspect, medians
 from predseg.language import conditions as c
 from predseg.language.documents import parse_condition
 from predseg.language.measures import Comparison, Events, Filter, Measure, Step, Test, Window

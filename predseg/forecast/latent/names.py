@@ -11,7 +11,7 @@ import numpy as np
 
 from predseg.errors import LabelError, UsageError, nearest
 from predseg.evaluate.block import Array
-from predseg.forecast.latent_measures import Aspect, Scaling
+from predseg.forecast.latent.measures import Aspect, Scaling
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_ -]{0,63}")
 DIFFERENT = 0.5

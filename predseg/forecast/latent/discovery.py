@@ -4,8 +4,8 @@
     publish(store, discovery)                                     the table `clusters` and the memory of names
 
 Customers with the value event are compared by measures that a rule can ask for, on a robust scale. k-means is fitted on a
-sample chosen by a hash of the ids; how many clusters there are is decided in `predseg.forecast.latent_choice`, and when none
-come back in every resample nothing is published. Names stay from run to run, see `predseg.forecast.latent_names`.
+sample chosen by a hash of the ids; how many clusters there are is decided in `predseg.forecast.latent.choice`, and when none
+come back in every resample nothing is published. Names stay from run to run, see `predseg.forecast.latent.names`.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from predseg.errors import LabelError, UsageError
 from predseg.evaluate.ahead import Answer
 from predseg.evaluate.batch import Values, decide, evaluate
 from predseg.evaluate.block import Array, Block
-from predseg.forecast import latent_choice as choice
-from predseg.forecast import latent_measures as measured
 from predseg.forecast.dataset import CUSTOMERS, count_customers, sampled
-from predseg.forecast.latent_measures import Aspect, Scaling
-from predseg.forecast.latent_names import NAME, Known, Memory, call, match, renamed
-from predseg.forecast.latent_profiles import Discovery, Persona, filled, profile, verdict
-from predseg.forecast.latent_rules import find_rule, read_rule, sayable
+from predseg.forecast.latent import choice
+from predseg.forecast.latent import measures as measured
+from predseg.forecast.latent.measures import Aspect, Scaling
+from predseg.forecast.latent.names import NAME, Known, Memory, call, match, renamed
+from predseg.forecast.latent.profiles import Discovery, Persona, filled, profile, verdict
+from predseg.forecast.latent.rules import find_rule, read_rule, sayable
 from predseg.history.privacy import NOBODY, OptedOut
 from predseg.language import conditions as c
 from predseg.language.english import say_condition

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from predseg.evaluate.block import Array
-from predseg.forecast.latent_choice import FEWEST, STABLE, Trial
-from predseg.forecast.latent_measures import Aspect, Scaling, medians
-from predseg.forecast.latent_names import Memory
+from predseg.forecast.latent.choice import FEWEST, STABLE, Trial
+from predseg.forecast.latent.measures import Aspect, Scaling, medians
+from predseg.forecast.latent.names import Memory
 
 if TYPE_CHECKING:
     import pyarrow as pa
