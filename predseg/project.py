@@ -100,9 +100,8 @@ class Project:
         return last_report(self.store)
 
     def warnings(self, report: IngestReport) -> list[str]:
-        """Return what is worth a second look: events that the project file names and the data do not have."""
-        absent = {name: place for name, place in self.config.event_names().items() if report.events and name not in report.events}
-        return [f"{place} names the event {name!r}, which never occurs: {nearest(name, tuple(report.events))}" for name, place in absent.items()]
+        """Return what is worth a second look: events that are lost, and those that the project file names and the data do not have."""
+        return report.warnings(self.config.event_names())
 
     def events(self) -> pa.Table:
         """Return the events table, sorted by customer and time."""

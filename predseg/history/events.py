@@ -6,7 +6,7 @@
     store/ingest.json                             the report, and what the sources looked like
 
 For every source received = accepted + duplicates + quarantined + suppressed (rows of forgotten persons, bad rows dropped by hand). A load adds to the table and changes nothing when the
-same rows come again. When no file changed nothing is read; when files came, only these; when a declaration changed the table is built anew.
+same rows come again. When no file changed nothing is read; when files came, only these; when a declaration changed the table is built anew, not for one more source.
 """
 
 from __future__ import annotations
@@ -69,10 +69,13 @@ def ingest(
     memory = None if rebuild else _current(config, store, state, now)
     if memory is None:
         with store.lock():
-            memory = report_.remembered(store)
-            stale = memory is None or memory.state.definition != state.definition or not store.exists("events")
+            before = report_.remembered(store)
+            stale = before is None or not (before.state.definition == state.definition or _only_more(config, persons, before.state))
+            stale = stale or not store.exists("events")
             load = _Load(config, store, now, persons, rebuild or stale, tell)
-            memory = (load.more(found, state, memory) if memory is not None and not load.rebuild else None) or load.all(found, state)
+            memory = (load.more(found, state, before) if before is not None and not load.rebuild else None) or load.all(found, state)
+            if before is not None and stale:
+                memory = replace(memory, report=replace(memory.report, fewer=max(0, before.report.rows - memory.report.rows)))
             report_.remember(store, memory)
     report = _with_traits(config, store, memory, persons, rebuild, tell).report
     report_.judge(report, config.contract.tolerance)
@@ -113,6 +116,14 @@ def definition_of(config: Config, persons: Persons) -> str:
     if persons.keys:
         whole["names"] = persons.mark
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+
+
+def _only_more(config: Config, persons: Persons, before: report_.State) -> bool:
+    """Say whether everything is declared as it was, maybe with sources beside: the table then stays, with what is in no file any more."""
+    if not before.files.keys() <= config.sources.keys():
+        return False
+    known = {name: source for name, source in config.sources.items() if name in before.files}
+    return definition_of(replace(config, sources=known), persons) == before.definition
 
 
 # one load

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from predseg.errors import DataError
+from predseg.errors import DataError, nearest
 from predseg.layers import CORE, by_customer, parts
 from predseg.store import Store
 
@@ -72,6 +73,7 @@ class IngestReport:
         refused_links: Links that would have merged two customers.
         rebuilt: The table was built anew from the sources.
         traits: What became of the rows of `customers:`; None when the project declares none.
+        fewer: So many fewer events than before are in a table that had to be built anew.
         up_to_date: Nothing had changed and nothing was read; the rest is what the last reading found.
     """
 
@@ -85,7 +87,15 @@ class IngestReport:
     refused_links: int = 0
     rebuilt: bool = False
     traits: SourceReport | None = None
+    fewer: int = 0
     up_to_date: bool = False
+
+    def warnings(self, named: Mapping[str, str]) -> list[str]:
+        """Return what is worth a second look; ``named``: events that the project file mentions → where."""
+        told = "the events table was built anew, because the project file says otherwise how it is made, and its events"
+        lost = [f"{told} are {self.fewer:,} fewer than before: what no source holds any more is gone"] if self.fewer else []
+        absent = {name: place for name, place in named.items() if self.events and name not in self.events}
+        return lost + [f"{place} names the event {name!r}, which never occurs: {nearest(name, tuple(self.events))}" for name, place in absent.items()]
 
     @property
     def received(self) -> int:
