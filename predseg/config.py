@@ -87,14 +87,23 @@ class VisitFeatures:
 
 
 @dataclass(frozen=True)
+class TasteFeatures:
+    """Whose taste is learned: the different values of a property over all of these events."""
+
+    did: tuple[str, ...]
+    of: str
+
+
+@dataclass(frozen=True)
 class Features:
-    """What is known of every customer: windows (microseconds) × events, visits, named measures, traits."""
+    """What is known of every customer: windows (microseconds) × events, visits, taste, named measures, traits."""
 
     windows: tuple[int, ...] = tuple(n * DAY for n in (7, 30, 90, 180, 365))
     events: tuple[tuple[str, EventFeatures], ...] = ()
     measures: tuple[tuple[str, Measure], ...] = ()
     traits: tuple[str, ...] = ()
     visits: VisitFeatures | None = None
+    taste: TasteFeatures | None = None
 
 
 @dataclass(frozen=True)
@@ -173,6 +182,8 @@ class Config:
         found |= {name: "expectations.events" for name, _ in (self.expectations.events if self.expectations else ())}
         if visits := self.features.visits:
             found |= dict.fromkeys((*visits.did, *visits.signs), "features.visits")
+        if taste := self.features.taste:
+            found |= dict.fromkeys(taste.did, "features.taste")
         found |= {name: f"features.measures.{key}" for key, m in self.features.measures for name in m.names()}
         for model in self.models.values():
             found |= {name: f"models.{model.name}.predict" for name in model.predict.measure.names()}
@@ -309,7 +320,7 @@ def _share(node: Node) -> float:
 
 
 def _features(node: Node) -> Features:
-    keys = node.mapping("`features`", ("windows", "events", "visits", "measures", "traits"))
+    keys = node.mapping("`features`", ("windows", "events", "visits", "taste", "measures", "traits"))
     read: dict[str, Any] = {}
     if "windows" in keys:
         read["windows"] = tuple(sorted({read_duration(n, "windows") for n in _items(keys["windows"])}))
@@ -317,6 +328,8 @@ def _features(node: Node) -> Features:
         read["events"] = tuple((name, _event_features(name, n)) for name, n in keys["events"].mapping("`events`").items())
     if "visits" in keys:
         read["visits"] = _visit_features(keys["visits"])
+    if "taste" in keys:
+        read["taste"] = _taste_features(keys["taste"])
     if "measures" in keys:
         read["measures"] = tuple((_column(keys["measures"], name), parse_measure(n)) for name, n in keys["measures"].mapping("`measures`").items())
     if "traits" in keys:
@@ -343,6 +356,13 @@ def _visit_features(node: Node) -> VisitFeatures:
         raise ConfigError("E309", node.place, "`visits` does not say what a visit is", "add `did:` with the events of a visit")
     pause = read_duration(keys["pause"], "pause") if "pause" in keys else VisitFeatures.pause
     return VisitFeatures(keys["did"].texts("`did`"), pause, keys["signs"].texts("`signs`") if "signs" in keys else ())
+
+
+def _taste_features(node: Node) -> TasteFeatures:
+    keys = node.mapping("`taste`", ("did", "of"))
+    if lacking := [key for key in ("did", "of") if key not in keys]:
+        raise ConfigError("E309", node.place, f"`taste` has no `{lacking[0]}`", "write for example `taste: {did: Order Completed, of: product_id}`")
+    return TasteFeatures(keys["did"].texts("`did`"), keys["of"].text("`of`"))
 
 
 def _items(node: Node) -> list[Node]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from predseg import config
-from predseg.config import CANONICAL, Config, Contract, EventFeatures, VisitFeatures, load, parse
+from predseg.config import CANONICAL, Config, Contract, EventFeatures, TasteFeatures, VisitFeatures, load, parse
 from predseg.errors import ConfigError
 from predseg.language import conditions as c
 from predseg.language.channels import Webhook
@@ -51,6 +51,7 @@ features:
     Product Viewed: {}
     Email Opened:
   visits: {did: [Product Viewed, Cart Viewed], pause: 1 hour, signs: Email Clicked}
+  taste: {did: [Order Completed, Gift Bought], of: product_id}
   measures:
     luxury_views_48h: {did: Product Viewed, where: {category: Luxury Watches}, within: 48 hours}
     biggest_fee: {did: Fee Charged, max: fee}
@@ -177,6 +178,7 @@ def test_features(whole: Config) -> None:
     )
     assert [name for name, _ in features.measures] == ["luxury_views_48h", "biggest_fee"] and features.traits == ("country", "tier")
     assert features.visits == VisitFeatures(("Product Viewed", "Cart Viewed"), 60 * MINUTE, ("Email Clicked",))
+    assert features.taste == TasteFeatures(("Order Completed", "Gift Bought"), "product_id")
     assert read("project: shop\nfeatures: {visits: {did: [A, B]}}\n").features.visits == VisitFeatures(("A", "B"), 30 * MINUTE)
     assert read("project: shop\nfeatures: {windows: 7 days, traits: }\n").features.windows == (7 * DAY,)
 
@@ -187,7 +189,7 @@ def test_models(whole: Config) -> None:
     assert churn.live and not purchase.live
     assert (churn.cutoffs, churn.every, churn.seed, churn.allow, churn.tune) == (12, 7 * DAY, 7, ("tenure",), 20)
     assert purchase.predict.horizon == 30 * DAY and churn.predict.measure == Measure(Events(("Order Completed",)), Window(90 * DAY))
-    assert isinstance(churn.among, c.All) and churn.place == "predseg.yaml:29:5"
+    assert isinstance(churn.among, c.All) and churn.place == "predseg.yaml:30:5"
 
 
 def test_the_rest(whole: Config) -> None:
@@ -237,6 +239,7 @@ def test_event_names_say_where_they_are_mentioned(whole: Config) -> None:
         "Email Opened": "features.events",
         "Cart Viewed": "features.visits",
         "Email Clicked": "features.visits",
+        "Gift Bought": "features.taste",
         "Fee Charged": "features.measures.biggest_fee",
         "Order Started": "models.churn.among",
     }

@@ -14,6 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -22,6 +23,7 @@ from predseg.cli import main
 from predseg.config import Config
 from predseg.errors import DataError, UsageError
 from predseg.forecast.dataset import labelled, open_source
+from predseg.forecast.training import Settings, fit
 from predseg.history import adding, merge
 from predseg.history.persons import EVERYBODY
 from predseg.language.engines import Spark
@@ -57,7 +59,7 @@ CONFIG = (
         small.CONFIG.replace("events.csv}", "'events*.csv'}\ncustomers: {path: customers.csv, static: true}")
         + "  traits: [country]\nsegments: rules.yaml\n"
     )
-    .replace("models:\n", "  traits: [country]\nmodels:\n", 1)
+    .replace("models:\n", "  traits: [country]\n  taste: {did: Order Completed, of: product}\nmodels:\n", 1)
     .replace("cutoffs: 4}\n  traits: [country]\n", "cutoffs: 4}\n")
 )
 
@@ -96,7 +98,8 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project."""
     folder = tmp_path_factory.mktemp("shop")
     small.write(folder, [], CONFIG)
-    text = "customer_id,event_time,event,value,received_at,anonymous_id\n" + "\n".join(lines()) + "\n"
+    rows = [f"{line},p{len(line) * n % 31}" for n, line in enumerate(lines())]
+    text = "\n".join(["customer_id,event_time,event,value,received_at,anonymous_id,product", *rows]) + "\n"
     (folder / "events.csv").write_text(text, "utf-8")
     (folder / "rules.yaml").write_text(SEGMENTS, "utf-8")
     customers = [f"c{n:04d},{'GB' if n % 2 else 'FR'}" for n in range(400)]  # a hundred of them without an event
@@ -143,13 +146,14 @@ def parted(config: Config) -> Store:
     return store
 
 
-def test_features_labels_and_the_training_sample_are_the_same(session: Any, shop: Path, tmp_path: Path) -> None:
-    samples, frames = [], []
+def test_features_labels_the_training_sample_and_answers_are_the_same(session: Any, shop: Path, tmp_path: Path) -> None:
+    sources, samples, frames = [], [], []
     for project in both(shop, tmp_path):
         end = project.moment()
         source = open_source(project.config, parted(project.config))
         assert isinstance(source.over, OnSpark) == bool(project.config.engine) and len(source.files) >= 6
         cutoffs = [end - days * 86_400_000_000 for days in (80, 50, 20)]
+        sources.append(source)
         samples.append(labelled(source, project.model("purchase"), cutoffs, end, 300))
         frames.append(pd.concat(source.frames([end, cutoffs[0]]), ignore_index=True))
     one, other = samples
@@ -157,6 +161,9 @@ def test_features_labels_and_the_training_sample_are_the_same(session: Any, shop
     assert one.y.tobytes() == other.y.tobytes() and one.cutoff.tobytes() == other.cutoff.tobytes() and (one.customer == other.customer).all()
     assert one.y.dtype == other.y.dtype and 0 < one.y.mean() < 1 and "hot" in set(one.customer)
     pd.testing.assert_frame_equal(*frames, check_exact=True)
+    model, _ = fit(one, Settings(20 * DAY, end, rounds=20, event="order_completed", bag=sources[0].features.bag))
+    answers = [np.concatenate(list(source.each(model.raw, [end]))).tobytes() for source in sources]
+    assert model.taste is not None and answers[0] == answers[1]
 
 
 def test_segments_with_their_history_previews_and_what_rules_would_have_done_are_the_same(

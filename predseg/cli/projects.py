@@ -24,6 +24,7 @@ features:
   events:
     Order Completed: {{value: value}}   # recency, frequency and value over every window
   # visits: {{did: [Product Viewed, Order Completed], signs: [Email Opened]}}   # where events tell of visits (docs/features.md)
+  # taste: {{did: Order Completed, of: product_id}}   # where orders tell of products
 models:
   purchase:
     predict: {{did: Order Completed, within_next: 30 days}}

@@ -185,6 +185,7 @@ def training(found: Mapping[str, TrainingReport], dry_run: bool, moved: Mapping[
 
 def _trained(console: Console, report: TrainingReport, dry_run: bool) -> None:
     from predseg.forecast.card import say_level
+    from predseg.forecast.taste import say_taste
 
     found, facts = report.evaluation, report.facts
     learned = [c for c in facts["cutoffs"] if c["role"] == "train"]
@@ -209,6 +210,8 @@ def _trained(console: Console, report: TrainingReport, dry_run: bool) -> None:
     console.print(f"what moves the scores most: {strongest}", soft_wrap=True)
     if facts["chosen"]["linear_share"] == 1.0:
         console.print("few customers: the linear model alone foretold the past best, so it stands alone")
+    if "taste" in facts:
+        console.print(Text(say_taste(facts["taste"]), "" if facts["taste"]["values"] else "yellow"), soft_wrap=True)
     for line in say_level(facts):
         console.print(Text(line, "yellow" if facts["chosen"]["season"] is None else ""), soft_wrap=True)
     for group in found["groups"]:

@@ -30,6 +30,7 @@ from predseg.disks import disk_errors, replaced
 from predseg.errors import ModelError
 from predseg.forecast.forecaster import Calibration, Forecaster, Linear
 from predseg.forecast.rhythm import Rhythm
+from predseg.forecast.taste import Taste
 from predseg.forecast.visits import Visits
 
 FORMAT = 1
@@ -165,6 +166,7 @@ def _files(forecaster: Forecaster, name: str, version: int, facts: Mapping[str, 
         "calibration": forecaster.calibration.to_dict(),
         "rhythm": forecaster.rhythm.to_dict() if forecaster.rhythm else None,
         "visits": forecaster.visits.to_dict() if forecaster.visits else None,
+        "taste": forecaster.taste.to_dict() if forecaster.taste else None,
         "declarations": plain(declarations),
         "facts": plain(facts),
     }
@@ -336,6 +338,7 @@ def _forecaster(body: Mapping[str, Any], boosters: tuple[Any, ...]) -> Forecaste
         calibration=Calibration.from_dict(body["calibration"]),
         rhythm=Rhythm.from_dict(body["rhythm"]) if body.get("rhythm") else None,
         visits=Visits.from_dict(body["visits"]) if body.get("visits") else None,
+        taste=Taste.from_dict(body["taste"]) if body.get("taste") else None,
     )
 
 

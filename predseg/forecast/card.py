@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from predseg.forecast.groups import wilson
+from predseg.forecast.taste import say_taste
 
 if TYPE_CHECKING:
     from predseg.forecast.gate import Decision
@@ -139,6 +140,8 @@ def _limits(facts: Mapping[str, Any], decision: Decision) -> Iterator[str]:
     yield f"{'Champion' if decision.promoted else 'Not champion'}: {'; '.join(decision.reasons)}."
     if facts["allowed"]:
         yield f"Leak findings allowed by name: {', '.join(facts['allowed'])}."
+    if "taste" in facts:
+        yield say_taste(facts["taste"])
     yield from say_level(facts)
     yield "It was tested on one stretch of time. When customers, prices or seasons change, test it again: `predseg train`."
 

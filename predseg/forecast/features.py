@@ -7,6 +7,7 @@ windows, named measures, and traits. A feature at ``as_of`` sees events visible 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +21,9 @@ from predseg.evaluate.batch import Values, decide
 from predseg.evaluate.block import BEGINNING, ROWS, Array, Block
 from predseg.evaluate.matrix import Choice, columns
 from predseg.evaluate.moments import as_seen, virtual_blocks
+from predseg.forecast import bags
 from predseg.forecast.gaps import Gaps, answer, gaps_of
+from predseg.forecast.taste import names as names_of_taste
 from predseg.forecast.visits import FIRST_VISIT, SIGN, VISITS
 from predseg.language import conditions as c
 from predseg.language.measures import Events, Measure, Step, Window, column_name, slug
@@ -50,10 +53,11 @@ Feature = Measure | Ratio | Gaps
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """The columns of a project's features, in order, each with its declaration."""
+    """The columns of a project's features, in order, each with its declaration; then traits, and what a taste is learned from."""
 
     columns: tuple[tuple[str, Feature], ...]
     traits: tuple[str, ...] = ()
+    bag: bags.Bag | None = None
 
     @property
     def measures(self) -> list[Measure]:
@@ -62,12 +66,12 @@ class FeatureSet:
 
     @property
     def names(self) -> list[str]:
-        """All columns, traits last."""
-        return [name for name, _ in self.columns] + [f"trait_{t}" for t in self.traits]
+        """All columns: numbers, traits, and the bag."""
+        return [name for name, _ in self.columns] + [f"trait_{t}" for t in self.traits] + ([self.bag.name] if self.bag else [])
 
     def properties(self) -> set[str]:
-        """The properties of events that the measures read."""
-        return set().union(*(m.properties() for m in self.measures)) if self.measures else set()
+        """The properties of events that the measures and the bag read."""
+        return set().union(*(m.properties() for m in self.measures), {self.bag.of} if self.bag else ())
 
 
 def compile_features(features: declared.Features, models: Iterable[declared.Model] = ()) -> FeatureSet:
@@ -94,15 +98,22 @@ def compile_features(features: declared.Features, models: Iterable[declared.Mode
         if horizons := [horizon for names, horizon in asked if names == (name,)]:
             found: dict[str, Feature] = {g.name: g for g in gaps_of(Events((name,)), horizons)}
             _add(columns, found | _last_year(Events((name,)), horizons), features, f"features.events.{name}")
-    return FeatureSet(tuple(columns.items()), features.traits)
+    bag = bags.Bag(Events(features.taste.did), features.taste.of) if features.taste else None
+    if bag:
+        _refuse_taken(columns, {bag.name, *names_of_taste()}, features, "features.taste")
+    return FeatureSet(tuple(columns.items()), features.traits, bag)
 
 
 def _add(columns: dict[str, Feature], more: dict[str, Feature], features: declared.Features, place: str) -> None:
-    """Add columns, refusing a name that stands for something else already."""
-    taken = {*columns, "customer_id", "as_of", *(f"trait_{t}" for t in features.traits)}
-    if again := sorted(taken & more.keys()):
-        raise ConfigError("E309", place, f"the column {again[0]!r} stands for something else already", "choose another name")
+    _refuse_taken(columns, more.keys(), features, place)
     columns |= more
+
+
+def _refuse_taken(columns: Iterable[str], more: AbstractSet[str], features: declared.Features, place: str) -> None:
+    """Refuse the name of a column that stands for something else already."""
+    taken = {*columns, "customer_id", "as_of", *(f"trait_{t}" for t in features.traits)}
+    if again := sorted(taken & more):
+        raise ConfigError("E309", place, f"the column {again[0]!r} stands for something else already", "choose another name")
 
 
 def _of_event(events: Events, wanted: declared.EventFeatures, windows: Sequence[int]) -> dict[str, Feature]:
@@ -282,6 +293,8 @@ def block_frames(
     frame.insert(0, "as_of", np.repeat(np.asarray(as_of, np.int64), rows))
     frame.insert(0, "customer_id", pd.array(block.customers, dtype="str").take(customer))
     told = trait_columns(features.traits, traits, frame) if features.traits else {}
+    if features.bag:
+        told[features.bag.name] = pd.arrays.ArrowExtensionArray(bags.answer(block, as_of, features.bag, at))
     frame = frame.assign(**told, **{name: column[customer] for name, column in (more or {}).items()})
     if len(eligible) == 1:
         return [frame]

@@ -16,6 +16,7 @@ import pandas as pd
 
 from predseg.errors import ModelError
 from predseg.forecast.rhythm import Rhythm
+from predseg.forecast.taste import Taste
 from predseg.forecast.trees import Members
 from predseg.forecast.visits import Visits
 
@@ -188,6 +189,7 @@ class Forecaster:
         calibration: From the logit to the probability.
         rhythm: Makes the features that follow from the customer's own rhythm, if any.
         visits: Makes those that follow from visits, if any.
+        taste: Makes those that follow from what was ever bought, if any.
     """
 
     features: tuple[str, ...]
@@ -198,6 +200,7 @@ class Forecaster:
     calibration: Calibration = Calibration()
     rhythm: Rhythm | None = None
     visits: Visits | None = None
+    taste: Taste | None = None
 
     def encode(self, frame: pd.DataFrame) -> Array:
         """Return the matrix of a frame, see `encode`; what its laws add is added first."""
@@ -206,13 +209,13 @@ class Forecaster:
         return encode(frame, self.features, self.categories)
 
     @property
-    def laws(self) -> list[Rhythm | Visits]:
+    def laws(self) -> list[Rhythm | Visits | Taste]:
         """What makes features of features."""
-        return [law for law in (self.rhythm, self.visits) if law]
+        return [law for law in (self.rhythm, self.visits, self.taste) if law]
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """The columns that a frame needs to have."""
+        """The columns of numbers and traits that a frame needs to have; for a taste also its bag."""
         added = {name for law in self.laws for name in law.names}
         return tuple(name for name in self.features if name not in added)
 

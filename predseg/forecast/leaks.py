@@ -14,11 +14,13 @@ import numpy as np
 
 from predseg.errors import GateError
 from predseg.evaluate.block import Array, Block
+from predseg.forecast import bags
 from predseg.forecast.features import FeatureSet, block_features
 from predseg.language.time import DAY
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 TOO_GOOD = 0.98
 """A single feature that separates the classes better than this, alone, is more likely the answer than a clue."""
@@ -73,7 +75,7 @@ def with_future(block: Block, as_of: int, seed: int, per_customer: float = 2.0) 
 def future_leaks(block: Block, as_of: Sequence[int], features: FeatureSet, seed: int = 0) -> list[Leak]:
     """Return the features that change when events from the future of each moment are appended; compared exactly."""
     changed: dict[str, int] = {}
-    names = ("known customers", *(name for name, _ in features.columns))
+    names = ("known customers", *(name for name, _ in features.columns), *([features.bag.name] if features.bag else []))
     for moment in as_of:
         before, after = (_answers(b, moment, features) for b in (block, with_future(block, moment, seed)))
         differs = ~((before == after) | (np.isnan(before) & np.isnan(after)))
@@ -87,7 +89,16 @@ def future_leaks(block: Block, as_of: Sequence[int], features: FeatureSet, seed:
 
 def _answers(block: Block, moment: int, features: FeatureSet) -> Array:
     known, matrix = block_features(block, [moment], features)
-    return np.concatenate([known[None, :, 0].astype(np.float64), matrix[:, :, 0]])
+    collected = [_told_apart(bags.answer(block, [moment], features.bag))[None]] if features.bag else []
+    return np.concatenate([known[None, :, 0].astype(np.float64), matrix[:, :, 0], *collected])
+
+
+def _told_apart(lists: pa.LargeListArray) -> Array:
+    """Return a number for each list, the same for the same."""
+    import pandas as pd
+
+    texts = np.array(["\0".join(some) for some in lists.to_pylist()], object)
+    return np.asarray(pd.util.hash_array(texts) >> np.uint64(11)).astype(np.float64)
 
 
 def single_feature_leaks(frame: pd.DataFrame, label: Array, names: Sequence[str]) -> list[Leak]:

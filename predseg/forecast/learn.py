@@ -25,6 +25,7 @@ from predseg.forecast.pictures import dependence, draw
 from predseg.forecast.reasons import declare
 from predseg.forecast.runs import Training
 from predseg.forecast.sampling import Sample, choose_cutoffs
+from predseg.forecast.taste import about
 from predseg.forecast.training import Settings, Trained, train
 from predseg.forecast.traits import trait_columns
 from predseg.history.privacy import NOBODY, OptedOut
@@ -114,7 +115,7 @@ def learn(
     if champion is not None:
         cutoffs = recalibrating.matured(cutoffs, int(champion.facts["as_of_micros"]), horizon, model.name)
     sample = dataset.labelled(source, model, cutoffs, as_of, dataset.count_customers(source.files))
-    settings = Settings(horizon, as_of, model.seed, model.tune, value=model.value, event=_event(model))
+    settings = Settings(horizon, as_of, model.seed, model.tune, value=model.value, event=_event(model), bag=source.features.bag)
     if champion is not None:
         trained, found = recalibrating.recalibrate(sample, champion.forecaster, champion.facts, settings), []
     else:
@@ -128,6 +129,8 @@ def learn(
     if rival.measures is None and not decision.forced:
         decision = replace(decision, reasons=(rival.how, *decision.reasons[1:]))
     facts = describe(model, as_of, trained, dataset.fingerprint(source.files))
+    if source.features.bag:
+        facts["taste"] = about(trained.forecaster.taste, source.features.bag)
     if champion is not None:
         facts["recalibrated"] = champion.version
     report = TrainingReport(
@@ -230,7 +233,8 @@ def detect(source: Source, model: Model, trained: Trained, sample: Sample) -> li
     block = next(source.blocks(model, SAMPLED), None)
     moments = sample.cutoffs()
     future = [] if block is None else leaks.future_leaks(block, [moments[0], moments[-1]], source.features, model.seed)
-    alone = leaks.single_feature_leaks(trained.test.X, (trained.test.y > 0).astype(np.int8), [str(name) for name in trained.test.X.columns])
+    columns = [str(name) for name in trained.test.X.columns if source.features.bag is None or name != source.features.bag.name]
+    alone = leaks.single_feature_leaks(trained.test.X, (trained.test.y > 0).astype(np.int8), columns)
     return [*future, *alone, *leaks.overlap_leaks(_keys(trained.learned), _keys(trained.test), model.predict.horizon)]
 
 

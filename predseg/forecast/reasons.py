@@ -82,6 +82,8 @@ def _say_measured(kind: str, value: float | None, declaration: Declaration) -> t
         return f"no {events}{when}" if value is None else f"{kind.removeprefix('days_since_')} {events} {_days(value)} ago{when}", False
     if kind.startswith("rhythm_"):
         return _say_rhythm(kind, value, events), False
+    if kind == "taste":
+        return _say_taste(value, declaration), False
     if kind.startswith("gaps_"):
         return _say_gaps(kind.removeprefix("gaps_"), value, events, str(declaration["says"])), False
     if value is None or (value == 0 and kind in ("count", "distinct")):
@@ -104,6 +106,13 @@ def _say_rhythm(kind: str, value: float | None, events: str) -> str:
     if kind == "rhythm_share":
         return f"{_number(round(100 * value, 1))}% of visits likely to end in {events}"
     return f"{1 / (1 + np.exp(-value)):.0%} likely {events}, by the own rhythm alone,"
+
+
+def _say_taste(value: float | None, declaration: Declaration) -> str:
+    if value is None:
+        return f"no {declaration['of']} of {declaration['events']} that is known"
+    more, less = (declaration[way] for way in (("most", "least") if value >= 0 else ("least", "most")))
+    return f"{declaration['of']} of {declaration['events']} more like {more} than like {less} ({abs(value):.2f})"
 
 
 def _say_gaps(kind: str, value: float | None, events: str, says: str) -> str:
@@ -184,7 +193,9 @@ class Speaker:
         kind = str(self._declarations.get(name, {}).get("kind"))
         size = np.abs(values)
         step = np.where(size >= 1000, 10.0 ** np.floor(np.log10(np.maximum(size, 1.0)) - 2), 1.0)
-        digits, whole = (3, 10) if kind == "ratio" or kind.startswith("rhythm_") else (1, 2 if kind.startswith(("days_since", "gap_")) else 10)
+        digits, whole = (
+            (3, 10) if kind == "ratio" or kind.startswith(("rhythm_", "taste")) else (1, 2 if kind.startswith(("days_since", "gap_")) else 10)
+        )
         return np.asarray(np.where(size >= whole, np.round(values / step) * step, np.round(values, digits)) + 0.0)
 
     def _place(self, feature: int, value: float | None) -> int:

@@ -460,9 +460,11 @@ def _save_pyfunc(folder: Path, bundle: Path, forecaster: Forecaster, model_id: s
     import numpy
     import pandas
     from mlflow.models import Model, ModelSignature
-    from mlflow.types import ColSpec, Schema
+    from mlflow.types import ColSpec, DataType, Schema
+    from mlflow.types.schema import Array
 
     inputs = [ColSpec("string", name, required=False) if name in forecaster.categories else ColSpec("double", name) for name in forecaster.inputs]
+    inputs += [ColSpec(Array(DataType.string), forecaster.taste.bag)] if forecaster.taste else []
     signature = ModelSignature(Schema(inputs), Schema([ColSpec("double", "probability")]))
     libraries: Sequence[Any] = (lightgbm, mlflow, numpy, pandas)
     mlflow.pyfunc.save_model(

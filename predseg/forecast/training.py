@@ -16,11 +16,13 @@ import numpy as np
 
 from predseg.errors import LabelError, UsageError
 from predseg.forecast.aims import PROBABILITY, VALUE, Aim
+from predseg.forecast.bags import Bag
 from predseg.forecast.evaluation import auc
 from predseg.forecast.fitting import choose_calibration, fit_linear, value_calibration
 from predseg.forecast.forecaster import Array, Calibration, Forecaster, Linear, encode
 from predseg.forecast.rhythm import fit_rhythm
 from predseg.forecast.sampling import Sample, check_labels, enough, levels, no_room, sample_customers, weights
+from predseg.forecast.taste import fit_taste
 from predseg.forecast.visits import fit_visits
 from predseg.language.time import DAY, say_instant
 
@@ -72,6 +74,7 @@ class Settings:
         params: LightGBM parameters that replace the defaults.
         value: Labels are sums, whose expected value is learned; below 0 they count as 0.
         event: Whose laws make features (see `predseg.forecast.rhythm` and `visits`), as it stands in column names.
+        bag: Whose taste makes features (see `predseg.forecast.taste`), if any.
     """
 
     horizon: int
@@ -85,6 +88,7 @@ class Settings:
     params: dict[str, Any] = field(default_factory=dict)
     value: bool = False
     event: str = ""
+    bag: Bag | None = None
 
     @property
     def aim(self) -> Aim:
@@ -194,11 +198,14 @@ def fit(sample: Sample, settings: Settings, chosen: Chosen | None = None) -> tup
     known = replace(known, X=known.X[list(features)])
     newest = known.X[known.cutoff == known.cutoff.max()]
     rhythm, visits = fit_rhythm(newest, settings.event, settings.horizon), fit_visits(newest, settings.event, settings.horizon)
-    laws = [law for law in (rhythm, visits) if law is not None]
-    for law in laws:
-        known = replace(known, X=law.extend(known.X))
-        features = (*features, *law.names)
-    categories, expected = levels(known.X), [law.expected for law in laws]
+    taste = fit_taste(newest, settings.bag) if settings.bag and settings.bag.name in features else None
+    features = tuple(name for name in features if settings.bag is None or name != settings.bag.name)
+    for law in (rhythm, visits, taste):
+        if law is not None:
+            known = replace(known, X=law.extend(known.X))
+            features = (*features, *law.names)
+    known = replace(known, X=known.X[list(features)])
+    categories, expected = levels(known.X), [law.expected for law in (rhythm, visits) if law is not None]
     chosen = chosen or choose(known, settings, categories, expected)
     matrix = encode(known.X, features, categories)
     linear, level = fit_linear(known, matrix, features, categories, settings.aim)
@@ -208,7 +215,7 @@ def fit(sample: Sample, settings: Settings, chosen: Chosen | None = None) -> tup
         _raise(booster, linear.intercept)
     if chosen.lawful:
         linear, _ = fit_linear(known, matrix, features, categories, settings.aim, expected)
-    forecaster = Forecaster(features, boosters, categories, linear if chosen.blend else None, chosen.blend, chosen.calibration, rhythm, visits)
+    forecaster = Forecaster(features, boosters, categories, linear if chosen.blend else None, chosen.blend, chosen.calibration, rhythm, visits, taste)
     season = season_shift(forecaster, known, matrix, level, settings)
     chosen = replace(chosen, season=season, wander=wander(known.cutoff, level, settings.horizon))
     return replace(forecaster, calibration=chosen.calibration.moved(season or 0.0)), chosen

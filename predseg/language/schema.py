@@ -458,6 +458,7 @@ def _features() -> Schema:
         "windows": {"anyOf": [duration, {"type": "array", "items": duration}], "description": "How far back counts and sums look."},
         "events": _map({"anyOf": [event, {"type": "null"}]}, "Recency, frequency and value of each of these events."),
         "visits": _object(visits, "How often customers come, and what share of visits ends in what is predicted.", ["did"]),
+        "taste": _object({"did": _texts("The events."), "of": _text("Their property.")}, "What was bought, in a few numbers.", ["did", "of"]),
         "measures": _map(_ref("measure"), "More measures, by name.", propertyNames={"pattern": "^[A-Za-z][A-Za-z0-9_]*$"}),
         "traits": {
             "anyOf": [_texts("")["anyOf"][0], {"type": "array", "items": {"type": "string", "pattern": r"\S"}}, {"enum": [None, False, 0, "", {}]}]

@@ -89,4 +89,4 @@ def _live(score: tuple[int, float] | None) -> dict[str, Any] | None:
 
 def _plain(value: Any) -> Any:
     value = value.item() if hasattr(value, "item") else value
-    return None if value is None or value != value else value if isinstance(value, bool | int | float | str) else str(value)
+    return None if value is None or value != value else value if isinstance(value, bool | int | float | str | list) else str(value)

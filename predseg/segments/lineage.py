@@ -105,6 +105,14 @@ def _features(config: Config) -> Iterator[Node]:
         yield Node("feature", slug(event), _hash((event, declared, config.features.windows)), (EVENTS,), f"When, how often and for how much: {event}")
     if config.features.visits:
         yield Node("feature", "visits", _hash(config.features.visits), (EVENTS,), "How often somebody comes, and the last sign of life")
+    if config.features.taste:
+        yield Node(
+            "feature",
+            "taste",
+            _hash(config.features.taste),
+            (EVENTS,),
+            f"Every {config.features.taste.of} so far, in a few numbers that training learns",
+        )
     for name, measure in config.features.measures:
         yield Node("feature", name, _hash(measure), (EVENTS,))
     if config.customers is not None:
