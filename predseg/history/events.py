@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -72,7 +73,7 @@ def ingest(
             before = report_.remembered(store)
             stale = before is None or not (before.state.definition == state.definition or _only_more(config, persons, before.state))
             stale = stale or not store.exists("events")
-            load = _Load(config, store, now, persons, rebuild or stale, tell)
+            load = _Load(config, store, now, persons, rebuild or stale, before.state.columns if before is not None else {}, tell)
             memory = (load.more(found, state, before) if before is not None and not load.rebuild else None) or load.all(found, state)
             if before is not None and stale:
                 memory = replace(memory, report=replace(memory.report, fewer=max(0, before.report.rows - memory.report.rows)))
@@ -131,13 +132,14 @@ def _only_more(config: Config, persons: Persons, before: report_.State) -> bool:
 
 @dataclass(frozen=True)
 class _Load:
-    """One load of all sources: what it reads from and where it goes."""
+    """One load of all sources: what it reads from, where it goes, and which columns and types each source had before."""
 
     config: Config
     store: Store
     now: int
     persons: Persons
     rebuild: bool
+    columns: dict[str, dict[str, str]]
     tell: Progress
 
     def all(self, found: dict[str, tuple[Path, ...]], state: report_.State) -> report_.Memory:
@@ -173,7 +175,8 @@ class _Load:
             given |= {"anonymous_id"} & set(pq.read_schema(existing[0]).names) if before else set()
             loads = {number: stage.file for number, stage in enumerate(stages)}
             properties = stages[0].properties if stages else plan([was], set())
-            whole = merge.Merge(existing, was, loads, properties, "anonymous_id" in given, "event_id" in given)
+            retyped = {number: _retyped(stage, self.columns.get(stage.reading.name, {})) for number, stage in enumerate(stages) if existing}
+            whole = merge.Merge(existing, was, loads, properties, "anonymous_id" in given, "event_id" in given, retyped)
             with engine_in(folder, "merge", memory=merge.MEMORY) as engine, self.store.replace("events") as target:
                 counts, refused, looked_at = self._merge(engine, whole, target, sum(stage.tally.good for stage in stages), before)
                 kept = _still_refused(self.store, looked_at) if before else QUARANTINE.empty_table()
@@ -236,6 +239,17 @@ def staged_fields(properties: list[Property]) -> pa.Schema:
     fields = [(name, pa.string()) for name in ("customer_id", "anonymous_id", "event")]
     fields += [("event_time", values.INSTANT), ("received_at", values.INSTANT), ("value", values.EXACT), ("event_id", pa.string())]
     return pa.schema(fields + [(p.column, p.type) for p in properties])
+
+
+def _retyped(stage: Stage, before: Mapping[str, str]) -> dict[str, str]:
+    """Return the columns that are text now and were not when the source was read before, and what they were."""
+    reading, names = stage.reading, {name: name for name in sources.TEXTS} | {p.name: p.column for p in stage.properties}
+    if reading.query:
+        return {}
+    now = {names[name]: label for name, label in reading.labels.items() if name in names and reading.raw.columns[label] == "VARCHAR"}
+    types = {column: before.get(label, "VARCHAR") for column, label in now.items()}
+    kinds = {column: type_ if type_.startswith("TIMESTAMP") else sources.kind_of(type_) for column, type_ in types.items()}
+    return {column: kind for column, kind in kinds.items() if kind != "text"}
 
 
 def _refused_links(refused: list[identity.Refused]) -> pa.Table:

@@ -2,7 +2,7 @@
 
 Parquet brings its types along. Text files are read as text first and get their types in one look over the whole of
 them, so that a type never fails late: a column is a number, a boolean or a time only when every value is. Codes such
-as ``00123`` and whole numbers of more digits than a float can hold stay text. A CSV file needs a header line; its
+as ``00123`` and ``+44123`` and whole numbers of more digits than a float can hold stay text. A CSV file needs a header line; its
 delimiter is the most frequent of ``, ; tab |`` there, its quote is ``"``. Lines that are no rows are kept aside.
 """
 
@@ -39,6 +39,8 @@ _UNION = "union_by_name = true, hive_partitioning = false"
 _SAMPLE, _HEADER = 20_000, 1_000_000
 Answer = TypeVar("Answer")
 Lay = Callable[[Engine, list[Path]], None]
+Types = Callable[[str, str], bool]
+"""Says whether a column of text files may get a type."""
 
 
 class Each(Protocol):
@@ -109,7 +111,14 @@ class Unlike(Exception):
     """Files do not fit the columns of those that were read before, so that only all of them together say what the columns are."""
 
 
-def register(engine: Engine, files: list[Path], place: str, known: dict[str, str] | None = None, each: Each | None = None) -> Raw:
+def register(
+    engine: Engine,
+    files: list[Path],
+    place: str,
+    known: dict[str, str] | None = None,
+    each: Each | None = None,
+    types: Types = lambda name, kind: True,
+) -> Raw:
     """Make the view ``source`` of files of one format.
 
     Args:
@@ -118,6 +127,7 @@ def register(engine: Engine, files: list[Path], place: str, known: dict[str, str
         place: What errors name.
         known: The columns that the source has, when these files are more of it: they are read in these columns and types.
         each: Looks at all of text files, which decides their types; by default ``engine`` does.
+        types: Which types columns of text files may get.
 
     Raises:
         Unlike: When a column is not known, or a value does not fit its type.
@@ -131,7 +141,7 @@ def register(engine: Engine, files: list[Path], place: str, known: dict[str, str
         if any(file.name.lower().endswith(".gz") for file in files):
             list(look(partial(_check_gzip, place)))
         kind = kinds.pop()
-        raw = _parquet(engine, files, place) if kind == "parquet" else {"csv": _csv, "jsonl": _jsonl}[kind](engine, files, place, look)
+        raw = _parquet(engine, files, place) if kind == "parquet" else {"csv": _csv, "jsonl": _jsonl}[kind](engine, files, place, look, types)
         return raw if known is None or list(known.items()) == list(raw.columns.items()) else _as_known(engine, files, raw, known, look)
 
 
@@ -176,14 +186,14 @@ def _list(files: list[Path]) -> str:
 
 
 def _parquet(engine: Engine, files: list[Path], place: str) -> Raw:
-    query = _scan_parquet({file: _times(bounds.check_parquet(file, place)) for file in files})
+    query = _scan_parquet({file: _kinds(bounds.check_parquet(file, place)) for file in files})
     engine.view("source", query)
     rows = engine.rows("select count(*) from source")[0][0]
     return Raw(engine.columns("select * from source"), rows, typed=query)
 
 
-def _times(footer: FileMetaData | None) -> dict[str, str]:
-    """Return what the times of a file are, by column: "offset", "none", or "spark", whose INT96 says nothing of an offset and means UTC."""
+def _kinds(footer: FileMetaData | None) -> dict[str, str]:
+    """Return what some columns of a file are: "float", "text", of times "offset", "none", or "spark", whose INT96 says nothing of an offset and means UTC."""
     columns = [footer.schema.column(i) for i in range(footer.num_columns)] if footer else []
     old = "spark" if footer and b"org.apache.spark.version" in (footer.metadata or {}) else "none"
     found = {}
@@ -192,26 +202,38 @@ def _times(footer: FileMetaData | None) -> dict[str, str]:
             found[column.name] = "offset" if json.loads(column.logical_type.to_json())["isAdjustedToUTC"] else "none"
         elif column.physical_type == "INT96" or column.logical_type.type == "DATE":
             found[column.name] = old if column.physical_type == "INT96" else "none"
+        elif column.physical_type in ("FLOAT", "DOUBLE") or column.logical_type.type == "STRING":
+            found[column.name] = "text" if column.logical_type.type == "STRING" else "float"
     return found
 
 
-def _scan_parquet(times: dict[Path, dict[str, str]]) -> str:
-    """Return the query of files; a column that has an offset in some of them and none in others is text, as it would be in text files."""
-    every = {(name.lower(), kind == "none") for found in times.values() for name, kind in found.items()}
-    mixed = {name for name, none in every if none and (name, False) in every}
+def _scan_parquet(kinds: dict[Path, dict[str, str]]) -> str:
+    """Return the query of files; a column that has an offset in some of them and none in others is text, as it would be in text files.
+
+    So is one of floats in some and texts in others: whole numbers without their ``.0``, NaN null.
+    """
+    every = {(name.lower(), kind) for found in kinds.values() for name, kind in found.items()}
+    mixed = {name for name, kind in every if kind == "none" and {(name, "offset"), (name, "spark")} & every}
+    mixed |= {name for name, kind in every if kind == "float" and (name, "text") in every}
     alike: dict[tuple[tuple[str, str], ...], list[Path]] = {}
-    for file, found in times.items():
+    for file, found in kinds.items():
         alike.setdefault(tuple((c, kind) for c, kind in found.items() if kind == "spark" or c.lower() in mixed), []).append(file)
     parts = []
-    for kinds, some in alike.items():
-        instants = {c: f"timezone('UTC', {quoted(c)})" if kind == "spark" else quoted(c) for c, kind in kinds}
-        said = ", ".join(f"{value}{'::varchar' if c.lower() in mixed else ''} as {quoted(c)}" for c, value in instants.items())
+    for same, some in alike.items():
+        says = {c: {"spark": f"timezone('UTC', {quoted(c)})", "float": float_text(quoted(c))}.get(kind, quoted(c)) for c, kind in same}
+        said = ", ".join(f"{value}{'::varchar' if c.lower() in mixed else ''} as {quoted(c)}" for c, value in says.items())
         parts.append(f"select *{f' replace ({said})' if said else ''} from read_parquet({_list(some)}, {_UNION})")
     return " union all by name ".join(parts)
 
 
+def float_text(column: str) -> str:
+    """Return the SQL of a float as text: no ``.0`` of whole numbers, NaN null."""
+    whole = f"{column} = trunc({column}) and abs({column}) < 1e15"
+    return f"case when {whole} then try_cast({column} as bigint)::varchar when not isnan({column}) then {column}::varchar end"
+
+
 def _with_columns(engine: Engine, file: Path, columns: dict[str, str]) -> str:
-    scan = f"({_scan_parquet({file: _times(bounds.footer_of(file))})})"
+    scan = f"({_scan_parquet({file: _kinds(bounds.footer_of(file))})})"
     present = {name.lower() for name in engine.columns(f"select * from {scan}")}
     picked = (f"{quoted(name) if name.lower() in present else 'null'}::{kind} as {quoted(name)}" for name, kind in columns.items())
     return f"select {', '.join(picked)} from {scan}"
@@ -220,7 +242,7 @@ def _with_columns(engine: Engine, file: Path, columns: dict[str, str]) -> str:
 # csv
 
 
-def _csv(engine: Engine, files: list[Path], place: str, each: Each) -> Raw:
+def _csv(engine: Engine, files: list[Path], place: str, each: Each, types: Types) -> Raw:
     headers = {file: _header(file, place) for file in files}
     spelled: dict[str, str] = {}
     for name in (name for _, given in headers.values() for name in given):
@@ -229,7 +251,7 @@ def _csv(engine: Engine, files: list[Path], place: str, each: Each) -> Raw:
     lay = partial(_lay_csv, headers, names)
     lay(engine, files)
     rejected = "csv_line as raw, 'not a row of the header: ' || lower(replace(error_type::varchar, '_', ' ')) as reason"
-    return _typed(engine, lay, names, _guess(engine, names), rejected, each)
+    return _typed(engine, lay, names, _guess(engine, names), rejected, each, types)
 
 
 def _lay_csv(headers: dict[Path, tuple[str, tuple[str, ...]]], names: tuple[str, ...], engine: Engine, some: list[Path]) -> None:
@@ -282,7 +304,7 @@ def _scan(files: list[Path], names: tuple[str, ...], delimiter: str) -> str:
 # json lines
 
 
-def _jsonl(engine: Engine, files: list[Path], place: str, each: Each) -> Raw:
+def _jsonl(engine: Engine, files: list[Path], place: str, each: Each, types: Types) -> Raw:
     structures = sorted(set().union(*each(_structures)))
     if not structures:
         raise DataError(
@@ -292,7 +314,7 @@ def _jsonl(engine: Engine, files: list[Path], place: str, each: Each) -> Raw:
     bounds.check_columns(kinds, place)
     names, lay = _distinct(list(kinds)), partial(_lay_jsonl, list(kinds))
     lay(engine, files)
-    raw = _typed(engine, lay, names, dict(zip(names, kinds.values(), strict=True)), "csv_line as raw, 'not UTF-8 text' as reason", each)
+    raw = _typed(engine, lay, names, dict(zip(names, kinds.values(), strict=True)), "csv_line as raw, 'not UTF-8 text' as reason", each, types)
     bad = f"select line as raw, {_VERDICT} as reason from source_lines where {_VERDICT} is not null"
     return replace(raw, rejected=f"{bad} union all {raw.rejected}")
 
@@ -344,9 +366,11 @@ def _one_kind(kinds: set[str | None]) -> str | None:
 # types of text
 
 
-def _typed(engine: Engine, lay: Lay, names: tuple[str, ...], candidates: dict[str, str | None], rejected: str, each: Each) -> Raw:
+def _typed(engine: Engine, lay: Lay, names: tuple[str, ...], candidates: dict[str, str | None], rejected: str, each: Each, allowed: Types) -> Raw:
     """Make ``source`` of ``source_text``: every column in the narrowest type that all of its values have."""
-    tries = [(name, kind) for name, first in candidates.items() if first for kind in (_NUMBERS if first == "BIGINT" else (first,))]
+    tries = [
+        (name, kind) for name, first in candidates.items() if first and allowed(name, first) for kind in (_NUMBERS if first == "BIGINT" else (first,))
+    ]
     counts = [f"count(*) filter ({_misfit(name, kind)}), min({quoted(name)}) filter ({_misfit(name, kind)})" for name, kind in tries]
     totals, *found = zip(*each(partial(_looked, lay, ["count(*)", *counts])), strict=True)
     rows = sum(totals)
@@ -410,8 +434,8 @@ def _misfit(name: str, kind: str) -> str:
     """Return the test that a value of the column is not of the type, or would not come back the same."""
     c = quoted(name)
     strange = {
-        "BIGINT": f"regexp_matches({c}, '^\\s*[+-]?0[0-9]|[^0-9\\s+-]')",
-        "DOUBLE": f"regexp_matches({c}, '^\\s*[+-]?0[0-9]|^\\s*[+-]?[0-9]{{16,}}\\s*$|[a-df-zA-DF-Z_]')",
+        "BIGINT": f"regexp_matches({c}, '^\\s*-?0[0-9]|[^0-9\\s-]')",
+        "DOUBLE": f"regexp_matches({c}, '^\\s*\\+|^\\s*-?0[0-9]|^\\s*-?[0-9]{{16,}}\\s*$|[a-df-zA-DF-Z_]')",
         "BOOLEAN": f"lower(trim({c})) not in ('true', 'false')",
         "DATE": f"not regexp_full_match({c}, '\\s*[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}\\s*')",
         "TIMESTAMP WITH TIME ZONE": f"not (regexp_matches({c}, '{_TIMED}') and regexp_matches({c}, '{_OFFSET}'))",

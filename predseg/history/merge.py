@@ -18,7 +18,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from functools import partial
@@ -121,6 +121,7 @@ class Merge:
         properties: The properties of the new table.
         anonymous: Whether anonymous ids are in use.
         named: Whether some rows bring an event_id.
+        retyped: Load → column → the kind, or type of times, that the column had when its source was read before, where it is text now.
         again: Whether the content of present rows was changed, so that those without an id of their own need a new one.
     """
 
@@ -130,6 +131,7 @@ class Merge:
     properties: list[Property]
     anonymous: bool
     named: bool
+    retyped: Mapping[int, Mapping[str, str]] = field(default_factory=dict)
     again: bool = False
 
 
@@ -176,7 +178,7 @@ def existing_sql(merge: Merge, table: str) -> str:
     columns = [f"{EXISTING}::smallint as load", f"{own} as customer_id", f"{anonymous} as anonymous_id"]
     columns += [f"{aliases[name]} as {name}" for name in ("event", "event_time", "received_at", "value")]
     event_id = aliases["event_id"]
-    renamed = merge.again or any(merge.kinds.get(p.name, p.kind) != p.kind for p in merge.properties)
+    renamed = merge.again or any(merge.retyped.values()) or any(merge.kinds.get(p.name, p.kind) != p.kind for p in merge.properties)
     columns.append(f"case when not {_made(event_id)} then {event_id} end as event_id" if renamed else f"{event_id} as event_id")
     columns += [f"{_converted(item, merge.kinds.get(item.name), aliases)} as {item.column}" for item in merge.properties]
     return f"select {', '.join(columns)} from {table} as t({', '.join(aliases.values())})"
@@ -209,19 +211,23 @@ def rows_sql(merge: Merge, existing: str | None) -> str:
 
 
 def _not_respelled(merge: Merge, present: str, columns: list[str]) -> str:
-    """Return the query of present rows but for those that a load brings again, spelled otherwise, because a property became text.
+    """Return the query of present rows but for those that a load brings again, spelled otherwise, because a column became text.
 
     A column of numbers that gets one ``n/a`` is read as text: of what was 1.5 it now says 1.50.
     """
-    retyped = [p for p in merge.properties if p.kind == "text" != merge.kinds.get(p.name, "text")]
-    if not retyped or not merge.staged:
+    kinds = {p.column: merge.kinds[p.name] for p in merge.properties if p.kind == "text" != merge.kinds.get(p.name, "text")}
+    was = {load: {**kinds, **merge.retyped.get(load, {})} for load in merge.staged}
+    if not any(was.values()):
         return present
     same = f"md5(coalesce(event_id, '') || {_json_sql(merge.properties, merge.anonymous)})"
-    before = ", ".join(f"{_as_before(p.column, merge.kinds[p.name])} as {p.column}" for p in retyped)
-    staged = f"select {', '.join(columns)}, {same} as own from read_parquet([{', '.join(map(literal, merge.staged.values()))}])"
-    came = f"select {same} as was, count(*) as times from (select * replace ({before}) from ({staged})) where was <> own group by was"
+    came = []
+    for load, file in merge.staged.items():
+        before = ", ".join(f"{_as_before(column, kind)} as {column}" for column, kind in was[load].items())
+        now = f"select {', '.join(columns)}, {same} as own from read_parquet({literal(file)})"
+        came.append(f"select {same} as was from (select *{f' replace ({before})' if before else ''} from ({now})) where was <> own")
+    times = f"select was, count(*) as times from ({' union all '.join(came)}) group by was"
     numbered = f"select *, row_number() over (partition by was) as nth from (select *, {same} as was from ({present}))"
-    return f"select r.* exclude (was, nth) from ({numbered}) r left join ({came}) c using (was) where r.nth > coalesce(c.times, 0)"
+    return f"select r.* exclude (was, nth) from ({numbered}) r left join ({times}) c using (was) where r.nth > coalesce(c.times, 0)"
 
 
 def _as_before(column: str, kind: str) -> str:
@@ -230,7 +236,9 @@ def _as_before(column: str, kind: str) -> str:
         return f"case when lower(trim({column})) in ('true', 'false') then lower(trim({column})) else {column} end"
     if kind == "list":
         return f"coalesce(to_json(try_cast(try_cast({column} as json) as varchar[]))::varchar, {column})"
-    return f"coalesce({number_text(f'try_cast({column} as decimal(18,4))')}, {column})"
+    if kind == "number":
+        return f"coalesce({number_text(f'try_cast({column} as decimal(18,4))')}, {column})"
+    return f"coalesce(try_cast({column} as {'bigint' if kind == 'whole' else kind})::varchar, {column})"
 
 
 # the merge

@@ -1,7 +1,7 @@
 """A declared source → one query that gives its rows under their canonical names.
 
 ``columns:`` maps canonical names to columns of the source, or to a constant (``event: "=Order Completed"``); a column
-that already bears a canonical name needs no mapping. ``query:`` reshapes the raw rows first; there, ``source`` is the raw table.
+that already bears a canonical name needs no mapping. In text files ids and events are text, and times only what is read as one. ``query:`` reshapes the raw rows first; there, ``source`` is the raw table.
 Every column that is not canonical becomes a property.
 """
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 EVENT_COLUMNS = ("customer_id", "event", "event_time", "received_at", "value", "event_id", "anonymous_id")
 """The canonical columns of events; the rest are properties."""
 TIMES = ("event_time", "received_at", "known_since")
+TEXTS = ("customer_id", "event", "event_id", "anonymous_id")
 RESERVED = ("linked_at", "as_of")
 _WHOLE = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "HUGEINT", "UHUGEINT"}
 _WIDE = {"UBIGINT", "HUGEINT", "UHUGEINT"}
@@ -144,30 +145,41 @@ def _read(
     known: dict[str, str] | None = None,
     each: Each | None = None,
 ) -> Reading:
-    raw = _register_table(engine, source, found, place) if source.url else files.register(engine, list(found), place, known, each)
+    if source.url:
+        raw = _register_table(engine, source, found, place)
+    else:
+        raw = files.register(engine, list(found), place, known, each, _types(mapping) if not source.query else lambda name, kind: True)
     inner = "select * from source"
     if source.query:
         inner = f"select * from ({source.query.strip().rstrip(';')}\n)"
     with engine_errors(place, "E406", raw.help()):
         types = engine.columns(inner)
-    given, labels = _canonical(mapping, canonical, types, place)
+    given, labels = _canonical(mapping, canonical, types, place, raw.lay is None)
     used = set(labels.values())
     properties = [name for name in types if name not in used and name not in canonical]
     _check_names(properties, place)
     for column in given.keys() & set(TIMES):
         _check_time(column, labels.get(column), types, zone, place)
-    kinds = {name: _kind(types[name]) for name in properties}
+    kinds = {name: kind_of(types[name]) for name in properties}
     expressions = {name: _expression(name, types[name]) for name in properties}
     labels |= {name: name for name in properties}
     floats = frozenset(name for name in properties if types[name] in ("DOUBLE", "FLOAT"))
     return Reading(source.name, place, inner, tuple(types), given, expressions, kinds, labels, floats, bool(source.query), zone, raw)
 
 
+def _types(mapping: dict[str, str]) -> files.Types:
+    """Return which types columns get whose text matters: phone numbers keep their ``+``, and times that are properties are as they were written."""
+    texts, times = ({mapping.get(name, name) for name in names} for names in (TEXTS, TIMES))
+    return lambda name, kind: name not in texts and (name in times or not kind.startswith(("TIMESTAMP", "DATE")))
+
+
 def _register_table(engine: Engine, source: Source, found: tuple[Path, ...], place: str) -> Raw:
     return databases.register(engine, source.url or "", source.table or "", found[0] if found else None, place)
 
 
-def _canonical(mapping: dict[str, str], canonical: Sequence[str], types: dict[str, str], place: str) -> tuple[dict[str, str], dict[str, str]]:
+def _canonical(
+    mapping: dict[str, str], canonical: Sequence[str], types: dict[str, str], place: str, typed: bool
+) -> tuple[dict[str, str], dict[str, str]]:
     given, labels = {}, {}
     for name in canonical:
         column = mapping.get(name, name if name in types else None)
@@ -176,7 +188,7 @@ def _canonical(mapping: dict[str, str], canonical: Sequence[str], types: dict[st
         if column.startswith("="):
             given[name] = literal(column[1:])
         elif column in types:
-            given[name], labels[name] = _canonical_expression(name, column, types[column]), column
+            given[name], labels[name] = _canonical_expression(name, column, types[column], typed), column
         else:
             raise _no_column(name, column, types, place)
     return given, labels
@@ -251,7 +263,8 @@ def naive(place: str, name: str, column: str | None, example: str | None = None)
     )
 
 
-def _kind(type_: str) -> str:
+def kind_of(type_: str) -> str:
+    """Return flag, whole, number, list or text for a type of DuckDB."""
     if type_ == "BOOLEAN":
         return "flag"
     if type_ in _WHOLE:
@@ -277,6 +290,9 @@ def _expression(name: str, type_: str) -> str:
     return f"hex({column})" if type_ == "BLOB" else f"{column}::varchar"
 
 
-def _canonical_expression(name: str, column: str, type_: str) -> str:
+def _canonical_expression(name: str, column: str, type_: str, typed: bool) -> str:
+    """``typed``: the source has types of its own, else a whole number with ``.0`` is one that was a float on its way."""
+    if name in TEXTS and type_ == "VARCHAR" and not typed:
+        return rf"regexp_replace({quoted(column)}, '^(\s*[+-]?[0-9]+)\.0+\s*$', '\1')"
     timed = name in TIMES and (type_.startswith("TIMESTAMP") or type_ == "DATE")
     return quoted(column) if timed else _expression(column, type_)

@@ -15,6 +15,7 @@ from predseg.errors import DataError
 from predseg.history import values
 from predseg.history.behind import behind
 from predseg.history.contract import NOT_ROW, Checked, Property
+from predseg.history.files import float_text
 from predseg.history.persons import EVERYBODY, Persons
 from predseg.history.report import SAMPLES, Sample, SourceReport
 from predseg.history.sources import Reading
@@ -181,7 +182,7 @@ def select(reading: Reading, properties: list[Property]) -> str:
         if item.name in reading.properties:
             expression, kind = reading.properties[item.name], reading.kinds[item.name]
             if item.kind == "text" != kind:
-                expression = _float_text(expression) if item.name in reading.floats else as_text(expression, kind)
+                expression = float_text(expression) if item.name in reading.floats else as_text(expression, kind)
             columns.append(f"{expression} as {item.column}")
     return f"select {', '.join(columns)} from ({reading.inner})"
 
@@ -196,10 +197,6 @@ def as_text(expression: str, kind: str) -> str:
 def number_text(column: str) -> str:
     """Return the SQL of an exact number as text without trailing zeros."""
     return f"case when {column} % 1 = 0 then {column}::bigint::varchar else rtrim({column}::varchar, '0') end"
-
-
-def _float_text(column: str) -> str:
-    return f"case when {column} = trunc({column}) and abs({column}) < 1e15 then {column}::bigint::varchar else {column}::varchar end"
 
 
 def plan(kinds: list[dict[str, str]], counted: set[str]) -> list[Property]:

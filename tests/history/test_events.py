@@ -130,6 +130,27 @@ def test_ids_with_leading_zeros_and_traces_of_floats(place: Place) -> None:
     assert [(r["customer_id"], r["card"]) for r in place.events()] == [("13047", "00125"), ("17850", "00123")]
 
 
+def test_ids_and_times_of_properties_are_as_they_were_written_whatever_the_others_are(place: Place) -> None:
+    head = "customer_id,event,event_time,phone,due\n"
+    place.write("a/1.csv", head + "+44123,A,2026-01-01,+44123,2026-01-02T10:00:00Z\n17850.0,A,2026-01-01,,\n")
+    text = "sources: {a: {path: 'a/*.csv'}}\n"
+    place.ingest(text)
+    kept = [("+44123", "+44123", "2026-01-02T10:00:00Z"), ("17850", None, None)]
+    assert [(r["customer_id"], r["phone"], r["due"]) for r in place.events()] == kept
+    place.write("a/2.csv", head + "guest,A,2026-01-01,none,never\n")
+    place.ingest(text)
+    assert [(r["customer_id"], r["phone"], r["due"]) for r in place.events()] == [*kept, ("guest", "none", "never")]
+
+
+def test_ids_that_are_floats_in_one_file_and_texts_in_another_are_the_same(place: Place) -> None:
+    when = pa.array([0, 1], pa.timestamp("us", "UTC"))
+    for name, ids in {"1": pa.array([17850.0, float("nan")]), "2": pa.array(["17850", "guest"])}.items():
+        place.parquet(f"{name}.parquet", customer_id=ids, event=["A", "A"], event_time=when, n=pa.array([0.5, 2.0]) if name == "1" else ["x", "2"])
+    report = place.ingest("sources: {a: {path: '*.parquet'}}\ncontract: {tolerance: 50%}\n")
+    assert sorted((r["customer_id"], r["n"]) for r in place.events()) == [("17850", "0.5"), ("17850", "x"), ("guest", "2")]
+    assert report.sources[0].reasons == {"customer_id is missing": 1}
+
+
 def test_a_float_column_that_is_not_counted_may_be_large_or_nan(place: Place) -> None:
     when = pa.array([0, 1], pa.timestamp("us", "UTC"))
     place.parquet("x.parquet", customer_id=["a", "b"], event=["E", "E"], event_time=when, code=[21_035_000_000.0, float("nan")])

@@ -51,6 +51,8 @@ def refused(engine: Engine, raw: Raw) -> list[tuple[str, str]]:
         (["1.5", "2", "1e3"], "DOUBLE"),
         (["17850.0", ""], "DOUBLE"),
         (["00123", "123"], "VARCHAR"),
+        (["+44123", "44123"], "VARCHAR"),
+        (["+0.5", "1"], "VARCHAR"),
         (["0", "0.5"], "DOUBLE"),
         (["12345678901234567.5", "1"], "DOUBLE"),
         (["1234567890123456789012", "1.5"], "VARCHAR"),

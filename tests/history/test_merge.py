@@ -6,6 +6,7 @@ import itertools
 import json
 from collections.abc import Iterator
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -15,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from predseg.engine import Engine
-from predseg.history import merge, sorting
+from predseg.history import files, merge, sorting, sources
 from predseg.history.merge import canonical_json, made_id
 from tests.history.projects import LONGER, NOW, Place, expected, stored
 
@@ -218,6 +219,25 @@ def test_events_do_not_come_twice_when_a_property_becomes_text_that_was_spelled_
     csv("gone", [])
     place.ingest(text)
     assert place.store.read("events").equals(kept)
+
+
+def test_a_store_of_ids_and_times_that_were_read_as_types_has_each_event_once(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stores of earlier versions have 44 for the id +44, and 2026-01-01 10:00:00 for a property 2026-01-01T10:00."""
+    head = "customer_id,event,event_time,due\n"
+    place.write("a/1.csv", head + "+44,A,2026-01-01T00:00Z,2026-01-02T10:00\n")
+    text = "sources: {a: {path: 'a/*.csv'}}\n"
+    with monkeypatch.context() as patch:
+        patch.setattr(sources, "_types", lambda mapping: lambda name, kind: True)
+        patch.setattr(files, "_misfit", partial(_as_it_was, files._misfit))
+        place.ingest(text)
+    assert [(r["customer_id"], r["due"]) for r in place.events()] == [("44", "2026-01-02 10:00:00")]
+    place.write("a/1.csv", head + "+44,A,2026-01-01T00:00Z,2026-01-02T10:00\n+45,A,2026-01-01T00:00Z,\n")
+    place.ingest(text)
+    assert [(r["customer_id"], r["due"]) for r in place.events()] == [("+44", "2026-01-02T10:00"), ("+45", None)]
+
+
+def _as_it_was(misfit: Any, name: str, kind: str) -> str:
+    return "false" if kind == "BIGINT" and name == "customer_id" else str(misfit(name, kind))
 
 
 def test_properties_that_differ_only_in_case_stay_apart(place: Place) -> None:
