@@ -19,11 +19,11 @@ from predseg.language.audience import Audience, parse_audience
 from predseg.language.channels import Channel, parse_channels
 from predseg.language.conditions import Cluster, Condition, In, Prediction, Rfv, Score, measures, walk
 from predseg.language.consent import Consent, parse_consent
-from predseg.language.documents import parse_condition, parse_measure, parse_prediction, read_duration
+from predseg.language.documents import parse_condition, parse_measure, parse_prediction, parse_where, read_duration
 from predseg.language.engines import Spark, parse_engine
 from predseg.language.expectations import Expectations, parse_expectations
 from predseg.language.floor import Floor, parse_floor
-from predseg.language.measures import Measure
+from predseg.language.measures import Filter, Measure
 from predseg.language.monitoring import Limits, parse_limits
 from predseg.language.outcomes import Outcomes, parse_outcomes
 from predseg.language.secrets import Secret, read_keys
@@ -79,11 +79,12 @@ class EventFeatures:
 
 @dataclass(frozen=True)
 class VisitFeatures:
-    """What a visit is: any of these events, until none of them comes for a pause (microseconds); and which others are signs of life."""
+    """What a visit is: any of these events, until none of them comes for a pause (microseconds); which others are signs of life; and what tells visits that something brought."""
 
     did: tuple[str, ...]
     pause: int = 30 * MINUTE
     signs: tuple[str, ...] = ()
+    brought_by: tuple[Filter, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -351,11 +352,12 @@ def _event_features(name: str, node: Node) -> EventFeatures:
 
 
 def _visit_features(node: Node) -> VisitFeatures:
-    keys = node.mapping("`visits`", ("did", "pause", "signs"))
+    keys = node.mapping("`visits`", ("did", "pause", "signs", "brought_by"))
     if "did" not in keys:
         raise ConfigError("E309", node.place, "`visits` does not say what a visit is", "add `did:` with the events of a visit")
     pause = read_duration(keys["pause"], "pause") if "pause" in keys else VisitFeatures.pause
-    return VisitFeatures(keys["did"].texts("`did`"), pause, keys["signs"].texts("`signs`") if "signs" in keys else ())
+    signs = keys["signs"].texts("`signs`") if "signs" in keys else ()
+    return VisitFeatures(keys["did"].texts("`did`"), pause, signs, parse_where(keys.get("brought_by")))
 
 
 def _taste_features(node: Node) -> TasteFeatures:

@@ -14,6 +14,7 @@ from predseg import config
 from predseg.config import CANONICAL, Config, Contract, EventFeatures, TasteFeatures, VisitFeatures, load, parse
 from predseg.errors import ConfigError
 from predseg.language import conditions as c
+from predseg.language import measures
 from predseg.language.channels import Webhook
 from predseg.language.consent import Consent
 from predseg.language.engines import Spark
@@ -50,7 +51,7 @@ features:
     Order Completed: {value: value, distinct: [product_id, brand]}
     Product Viewed: {}
     Email Opened:
-  visits: {did: [Product Viewed, Cart Viewed], pause: 1 hour, signs: Email Clicked}
+  visits: {did: [Product Viewed, Cart Viewed], pause: 1 hour, signs: Email Clicked, brought_by: {source: [email, ad]}}
   taste: {did: [Order Completed, Gift Bought], of: product_id}
   measures:
     luxury_views_48h: {did: Product Viewed, where: {category: Luxury Watches}, within: 48 hours}
@@ -177,7 +178,8 @@ def test_features(whole: Config) -> None:
         ("Email Opened", EventFeatures()),
     )
     assert [name for name, _ in features.measures] == ["luxury_views_48h", "biggest_fee"] and features.traits == ("country", "tier")
-    assert features.visits == VisitFeatures(("Product Viewed", "Cart Viewed"), 60 * MINUTE, ("Email Clicked",))
+    brought = (measures.Filter("source", (measures.Test("is", ("ad", "email")),)),)
+    assert features.visits == VisitFeatures(("Product Viewed", "Cart Viewed"), 60 * MINUTE, ("Email Clicked",), brought)
     assert features.taste == TasteFeatures(("Order Completed", "Gift Bought"), "product_id")
     assert read("project: shop\nfeatures: {visits: {did: [A, B]}}\n").features.visits == VisitFeatures(("A", "B"), 30 * MINUTE)
     assert read("project: shop\nfeatures: {windows: 7 days, traits: }\n").features.windows == (7 * DAY,)

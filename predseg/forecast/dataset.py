@@ -142,7 +142,7 @@ def fingerprint(files: Sequence[Path]) -> str:
 
 
 def labelled(source: Source, model: Model, cutoffs: Sequence[int], as_of: int, customers: int) -> Sample:
-    """Return the customer-moments of a model: eligible customers at each cutoff, their features, and what came true.
+    """Return the customer-moments of a model: eligible customers at each cutoff, their features (and ``as_of``, the cutoff), and what came true.
 
     Args:
         source: The events.
@@ -164,7 +164,7 @@ def labelled(source: Source, model: Model, cutoffs: Sequence[int], as_of: int, c
     answers = source.over(of_block, source.files, source.properties(model), ROWS, cutoffs[0])
     whole = pd.concat(map(source.kept, answers), ignore_index=True)
     labels = whole[_CAME].to_numpy()
-    return Sample(whole[source.features.names], labels, whole["as_of"].to_numpy(np.int64), whole["customer_id"].to_numpy())
+    return Sample(whole[["as_of", *source.features.names]], labels, whole["as_of"].to_numpy(np.int64), whole["customer_id"].to_numpy())
 
 
 def sampled(customers: Array, share: float) -> Array:

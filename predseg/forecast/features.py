@@ -24,7 +24,7 @@ from predseg.evaluate.moments import as_seen, virtual_blocks
 from predseg.forecast import bags
 from predseg.forecast.gaps import Gaps, answer, gaps_of
 from predseg.forecast.taste import names as names_of_taste
-from predseg.forecast.visits import FIRST_VISIT, SIGN, VISITS
+from predseg.forecast.visits import BROUGHT, FIRST_VISIT, SIGN, SIGNS, VISITS, brought
 from predseg.language import conditions as c
 from predseg.language.measures import Events, Measure, Step, Window, column_name, slug
 from predseg.language.time import YEAR, short_duration
@@ -97,6 +97,8 @@ def compile_features(features: declared.Features, models: Iterable[declared.Mode
     for name, _ in features.events:
         if horizons := [horizon for names, horizon in asked if names == (name,)]:
             found: dict[str, Feature] = {g.name: g for g in gaps_of(Events((name,)), horizons)}
+            if features.visits and features.visits.brought_by:
+                found[brought(slug(name))] = Measure(Events((name,), features.visits.brought_by))
             _add(columns, found | _last_year(Events((name,)), horizons), features, f"features.events.{name}")
     bag = bags.Bag(Events(features.taste.did), features.taste.of) if features.taste else None
     if bag:
@@ -128,13 +130,18 @@ def _of_event(events: Events, wanted: declared.EventFeatures, windows: Sequence[
 
 
 def _visits(wanted: declared.VisitFeatures) -> dict[str, Feature]:
-    """How many visits were over by then (each counts by its last event), when the first began, and the last sign of life."""
-    visit = Events(wanted.did)
-    return {
-        VISITS: Measure(visit, then=Step(visit, wanted.pause, did=False)),
-        FIRST_VISIT: Measure(visit, aggregate="days_since_first"),
-        SIGN: Measure(Events((*wanted.did, *wanted.signs)), aggregate="days_since_last"),
-    }
+    """How many visits were over by then (each counts by its last event), when the first began, and the last sign of life.
+
+    Where it is said what brings visits, also how many were brought; where there are other signs of life, how often there was one of any kind.
+    """
+    visit, sign = Events(wanted.did), Events((*wanted.did, *wanted.signs))
+
+    def spells(events: Events) -> Measure:
+        return Measure(events, then=Step(events, wanted.pause, did=False))
+
+    found: dict[str, Feature] = {VISITS: spells(visit), FIRST_VISIT: Measure(visit, aggregate="days_since_first")}
+    found |= {BROUGHT: spells(replace(visit, where=wanted.brought_by))} if wanted.brought_by else {}
+    return found | ({SIGNS: spells(sign)} if wanted.signs else {}) | {SIGN: Measure(sign, aggregate="days_since_last")}
 
 
 def _ratios(events: Events, wanted: declared.EventFeatures, windows: Sequence[int]) -> dict[str, Feature]:

@@ -215,9 +215,10 @@ class Forecaster:
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """The columns of numbers and traits that a frame needs to have; for a taste also its bag."""
+        """The columns of numbers and traits that a frame needs to have; for a taste also its bag. ``as_of`` (microseconds) tells the shop's time."""
         added = {name for law in self.laws for name in law.names}
-        return tuple(name for name in self.features if name not in added)
+        timed = ("as_of",) if self.visits and "as_of" in self.visits.sources else ()
+        return (*(name for name in self.features if name not in added), *timed)
 
     @property
     def predicts_value(self) -> bool:

@@ -463,7 +463,8 @@ def _save_pyfunc(folder: Path, bundle: Path, forecaster: Forecaster, model_id: s
     from mlflow.types import ColSpec, DataType, Schema
     from mlflow.types.schema import Array
 
-    inputs = [ColSpec("string", name, required=False) if name in forecaster.categories else ColSpec("double", name) for name in forecaster.inputs]
+    kinds = {"as_of": "long"} | dict.fromkeys(forecaster.categories, "string")
+    inputs = [ColSpec(kinds.get(name, "double"), name, required=name not in forecaster.categories) for name in forecaster.inputs]
     inputs += [ColSpec(Array(DataType.string), forecaster.taste.bag)] if forecaster.taste else []
     signature = ModelSignature(Schema(inputs), Schema([ColSpec("double", "probability")]))
     libraries: Sequence[Any] = (lightgbm, mlflow, numpy, pandas)

@@ -23,7 +23,7 @@ from predseg.forecast.forecaster import Array, Calibration, Forecaster, Linear, 
 from predseg.forecast.rhythm import fit_rhythm
 from predseg.forecast.sampling import Sample, check_labels, enough, levels, no_room, sample_customers, weights
 from predseg.forecast.taste import fit_taste
-from predseg.forecast.visits import fit_visits
+from predseg.forecast.visits import AS_OF, clock_of, fit_visits
 from predseg.language.time import DAY, say_instant
 
 TREES: dict[str, Any] = {
@@ -194,10 +194,10 @@ def roles(sample: Sample, horizon: int) -> tuple[dict[str, Any], ...]:
 def fit(sample: Sample, settings: Settings, chosen: Chosen | None = None) -> tuple[Forecaster, Chosen]:
     """Learn at ``settings.as_of`` from the rows whose labels were complete by then, and say what was chosen (if it is not given)."""
     known = sample.until(settings.as_of, settings.horizon)
-    features = settings.features or tuple(str(c) for c in known.X.columns)
-    known = replace(known, X=known.X[list(features)])
-    newest = known.X[known.cutoff == known.cutoff.max()]
-    rhythm, visits = fit_rhythm(newest, settings.event, settings.horizon), fit_visits(newest, settings.event, settings.horizon)
+    features = settings.features or tuple(str(c) for c in known.X.columns if c != AS_OF)
+    known = replace(known, X=known.X[[c for c in known.X.columns if c in {*features, AS_OF}]])
+    newest, clock = known.X[known.cutoff == known.cutoff.max()], clock_of(known.X, known.customer)
+    rhythm, visits = fit_rhythm(newest, settings.event, settings.horizon), fit_visits(newest, settings.event, settings.horizon, clock)
     taste = fit_taste(newest, settings.bag) if settings.bag and settings.bag.name in features else None
     features = tuple(name for name in features if settings.bag is None or name != settings.bag.name)
     for law in (rhythm, visits, taste):

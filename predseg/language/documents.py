@@ -112,10 +112,11 @@ def _adverb_help(key: str, adverbs: tuple[str, ...]) -> str:
 
 
 def _events(node: Node, verb: Node) -> Events:
-    return Events(tuple(sorted(set(verb.texts("an event name")))), _where(node.value.get("where")))
+    return Events(tuple(sorted(set(verb.texts("an event name")))), parse_where(node.value.get("where")))
 
 
-def _where(node: Node | None) -> tuple[Filter, ...]:
+def parse_where(node: Node | None) -> tuple[Filter, ...]:
+    """Return the tests of properties that a mapping declares, none of nothing."""
     if node is None:
         return ()
     return tuple(Filter(name, _tests(test, name)) for name, test in sorted(node.mapping("`where`").items()))

@@ -449,11 +449,10 @@ def _consent() -> Schema:
 
 def _features() -> Schema:
     duration = _ref("duration")
-    event = _object(
-        {"value": _text("The property that is summed."), "distinct": _texts("Properties whose different values are counted.")}, "What is measured."
-    )
+    event = _object({"value": _text("The property that is summed."), "distinct": _texts("Properties whose values are counted.")}, "What is measured.")
     visits = {"did": _texts("What is done on a visit."), "signs": _texts("What else tells of a customer, as an opened e-mail.")}
     visits["pause"] = _ref("duration", "Without any of it for so long it is over; 30 minutes by default.")
+    visits["brought_by"] = _ref("where", "What tells that something else brought a visit: `{source: [email, ad]}`.")
     keys = {
         "windows": {"anyOf": [duration, {"type": "array", "items": duration}], "description": "How far back counts and sums look."},
         "events": _map({"anyOf": [event, {"type": "null"}]}, "Recency, frequency and value of each of these events."),

@@ -91,7 +91,7 @@ def rescorer_of(config: Config, workspace: Workspace, state: State) -> Rescorer 
         return None
     source = open_source(config, workspace.store)
     for bundle in bundles.values():
-        bundle.forecaster.encode(pd.DataFrame(columns=source.features.names, dtype=float))
+        bundle.forecaster.encode(pd.DataFrame(columns=["as_of", *source.features.names], dtype=float))
     state.index_people()
     return Rescorer(config, source, bundles, workspace, state)
 

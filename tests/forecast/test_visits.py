@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
-from predseg.config import Features, VisitFeatures
+from predseg.config import EventFeatures, Features, Model, VisitFeatures
+from predseg.errors import ModelError
 from predseg.evaluate.block import Array
 from predseg.evaluate.reference import Event
 from predseg.forecast import bundle
 from predseg.forecast.features import block_frame, compile_features
 from predseg.forecast.reasons import declare, say_feature
+from predseg.forecast.sampling import Sample
 from predseg.forecast.training import Settings, fit, train
 from predseg.forecast.visits import Visits, fit_visits
+from predseg.language import measures as m
+from predseg.language.conditions import Prediction
 from predseg.language.time import DAY, MINUTE
 from tests.evaluate.worlds import to_block
 from tests.forecast.test_training import AS_OF, CUTOFFS, H, world
 
-LAW = Visits("order", 1.5, 15.0, 0.3, 5.0, 1.0, 20.0, 60.0)
+LAW = Visits("order", (1.5, 15.0), (1.5, 15.0, 0.3, 5.0), (1.0, 20.0), None, signs=False, days=60.0)
 
 
 def lives(customers: int, law: Visits = LAW, seed: int = 0) -> tuple[pd.DataFrame, Array, Array]:
@@ -29,14 +35,15 @@ def lives(customers: int, law: Visits = LAW, seed: int = 0) -> tuple[pd.DataFram
     rng = np.random.default_rng(seed)
     rows, shares, orders = [], [], []
     for _ in range(customers):
-        age, rate, leaves, share = rng.uniform(100, 700), rng.gamma(law.r, 1 / law.alpha), rng.beta(law.a, law.b), rng.beta(law.hits, law.misses)
+        age, rate = rng.uniform(100, 700), rng.gamma(law.pace[0], 1 / law.pace[1])
+        leaves, share = rng.beta(*law.life[2:]), rng.beta(*law.share)
         days, stays = [0.0], True
         while stays and days[-1] < age + law.days:
             days.append(days[-1] + rng.exponential(1 / rate))
             stays = rng.random() > leaves
         ends = np.append(True, rng.random(len(days) - 1) < share)
         past, ahead = np.array(days) <= age, (np.array(days) > age) & (np.array(days) <= age + law.days)
-        rows.append((past.sum(), age, age - np.array(days)[past].max(), ends[past].sum()))
+        rows.append((past.sum(), age, age - np.array(days)[past].max(), ends[past].sum(), age))
         shares.append(share)
         orders.append((ends & ahead).any())
     return pd.DataFrame(np.array(rows, np.float64), columns=list(law.sources)), np.array(shares), np.array(orders)
@@ -56,8 +63,8 @@ def test_a_visit_ends_with_a_pause() -> None:
 def test_the_laws_are_found_again_in_those_who_live_by_them() -> None:
     frame, shares, orders = lives(3_000)
     found = fit_visits(frame, "order", 60 * DAY)
-    assert found is not None and found.r == pytest.approx(LAW.r, rel=0.2) and found.alpha == pytest.approx(LAW.alpha, rel=0.25)
-    assert found.hits / (found.hits + found.misses) == pytest.approx(shares.mean(), abs=0.005)
+    assert found is not None and found.pace[0] == pytest.approx(LAW.pace[0], rel=0.2) and found.pace[1] == pytest.approx(LAW.pace[1], rel=0.25)
+    assert found.share[0] / sum(found.share) == pytest.approx(shares.mean(), abs=0.005)
     said = found.extend(frame)
     assert np.corrcoef(said["share_of_visits_order"], shares)[0, 1] > 0.6
     chance = 1 / (1 + np.exp(-said["expected_visits_order"].to_numpy()))
@@ -66,7 +73,8 @@ def test_the_laws_are_found_again_in_those_who_live_by_them() -> None:
 
 
 def test_who_came_once_gets_the_pace_and_the_share_of_the_population() -> None:
-    said = LAW.extend(pd.DataFrame([[1.0, 0.0, 0.0, 1.0], [0.0, np.nan, 5.0, 1.0], [3.0, 90.0, 2.0, 9.0]], columns=list(LAW.sources)))
+    known = [[1.0, 0.0, 0.0, 1.0, 0.0], [0.0, np.nan, 5.0, 1.0, 9.0], [3.0, 90.0, 2.0, 9.0, 90.0]]
+    said = LAW.extend(pd.DataFrame(known, columns=list(LAW.sources)))
     assert said["pace_visits"][0] == pytest.approx(0.1) and said["share_of_visits_order"][0] == pytest.approx(1 / 21) and said["alive_visits"][0] == 1
     assert said.loc[1, list(LAW.names)].isna().all(), "nothing is known of who never came"
     assert said["share_of_visits_order"][2] == pytest.approx(3 / 23), "more orders than visits are as many as visits"
@@ -102,6 +110,72 @@ def test_a_linear_member_may_know_the_laws_alone() -> None:
     for lawful in (True, False):
         linear = fit(sample, settings, replace(chosen, blend=0.5, lawful=lawful))[0].linear
         assert linear is not None and (set(linear.columns) == {"expected_visits_order"}) is lawful
+
+
+def test_what_something_else_brought_is_counted_apart() -> None:
+    """A visit that an e-mail brought says that somebody is there; it is none of those that one makes of one's own accord."""
+    visits = VisitFeatures(("view", "buy"), 30 * MINUTE, ("open",), (m.Filter("source", (m.Test("is", ("mail",)),)),))
+    predicted = Prediction(m.Measure(m.Events(("buy",))), m.Comparison("at_least", Decimal(1)), DAY)
+    wanted = compile_features(Features(events=(("buy", EventFeatures()),), visits=visits), [Model("m", predicted)])
+    told = [(0, "view", None), (5, "buy", "direct"), (90, "open", None), (91, "view", "mail"), (95, "buy", "mail"), (200, "view", "direct")]
+    block = to_block({"a": [Event(minute * MINUTE, name, {"source": source}) for minute, name, source in told]}, {"source": pa.string()})
+    frame = block_frame(block, [300 * MINUTE], wanted)
+    assert frame.loc[0, ["count_visits", "count_visits_brought", "count_buy_brought", "count_signs_of_life"]].tolist() == [3, 1, 1, 3]
+    law = fit_visits(pd.concat([frame] * 200, ignore_index=True), "buy", DAY)
+    assert law is not None and law.brought is not None and law.signs
+
+
+def test_who_is_asked_about_because_of_an_event_tells_no_more_than_that() -> None:
+    """Of customers chosen for having ordered the law of all is found, not that of the lucky."""
+    frame, _, _ = lives(12_000, replace(LAW, share=(1.0, 60.0)), seed=3)
+    everyone = fit_visits(frame, "order", 60 * DAY)
+    rng = np.random.default_rng(0)
+    later = frame["days_since_first_order"] * rng.uniform(0, 0.9, len(frame))
+    bought = frame.assign(count_order=frame["count_order"] - 1, days_since_first_order=later)  # nobody ordered at once
+    chosen = fit_visits(bought[bought["count_order"] > 0], "order", 60 * DAY)
+    assert everyone is not None and chosen is not None
+    assert chosen.share[0] / sum(chosen.share) == pytest.approx(1 / 61, rel=0.2) and everyone.share[0] / sum(everyone.share) == pytest.approx(
+        1 / 61, rel=0.2
+    )
+
+
+def seasonal(customers: int) -> Sample:
+    """Customers of `world` who come twice as often before the middle one of the cutoffs."""
+    sample = world(customers)
+    frame, _, _ = lives(customers)
+    rows = pd.concat([frame] * len(CUTOFFS), ignore_index=True)
+    age = (sample.cutoff - CUTOFFS[0]) / DAY
+    rows["count_visits"] += np.minimum(age, age.max() / 2) * 0.2 + age * 0.2
+    rows[["days_since_first_visit", "days_since_first_order"]] += age[:, None]
+    return replace(sample, X=pd.concat([sample.X, rows], axis=1).assign(as_of=sample.cutoff))
+
+
+def test_the_clock_knows_nothing_that_was_not_known_and_travels_with_the_model(tmp_path: Path) -> None:
+    sample = seasonal(300)
+    settings = Settings(horizon=H, as_of=AS_OF - H, rounds=20, event="order")
+    model, _ = fit(sample, settings)
+    assert model.visits is not None and len(model.visits.clock.speeds) > 1 and model.visits.clock.moments[-1] + H <= settings.as_of
+    later = sample.cutoff + H > settings.as_of
+    assert later.any()
+    other = replace(sample, X=sample.X.assign(count_visits=np.where(later, 9_999.0, sample.X["count_visits"])))
+    assert fit(other, settings)[0].visits == model.visits
+    folder = bundle.save(model, tmp_path, name="m", version=1, facts={}, card="")
+    again, fresh = bundle.load(folder).forecaster, sample.X.iloc[::7]
+    assert again.visits == model.visits and again.probability(fresh).tobytes() == model.probability(fresh).tobytes()
+    assert "as_of" in again.inputs and "as_of" not in again.features
+    with pytest.raises(ModelError, match="E710"):
+        again.probability(fresh.drop(columns="as_of"))
+
+
+def test_the_laws_of_an_older_version_are_refused(tmp_path: Path) -> None:
+    model, _ = fit(seasonal(300), Settings(horizon=H, as_of=AS_OF, rounds=5, event="order"))
+    older = replace(model, visits=replace(LAW, event="order"))
+    body = {"event": "order", "r": 1.0, "alpha": 30.0, "a": 0.8, "b": 2.5, "hits": 1.0, "misses": 20.0, "days": 60.0}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Visits, "to_dict", lambda _: body)
+        folder = bundle.save(older, tmp_path, name="m", version=1, facts={}, card="")
+    with pytest.raises(ModelError, match=r"E706[^\0]*train again"):
+        bundle.load(folder)
 
 
 def test_its_reasons_are_words() -> None:
