@@ -105,7 +105,7 @@ class _Thread:
         daily = tuple(name for name, segment in self.workspace.segments.items() if not segment.live)
         config = self.workspace.config
         path = None if config.consent.path is None else (config.root / config.consent.path).absolute()
-        return Gate(self.segments, still, _following(path), daily)
+        return Gate(self.segments, still, _following(path, config.consent.known), daily)
 
 
 def still(connection: sqlite3.Connection, segment: str, definition: str, customer_id: str) -> bool:
@@ -114,12 +114,12 @@ def still(connection: sqlite3.Connection, segment: str, definition: str, custome
     return connection.execute(query, (segment, customer_id, definition)).fetchone() is not None
 
 
-def _following(path: Path | None) -> Callable[[sqlite3.Connection, str, str | None], bool]:
+def _following(path: Path | None, known: tuple[str, ...]) -> Callable[[sqlite3.Connection, str, str | None], bool]:
     """Return who is asked for consent: the list in the database, brought up to date when the file of opt-outs changes."""
 
     def opted_out(connection: sqlite3.Connection, customer_id: str, purpose: str | None) -> bool:
         if path is not None:
-            privacy.follow_file(connection, path)
+            privacy.follow_file(connection, path, known)
         return privacy.opted_out(connection, customer_id, purpose)
 
     return opted_out

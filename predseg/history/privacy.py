@@ -21,6 +21,7 @@ import csv
 import hashlib
 import hmac
 import json
+import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -31,7 +32,7 @@ from predseg.columns import coded, instants
 from predseg.disks import disk_errors
 from predseg.errors import DataError
 from predseg.history.keys import KEY, person, pseudonym
-from predseg.language.consent import EVERY, Consent
+from predseg.language.consent import EVERY, Consent, purpose_name
 from predseg.language.time import say_instant
 from predseg.layers import name_of, readers
 from predseg.store import Store
@@ -367,18 +368,19 @@ def all_dropped(connection: sqlite3.Connection, keys: Sequence[bytes]) -> OptedO
 
 def _follow(connection: sqlite3.Connection, consent: Consent, root: Path, events: Store | None) -> None:
     if consent.path is not None:
-        follow_file(connection, (root / consent.path).absolute())
+        follow_file(connection, (root / consent.path).absolute(), consent.known)
     else:
         _forget_file(connection)
     if events is not None:
         follow_events(connection, events, consent)
 
 
-def follow_file(connection: sqlite3.Connection, path: Path) -> None:
-    """Bring the list up to date with the file of opt-outs; nothing is read while the file is the same.
+def follow_file(connection: sqlite3.Connection, path: Path, known: tuple[str, ...] = ()) -> None:
+    """Bring the list up to date with the file of opt-outs; nothing is read while the file, and the ``known`` purposes, are the same.
 
     Raises:
-        DataError: E440 when the file is missing or has no column customer_id. Nobody is written to without knowing who opted out.
+        DataError: E440 when the file is missing, cannot be read, has no column customer_id, or a purpose that must be a slip for a
+            known one. Nobody is written to without knowing who opted out.
     """
     if not path.is_file():
         raise DataError(
@@ -388,18 +390,25 @@ def follow_file(connection: sqlite3.Connection, path: Path) -> None:
             "create it with the header `customer_id,purpose`",
         )
     stat = path.stat()
-    mark = json.dumps([str(path), stat.st_size, stat.st_mtime_ns, stat.st_ino])
+    mark = json.dumps([str(path), stat.st_size, stat.st_mtime_ns, stat.st_ino, known])
     if noted(connection, FILE) == mark:
         return
-    rows = list(_listed(path))
+    try:
+        rows = list(_listed(path, known))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError("E440", str(path), f"the file of opt-outs cannot be read: {error}", "save it as CSV in UTF-8") from None
     with _writing(connection):
         connection.execute("delete from optouts where origin = ?", (FILE,))
         for customer, purpose in rows:
-            say(connection, [customer], [purpose], ALWAYS, out=True, origin=FILE)
+            say(connection, {customer, _FLOAT.sub(r"\1", customer)}, [purpose], ALWAYS, out=True, origin=FILE)
         note(connection, FILE, mark)
 
 
-def _listed(path: Path) -> Iterator[tuple[str, str]]:
+_FLOAT = re.compile(r"^(\s*[+-]?[0-9]+)\.0+\s*$", re.ASCII)
+"""A whole number that was a float on its way: sources lose the .0, see `predseg.history.sources`."""
+
+
+def _listed(path: Path, known: tuple[str, ...]) -> Iterator[tuple[str, str]]:
     with path.open(newline="", encoding="utf-8-sig") as file:
         rows = csv.DictReader(file)
         if "customer_id" not in (rows.fieldnames or ()):
@@ -408,8 +417,9 @@ def _listed(path: Path) -> Iterator[tuple[str, str]]:
                 "E440", str(path), f"the file of opt-outs has no column customer_id, found {found}", "write the header `customer_id,purpose`"
             )
         for row in rows:
+            purpose = (row.get("purpose") or "").strip() or EVERY
             if (row["customer_id"] or "").strip():
-                yield row["customer_id"], (row.get("purpose") or "").strip() or EVERY
+                yield row["customer_id"], purpose if purpose == EVERY else purpose_name(purpose, f"{path}:{rows.line_num}", known, DataError, "E440")
 
 
 def _forget_file(connection: sqlite3.Connection) -> None:

@@ -77,6 +77,27 @@ def test_a_line_of_the_file_outlasts_any_yes(listed: sqlite3.Connection, tmp_pat
     assert not privacy.opted_out(listed, "c1", "email_marketing") and privacy.opted_out(listed, "c3", None)
 
 
+def test_ids_of_the_file_that_were_floats_are_those_of_the_tables(listed: sqlite3.Connection, tmp_path: Path) -> None:
+    (tmp_path / "optouts.csv").write_text("customer_id\n17850.0\n1.5\n")
+    privacy.follow_file(listed, tmp_path / "optouts.csv")
+    assert all(privacy.opted_out(listed, who, None) for who in ("17850", "17850.0", "1.5")) and not privacy.opted_out(listed, "1", None)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"customer_id,purpose\nc1,\nc2,Email_Marketing\n", "optouts.csv:3: unknown purpose 'Email_Marketing'"),
+        (b"customer_id,purpose\nc1,email marketing\n", "optouts.csv:2: unknown purpose 'email marketing'"),
+        ("customer_id\nc1\n".encode("utf-16"), "cannot be read: 'utf-8' codec"),
+    ],
+)
+def test_a_no_that_would_count_for_nothing_is_refused(listed: sqlite3.Connection, tmp_path: Path, content: bytes, told: str) -> None:
+    (tmp_path / "optouts.csv").write_bytes(content)
+    with pytest.raises(DataError, match="E440") as error:
+        privacy.follow_file(listed, tmp_path / "optouts.csv", Consent().known)
+    assert told in str(error.value)
+
+
 def test_without_the_file_nobody_is_asked(listed: sqlite3.Connection, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="E440"):
         privacy.follow_file(listed, tmp_path / "missing.csv")
