@@ -76,7 +76,30 @@ def duckdb_features(files: Sequence[Path], cutoffs: Sequence[int]) -> Any:
 
 
 def polars_features(files: Sequence[Path], cutoffs: Sequence[int]) -> Any:
-    """Integers for customers and products, neighbours by shifting sorted rows, then one lazy aggregation per cutoff, all at once."""
+    """One lazy aggregation per cutoff, all at once, and all columns of all of them at the end."""
+    import polars as pl
+
+    queries, ids = _polars_queries(files, cutoffs)
+    found = pl.collect_all(queries, engine="streaming")
+    return [part.with_columns(customer_id=ids.gather(part["customer"]), as_of=pl.lit(c)) for part, c in zip(found, cutoffs, strict=True)]
+
+
+def polars_streamed(files: Sequence[Path], cutoffs: Sequence[int]) -> int:
+    """The same aggregations into sinks of batches, each dropped once its rows are counted."""
+    import polars as pl
+
+    queries, ids = _polars_queries(files, cutoffs)
+    rows: list[int] = []
+
+    def take(batch: Any) -> None:
+        rows.append(len(batch.with_columns(customer_id=ids.gather(batch["customer"]))))
+
+    pl.collect_all([query.sink_batches(take, lazy=True, maintain_order=False) for query in queries], engine="streaming")
+    return sum(rows)
+
+
+def _polars_queries(files: Sequence[Path], cutoffs: Sequence[int]) -> tuple[list[Any], Any]:
+    """Integers for customers and products, neighbours by shifting sorted rows, then one lazy aggregation per cutoff; and whose ids the integers are."""
     import polars as pl
 
     e, t, key, age, gap, value, latest = (pl.col(c) for c in ("e", "t", "key", "age", "gap", "value", "latest"))
@@ -131,9 +154,7 @@ def polars_features(files: Sequence[Path], cutoffs: Sequence[int]) -> Any:
         .agg(**columns)
         for c in cutoffs
     ]
-    found = pl.collect_all(queries, engine="streaming")
-    ids = customers["customer_id"]
-    return [part.with_columns(customer_id=ids.gather(part["customer"]), as_of=pl.lit(c)) for part, c in zip(found, cutoffs, strict=True)]
+    return queries, customers["customer_id"]
 
 
 def pandas_features(files: Sequence[Path], cutoffs: Sequence[int]) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -263,6 +264,16 @@ def each_block(
     return over(work, files, wanted, rows, min(as_of, default=BEGINNING))
 
 
+@lru_cache(maxsize=64)
+def _names(features: tuple[str, ...]) -> pd.Index:
+    """The columns of a frame: one object for all blocks, as making and looking them up would take longer than all else in a small one."""
+    import pandas as pd
+
+    names = pd.Index(["customer_id", "as_of", *features])
+    names.get_indexer(names)  # its table is made here, not by two threads at once
+    return names
+
+
 def block_frame(
     block: Block, as_of: Sequence[int], features: FeatureSet, *, among: c.Condition | None = None, traits: pd.DataFrame | None = None
 ) -> pd.DataFrame:
@@ -280,6 +291,7 @@ def block_frames(
 ) -> list[pd.DataFrame]:
     """Return the features of one block, computed once, of the eligible by each of some conditions, see `frames`; ``more``: columns of one value a customer."""
     import pandas as pd
+    import pyarrow as pa
 
     from predseg.forecast.traits import trait_columns, trait_facts
 
@@ -296,9 +308,10 @@ def block_frames(
     begins = np.arange(len(as_of) + 1) * len(block.customers)
     rows = np.diff(np.searchsorted(at, begins))
     customer = at - np.repeat(begins[:-1], rows)
-    frame = pd.DataFrame(matrix.T, columns=[name for name, _ in features.columns], copy=False)
-    frame.insert(0, "as_of", np.repeat(np.asarray(as_of, np.int64), rows))
-    frame.insert(0, "customer_id", pd.array(block.customers, dtype="str").take(customer))
+    frame = pd.DataFrame(matrix.T, copy=False)
+    frame.insert(0, -1, np.repeat(np.asarray(as_of, np.int64), rows))
+    frame.insert(0, -2, pd.array(pa.array(block.customers, pa.large_string()).take(pa.array(customer)), dtype="str"))
+    frame.columns = _names(tuple(name for name, _ in features.columns))
     told = trait_columns(features.traits, traits, frame) if features.traits else {}
     if features.bag:
         told[features.bag.name] = pd.arrays.ArrowExtensionArray(bags.answer(block, as_of, features.bag, at))
