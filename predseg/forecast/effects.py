@@ -148,10 +148,11 @@ class Quick:
 
     def __call__(self, matrix: Array) -> tuple[Array, Array, Array]:
         """Return the uncalibrated logits of rows already encoded, and what `strongest` says of their contributions."""
-        forecaster, loops = self._forecaster, self._forecaster.members.loops
-        if loops is None:
-            return forecaster.raw_matrix(matrix), *strongest(quick_contributions(forecaster, self._effects, matrix))
-        terms = forecaster.terms(matrix)
+        forecaster, members = self._forecaster, self._forecaster.members
+        terms, loops = forecaster.terms(matrix), members.loops(len(matrix))
+        if not loops:
+            raw = forecaster.total(members.plain(matrix), terms, len(matrix))
+            return raw, *strongest(quick_contributions(forecaster, self._effects, matrix))
         shares = np.array([forecaster.share * term for term in terms.values()]).reshape(-1, len(matrix))
         margins, features, sizes = loops.strongest(matrix, self._told(loops), shares, TOP)
         return forecaster.total(list(margins), terms, len(matrix)), features, sizes

@@ -235,7 +235,7 @@ class Forecaster:
 
     def raw_matrix(self, matrix: Array) -> Array:
         """Return the uncalibrated logits of rows already encoded (see `encode`)."""
-        return self.total(self.members.margins(matrix), self.terms(matrix), len(matrix)) if len(matrix) else np.zeros(0)
+        return self.total(self.members.margins(matrix), self.terms(matrix), len(matrix))
 
     def total(self, margins: Sequence[Array], terms: Mapping[str, Array], rows: int) -> Array:
         """Return the uncalibrated logits of rows from what the members and the linear member say of them."""

@@ -10,6 +10,7 @@ They need numba (``predseg[fast]``). Without it, and for a few rows, LightGBM an
 
 from __future__ import annotations
 
+import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,7 +31,9 @@ MISSING = 255
 ZERO = float(np.float32(1e-35))
 """What LightGBM takes for zero, on both sides of it."""
 PAYS = 10_000_000
-"""Rows × trees that LightGBM answers in about as long as it takes to load the loops."""
+"""Rows × trees that LightGBM answers in about as long as it takes to load the loops and numba."""
+LOADED = 1_000_000
+"""The same where numba is there already: features come before scores."""
 FEW = 256
 """Fewer rows at once, as a live customer's one, are always answered by LightGBM, so that nothing is loaded while somebody waits."""
 _CATEGORY, _LEFT, _ZERO_IS_MISSING, _NAN_IS_MISSING = 1, 2, 4, 8
@@ -123,20 +126,24 @@ class Members:
 
     def margins(self, matrix: Array) -> list[Array]:
         """Return the margin of each row (float64) by each member."""
-        if len(matrix) >= FEW:
-            self._asked += len(matrix)
-            if self.loops is not None:
-                return list(self.loops.margins(matrix))
-        return [np.asarray(booster.predict(matrix, raw_score=True)) for booster in self._boosters]
+        loops = self.loops(len(matrix))
+        return list(loops.margins(matrix)) if loops else self.plain(matrix)
 
-    @property
-    def loops(self) -> Trees | None:
-        """What answers from when it pays on; None before, and where that is LightGBM for ever."""
-        return self._trees if self._asked >= self._rows else None
+    def plain(self, matrix: Array) -> list[Array]:
+        """Return the margins as LightGBM gives them."""
+        return [np.asarray(booster.predict(matrix, raw_score=True)) if len(matrix) else np.zeros(0) for booster in self._boosters]
+
+    def loops(self, rows: int) -> Trees | None:
+        """Return what answers so many rows more; None where that is LightGBM: for few rows, until it pays, and where the trees cannot be said."""
+        if rows < FEW:
+            return None
+        self._asked += rows
+        pays = min(PAYS, LOADED) if "numba" in sys.modules else PAYS
+        return self._trees if self._asked * self._number >= pays else None
 
     @cached_property
-    def _rows(self) -> float:
-        return PAYS / max(1, sum(booster.num_trees() for booster in self._boosters))
+    def _number(self) -> int:
+        return sum(booster.num_trees() for booster in self._boosters)
 
     @cached_property
     def _trees(self) -> Trees | None:

@@ -129,6 +129,17 @@ def test_a_model_gives_the_same_bits_before_and_after_the_loops_take_over(monkey
     np.testing.assert_array_equal(model.raw_matrix(rows), first)
 
 
+def test_the_loops_take_over_sooner_where_numba_is_loaded_already(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first block of scores comes after features, whose loops have loaded it."""
+    pytest.importorskip("numba")
+    rows = asked(grown(1))
+    monkeypatch.setattr(trees, "LOADED", 12 * len(rows))
+    assert Members([grown(1)]).loops(len(rows)) is not None
+    assert Members([grown(1)]).loops(len(rows) - 1) is None
+    monkeypatch.delitem(sys.modules, "numba")
+    assert Members([grown(1)]).loops(len(rows)) is None
+
+
 def test_a_few_rows_load_nothing_however_often_they_come(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trees, "PAYS", 0)
     monkeypatch.setattr(trees.Trees, "of", None)
