@@ -122,14 +122,12 @@ class Project:
             as_of: The moment; by default the last one of the data.
             among: The name of a model: only the customers that it asks about.
         """
-        import pandas as pd
-
         from predseg.forecast.dataset import open_source
 
         model = self.model(among) if among else None
         with self._events(False) as (store, report):
             source, moment = open_source(self.config, store), moment_of(as_of, report)
-            return pd.concat(source.frames([moment], model), ignore_index=True).drop(columns="as_of").set_index("customer_id")
+            return source.table(moment, model)
 
     def train(
         self, models: Sequence[str] | None = None, as_of: Moment = None, *, force: bool = False, dry_run: bool = False, recalibrate: bool = False

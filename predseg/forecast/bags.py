@@ -36,6 +36,8 @@ class Bag:
 def answer(block: Block, as_of: Sequence[int], bag: Bag, at: Array | None = None) -> pa.LargeListArray:
     """Return the values of the events visible at each moment, as texts in their order: of all customers at the first moment, then at the next ...
 
+    A text is four bytes and an entry of a dictionary: a training may hold a hundred of them for each of a million customer-moments.
+
     Args:
         block: Whole histories.
         as_of: Moments (microseconds).
@@ -63,7 +65,7 @@ def answer(block: Block, as_of: Sequence[int], bag: Bag, at: Array | None = None
         parts.append(what[new])
         lengths.append(np.bincount(who[new], minlength=n))
     length = np.concatenate(lengths) if at is None else np.concatenate(lengths)[at]
-    values = pa.array(texts, pa.large_string()).take(pa.array(np.concatenate(parts)))
+    values = pa.DictionaryArray.from_arrays(pa.array(np.concatenate(parts).astype(np.int32)), pa.array(texts, pa.large_string()))
     return pa.LargeListArray.from_arrays(pa.array(np.append(0, np.cumsum(length)), pa.int64()), values)
 
 

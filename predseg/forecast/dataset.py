@@ -75,6 +75,12 @@ class Source:
         """Yield the features of everyone, block by block, see `frame`."""
         yield from map(self.kept, self.each(lambda frame: frame, as_of, model))
 
+    def table(self, as_of: int, model: Model | None = None) -> pd.DataFrame:
+        """Return the features of everyone at a moment by customer_id, see `frame`; a bag is a plain list, which every library reads."""
+        frame = pd.concat(self.frames([as_of], model), ignore_index=True).drop(columns="as_of").set_index("customer_id")
+        bag = self.features.bag
+        return frame if bag is None else frame.assign(**{bag.name: pd.Series(frame[bag.name].tolist(), frame.index, object)})
+
     def each(self, then: Callable[[pd.DataFrame], Answer], as_of: Sequence[int], model: Model | None = None) -> Iterator[Answer]:
         """Yield what ``then`` makes of the features of each block where they were computed, of those in ``without`` too."""
         among = model.among if model else None

@@ -169,8 +169,7 @@ def _whole(bags: pd.Series) -> tuple[Array, Array, list[str]]:
     import pandas as pd
     import pyarrow as pa
 
-    kind = pa.large_list(pa.large_string())
-    lists = pa.array(bags if isinstance(bags.dtype, pd.ArrowDtype) else [*bags], kind, from_pandas=True)
+    lists = pa.array(bags) if isinstance(bags.dtype, pd.ArrowDtype) else pa.array([*bags], pa.large_list(pa.large_string()), from_pandas=True)
     lists = single(lists) if isinstance(lists, pa.ChunkedArray) else lists
     code, texts = coded(pa.chunked_array([lists.flatten()]))
     return lists.value_parent_indices().to_numpy(), code, texts.to_pylist()

@@ -173,12 +173,18 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, np.ndarray | list) else value
+
+
 def test_a_project_learns_it_says_so_and_scores_with_it(shop: Path, tmp_path: Path) -> None:
     project = Project.load(small.copied(shop, tmp_path))
     champion = project.registry().load("purchase")
     assert champion.facts["taste"] == {"of": "product", "values": 24, "numbers": 4} and champion.forecaster.taste is not None
     assert "What was bought is summed up by 4 numbers, learned from 24 values of `product`" in champion.card
     features = project.features()
+    features.to_parquet(tmp_path / "features.parquet")
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "features.parquet").map(_plain), features.map(_plain))
     assert features["all_product_order_completed"].map(len).max() > 3 and "taste_1" not in features
     assert "taste_1" in champion.facts["reference"]["features"], "drift looks at it"
     assert len(project.score()) > 200 and project.monitor()
