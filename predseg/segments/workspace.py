@@ -17,6 +17,7 @@ from predseg.errors import UsageError, nearest
 from predseg.evaluate.ahead import Over
 from predseg.evaluate.block import CORE, IDENTITY, Array
 from predseg.forecast.traits import ALWAYS, by_customer, trait_frame
+from predseg.history.merge import existing_kinds
 from predseg.history.privacy import OptedOut
 from predseg.language import conditions as c
 from predseg.language.assignment import HOLDOUT
@@ -27,6 +28,7 @@ from predseg.segments.definitions import STANDARD_EVENTS, Segment, Vocabulary, l
 from predseg.segments.designs import note_designs
 from predseg.segments.edits import apply
 from predseg.segments.facts import DIMENSIONS, Facts
+from predseg.segments.kinds import never_passed
 from predseg.segments.memberships import LOG, Ledger, from_table, to_table
 from predseg.segments.population import BEGINNING, NOBODY, Listed, members_at, publish_rfv, rfv_wanted
 from predseg.segments.preview import SAMPLED_ROWS, Preview, preview
@@ -265,12 +267,18 @@ class Workspace:
         return written
 
     def warnings(self, as_of: int, names: Sequence[str] = ()) -> list[str]:
-        """Return what a reader of the figures must know: events that never occurred, models without scores."""
+        """Return what a reader of the figures must know: events that never occurred, filters that nothing passes, models without scores."""
         chosen = [self.segments[n] for n in names] or list(self.segments.values())
-        found = never_occurred(chosen, self.vocabulary)
+        found = never_occurred(chosen, self.vocabulary) + never_passed(chosen, *self._kinds())
         for model in self.unscored(chosen, as_of):
             found.append(f"{model} has no scores at or before {say_instant(as_of)}: what asks for them is unknown; run `predseg score {model}`")
         return found
+
+    def _kinds(self) -> tuple[dict[str, str], dict[str, str]]:
+        """Return of which kind the properties of events are, and the traits, as far as there is one table of each."""
+        events = existing_kinds(self.files[0]) | {"value": "number"} if self.files else {}
+        traits = self.store.files(CUSTOMERS) if self.store.exists(CUSTOMERS) and not self.store.exists(LIVE_TRAITS) else []
+        return events, existing_kinds(traits[0]) if traits else {}
 
     def unscored(self, segments: Sequence[Segment], as_of: int) -> list[str]:
         """Return the models that the rules ask for and that have no scores yet."""
