@@ -14,6 +14,8 @@ from predseg.store import Store
 
 FILE = "ingest.json"
 SAMPLES = 5
+_ODD = 0.01
+"""Rows with the id of another event are worth a warning from this share on: some are what is sent again with another time of receipt."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,10 @@ class IngestReport:
         """Return what is worth a second look; ``named``: events that the project file mentions → where."""
         told = "the events table was built anew, because the project file says otherwise how it is made, and its events"
         lost = [f"{told} are {self.fewer:,} fewer than before: what no source holds any more is gone"] if self.fewer else []
+        for source in self.sources:
+            if source.conflicts > _ODD * source.received:
+                also = f"{source.conflicts:,} rows of source {source.name} have the event_id of another event, and only the one received first stays"
+                lost.append(f"{also}: an event_id names one event; without one, equal rows are told apart by what is in them")
         absent = {name: place for name, place in named.items() if self.events and name not in self.events}
         return lost + [f"{place} names the event {name!r}, which never occurs: {nearest(name, tuple(self.events))}" for name, place in absent.items()]
 

@@ -261,6 +261,15 @@ def test_one_more_source_keeps_what_is_in_no_file_any_more_and_what_a_new_table_
         assert report.rows == 2 and "1 fewer than before" in report.warnings({})[0]
 
 
+def test_ids_that_name_several_events_are_said(place: Place) -> None:
+    place.jsonl("orders.jsonl", [{**GOOD, "customer_id": f"c{i}", "event_id": str(i % 50)} for i in range(100)])
+    report = place.ingest(TEXT)
+    assert (report.rows, report.duplicates) == (50, 50)
+    assert "50 rows of source orders have the event_id of another event" in report.warnings({})[0]
+    place.jsonl("orders.jsonl", [{**GOOD, "customer_id": f"c{i}", "event_id": str(i % 99)} for i in range(100)])
+    assert place.ingest(TEXT, rebuild=True).warnings({}) == []
+
+
 def test_a_changed_model_reads_nothing(place: Place) -> None:
     place.jsonl("orders.jsonl", [GOOD])
     place.ingest(TEXT)
