@@ -59,11 +59,10 @@ def test_days_add_up_and_come_again_every_year(seed: int) -> None:
     both = clock.passed(now, a) + clock.passed(now - (a * DAY).astype(np.int64), b)
     assert clock.passed(now, a + b) == pytest.approx(both, abs=1e-6) and (clock.passed(now, a) >= 0).all()
     assert clock.passed(now, -a) == pytest.approx(-clock.passed(now + (a * DAY).astype(np.int64), a), abs=1e-6)
-    span = clock.moments[-1] - clock.moments[0]
-    if span >= YEAR:
-        end = np.array([clock.moments[-1]])
-        ahead, before = -clock.passed(end, np.array([-90.0])), -clock.passed(end - YEAR, np.array([-90.0]))
-        assert ahead == pytest.approx(before), "the season to come is that of a year before"
+    begin, end, days = np.array([clock.moments[0]]), np.array([clock.moments[-1]]), np.array([90.0])
+    if end[0] - begin[0] >= YEAR:
+        assert clock.passed(end, -days) == pytest.approx(clock.passed(end - YEAR, -days)), "the season to come is that of a year before"
+        assert clock.passed(begin, days) == pytest.approx(clock.passed(begin + YEAR, days)), "and that of a year before is the first one known"
 
 
 def test_it_comes_back_from_json() -> None:

@@ -16,8 +16,10 @@ from predseg.errors import ModelError
 from predseg.evaluate.block import Array
 from predseg.evaluate.reference import Event
 from predseg.forecast import bundle
+from predseg.forecast.clock import Clock
 from predseg.forecast.features import block_frame, compile_features
 from predseg.forecast.reasons import declare, say_feature
+from predseg.forecast.rhythm import alive, at_least_one
 from predseg.forecast.sampling import Sample
 from predseg.forecast.training import Settings, fit, train
 from predseg.forecast.visits import Visits, fit_visits
@@ -123,6 +125,27 @@ def test_what_something_else_brought_is_counted_apart() -> None:
     assert frame.loc[0, ["count_visits", "count_visits_brought", "count_buy_brought", "count_signs_of_life"]].tolist() == [3, 1, 1, 3]
     law = fit_visits(pd.concat([frame] * 200, ignore_index=True), "buy", DAY)
     assert law is not None and law.brought is not None and law.signs
+
+
+def test_each_number_is_told_by_what_it_is_about() -> None:
+    """Pace by visits of one's own accord, life by all signs of it, and all of them in the shop's time."""
+    clock = Clock((0, 100 * DAY, 200 * DAY), (2.0, 0.5))
+    law = Visits("order", (1.0, 10.0), (2.0, 10.0, 0.3, 5.0), (1.0, 9.0), (1.0, 99.0), signs=True, days=30.0, clock=clock)
+    known = {
+        "count_visits": 6.0,
+        "count_visits_brought": 2.0,
+        "days_since_first_visit": 120.0,
+        "count_signs_of_life": 9.0,
+        "days_since_sign_of_life": 20.0,
+    }
+    orders = {"count_order": 4.0, "count_order_brought": 2.0, "days_since_first_order": 115.0, "as_of": 150 * DAY}
+    said = law.extend(pd.DataFrame([known | orders])).iloc[0]
+    age, last, ahead = 70 * 2.0 + 50 * 0.5, 70 * 2.0 + 30 * 0.5, 30 * 0.5
+    here = alive(np.array([8.0]), np.array([last]), np.array([age]), *law.life)
+    share = (1 + 4 - 2 - 1) / (10 + 3) + (1 + 2) / (100 + 4)
+    assert said["pace_visits"] == pytest.approx((1 + 3) / (10 + age)) and said["alive_visits"] == pytest.approx(here[0])
+    assert said["share_of_visits_order"] == pytest.approx(share)
+    assert said["expected_visits_order"] == pytest.approx(at_least_one(here, np.array([4.0]), np.array([10 + age]), ahead * share)[0])
 
 
 def test_who_is_asked_about_because_of_an_event_tells_no_more_than_that() -> None:
