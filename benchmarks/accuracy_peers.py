@@ -93,10 +93,14 @@ def _bg_nbd(test: pd.DataFrame, days: int) -> np.ndarray | None:
     """The buy-till-you-die model, with its expected number of orders read as a Poisson mean; None where it is not installed."""
     try:
         from lifetimes import BetaGeoFitter
+        from lifetimes.utils import ConvergenceError
     except ImportError:
         return None
     repeats, last, age = test["frequency"] - 1, test["age"] - test["recency"], test["age"]
-    model = BetaGeoFitter(penalizer_coef=0.001).fit(repeats, last, age)
+    try:
+        model = BetaGeoFitter(penalizer_coef=0.001).fit(repeats, last, age)
+    except ConvergenceError:  # which says to do so
+        model = BetaGeoFitter(penalizer_coef=0.01).fit(repeats, last, age)
     expected: Any = model.conditional_expected_number_of_purchases_up_to_time(days, repeats, last, age)
     return 1 - np.exp(-np.nan_to_num(np.asarray(expected, np.float64)))
 
