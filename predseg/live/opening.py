@@ -129,7 +129,7 @@ def open_in_memory(config: Config, workspace: Workspace, clock: int | None, *, f
     published = published_of(workspace)
     engine = Engine(Program(rules_of(workspace)), published, lateness=2**61 if for_ever else LATENESS)
     if clock is not None:
-        fill(engine, workspace.files, clock)
+        fill(engine, workspace.files, clock, to_come=False)  # what comes after is what the lines tell, of which the table may have some
         join(engine, {})
     return Loop(engine, Contract.of(config), published, persons=persons)
 
@@ -141,12 +141,13 @@ def fingerprint_of(program: Program) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def fill(engine: Engine, files: Sequence[Path], clock: int) -> None:
-    """Give the engine the events that were visible by ``clock`` as history, and those after it as what is to come."""
+def fill(engine: Engine, files: Sequence[Path], clock: int, *, to_come: bool = True) -> None:
+    """Give the engine the events that were visible by ``clock`` as history, and those after it, if wanted, as what is to come."""
     links: list[Row] = []
     for row in _rows(engine.program, files):
         if row.visible > clock:
-            engine.put(row)
+            if to_come:
+                engine.put(row)
             continue
         origin = (engine.own if row.customer_id is not None else engine.anonymous).setdefault(str(row.customer_id or row.anonymous_id), Origin())
         if row.hits or row.link or row.visible < origin.since:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Sequence
 from decimal import Decimal
@@ -11,8 +12,9 @@ from typing import Any
 import pytest
 
 from predseg.config import load
+from predseg.language.time import parse_instant, say_instant
 from predseg.live.loop import Loop
-from predseg.live.opening import open_durable, resumed
+from predseg.live.opening import open_durable, open_in_memory, resumed
 from predseg.project import Project
 from tests.evaluate.live_logs import World, applied, arrivals, random_world
 from tests.evaluate.worlds import SEED
@@ -271,3 +273,18 @@ def test_a_database_that_cannot_be_opened_is_refused_with_its_place(tmp_path: Pa
 
     with pytest.raises(DataError, match=r"E410.*live\.db"):
         connect(tmp_path / "nowhere" / "live.db")
+
+
+def test_lines_that_the_project_has_as_well_count_once(tmp_path: Path) -> None:
+    """What is known before are the events before the first line, those of the file itself are not."""
+    lines = [event("Order Completed", f"{DAY0}{hour}:00:00", value=60) for hour in ("10", "11")]
+    (tmp_path / "orders.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (tmp_path / "rules.yaml").write_text(RULES.split("---")[1])
+    (tmp_path / "predseg.yaml").write_text("project: shop\nsources: {orders: {path: orders.jsonl}}\nsegments: rules.yaml\n")
+    project = Project(load(tmp_path))
+    for first in (0, 1):
+        before = parse_instant(lines[first]["event_time"]) - 1
+        loop = open_in_memory(project.config, project.segments(), before, for_ever=True)
+        said = [change for line in lines[first:] for change in loop.follow(line, parse_instant("2026-03-02"))]
+        said += loop.tick(parse_instant("2026-03-01T23:00Z"))
+        assert [say_instant(change.at) for change in said] == ["2026-03-01T11:00Z"]
