@@ -145,7 +145,7 @@ def _named(customers: list[str], source: Path | None) -> list[str]:
     lines: list[str] = []
     if source is not None:
         try:
-            lines = source.read_text("utf-8-sig").splitlines()
+            lines = source.read_text("utf-8-sig").split("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError("E240", str(source), f"cannot be read: {error}", "name a text file with one customer_id a line") from None
     return list(dict.fromkeys(name.strip() for name in (*customers, *lines) if name.strip()))

@@ -108,7 +108,13 @@ def _csv_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def _jsonl_rows(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines() if line.strip()]
+    return [json.loads(line) for line in _lines(path) if line.strip()]
+
+
+def _lines(path: Path) -> list[str]:
+    """Return the lines of a text as JSON has them: a text of its own may hold what Python takes for the end of a line."""
+    with path.open(encoding="utf-8", newline="\n") as file:
+        return list(file)
 
 
 def _parquet_without(path: Path, aside: Path, ids: Sequence[str]) -> None:
@@ -133,8 +139,8 @@ def _csv_without(path: Path, aside: Path, ids: Sequence[str]) -> None:
 
 
 def _jsonl_without(path: Path, aside: Path, ids: Sequence[str]) -> None:
-    lines = path.read_text("utf-8").splitlines(keepends=True)
-    aside.write_text("".join(line for line in lines if not (line.strip() and _is_about(json.loads(line), ids))), "utf-8")
+    kept = "".join(line for line in _lines(path) if not (line.strip() and _is_about(json.loads(line), ids)))
+    aside.write_text(kept, "utf-8", newline="")
 
 
 _ROWS = {".parquet": _parquet_rows, ".csv": _csv_rows, ".jsonl": _jsonl_rows}

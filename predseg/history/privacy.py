@@ -400,12 +400,13 @@ def follow_file(connection: sqlite3.Connection, path: Path, known: tuple[str, ..
     with _writing(connection):
         connection.execute("delete from optouts where origin = ?", (FILE,))
         for customer, purpose in rows:
-            say(connection, {customer, _FLOAT.sub(r"\1", customer)}, [purpose], ALWAYS, out=True, origin=FILE)
+            said = {customer, _FLOAT.sub(r"\1", customer), customer.strip().removeprefix("'")}
+            say(connection, said, [purpose], ALWAYS, out=True, origin=FILE)
         note(connection, FILE, mark)
 
 
 _FLOAT = re.compile(r"^(\s*[+-]?[0-9]+)\.0+\s*$", re.ASCII)
-"""A whole number that was a float on its way: sources lose the .0, see `predseg.history.sources`."""
+"""A whole number that was a float on its way: sources lose the .0, see `predseg.history.sources`. And exports set ' before a +."""
 
 
 def _listed(path: Path, known: tuple[str, ...]) -> Iterator[tuple[str, str]]:

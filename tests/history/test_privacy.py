@@ -78,9 +78,9 @@ def test_a_line_of_the_file_outlasts_any_yes(listed: sqlite3.Connection, tmp_pat
 
 
 def test_ids_of_the_file_that_were_floats_are_those_of_the_tables(listed: sqlite3.Connection, tmp_path: Path) -> None:
-    (tmp_path / "optouts.csv").write_text("customer_id\n17850.0\n1.5\n")
+    (tmp_path / "optouts.csv").write_text("customer_id\n17850.0\n1.5\n'+44123\n")
     privacy.follow_file(listed, tmp_path / "optouts.csv")
-    assert all(privacy.opted_out(listed, who, None) for who in ("17850", "17850.0", "1.5")) and not privacy.opted_out(listed, "1", None)
+    assert all(privacy.opted_out(listed, who, None) for who in ("17850", "17850.0", "1.5", "+44123")) and not privacy.opted_out(listed, "1", None)
 
 
 @pytest.mark.parametrize(
