@@ -58,7 +58,7 @@ def open_durable(config: Config, workspace: Workspace, now: int, **options: Any)
     program, published = Program(rules_of(workspace)), published_of(workspace, state)
     published.score(state.scores())
     options.setdefault("rescore", rescorer_of(config, workspace, state))
-    contract, fingerprint = Contract.of(config), fingerprint_of(program)
+    contract, fingerprint = Contract.of(config, program.rules), fingerprint_of(program)
     if state.get("program") == fingerprint:
         return _lean(resumed(program, contract, published, state, **options), now)
     engine = Engine(program, published)
@@ -131,7 +131,7 @@ def open_in_memory(config: Config, workspace: Workspace, clock: int | None, *, f
     if clock is not None:
         fill(engine, workspace.files, clock, to_come=False)  # what comes after is what the lines tell, of which the table may have some
         join(engine, {})
-    return Loop(engine, Contract.of(config), published, persons=persons)
+    return Loop(engine, Contract.of(config, engine.program.rules), published, persons=persons)
 
 
 def fingerprint_of(program: Program) -> str:

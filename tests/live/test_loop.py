@@ -275,6 +275,29 @@ def test_a_database_that_cannot_be_opened_is_refused_with_its_place(tmp_path: Pa
         connect(tmp_path / "nowhere" / "live.db")
 
 
+@pytest.mark.parametrize("aggregate", ["sum", "max"])
+def test_what_rules_compute_with_is_a_number(tmp_path: Path, aggregate: str) -> None:
+    (tmp_path / "predseg.yaml").write_text("project: shop\nsources: {}\nsegments: rules.yaml\n")
+    (tmp_path / "rules.yaml").write_text(f"segment: s\nrefresh: live\nmatch: {{did: O, {aggregate}: size, more_than: 2}}\n")
+    loop = opened(Project(load(tmp_path)))
+    fed = loop.feed([event("O", f"{DAY0}12:00", size=size) for size in ("large", True, [1], 10**14, "2.5", "", None)], parse_instant("2026-03-02"))
+    assert [v.kind for v in fed.verdicts] == ["quarantined"] * 4 + ["accepted"] * 3 and fed.verdicts[0].field == "size"
+    assert [c.change for c in fed.changes] == ["entered"]
+    at = loop.engine.clock + 1
+    loop.engine.add("bob", None, at, at, "O", {"size": "large"})  # as it may have come before a rule summed it
+    assert loop.engine.advance(at + 1) == []
+
+
+def test_elements_of_lists_are_texts_as_in_the_events_table(tmp_path: Path) -> None:
+    (tmp_path / "predseg.yaml").write_text("project: shop\nsources: {}\nsegments: rules.yaml\n")
+    (tmp_path / "rules.yaml").write_text('segment: s\nrefresh: live\nmatch: {did: O, where: {tags: "1"}}\n')
+    loop = opened(Project(load(tmp_path)))
+    assert follow(loop, [event("O", f"{DAY0}10:00", tags=[1, True, None, "x", {"a": 1.5}])], DAY0 + "11:00Z") == [
+        ("entered", "s", "2026-03-01T10:00Z", False)
+    ]
+    assert loop.state is not None and [dict(seen.properties) for seen in loop.state.since(0)] == [{"tags": ("1", "true", "x", '{"a": 1.5}')}]
+
+
 def test_lines_that_the_project_has_as_well_count_once(tmp_path: Path) -> None:
     """What is known before are the events before the first line, those of the file itself are not."""
     lines = [event("Order Completed", f"{DAY0}{hour}:00:00", value=60) for hour in ("10", "11")]
