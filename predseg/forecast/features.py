@@ -133,7 +133,7 @@ def _of_event(events: Events, wanted: declared.EventFeatures, windows: Sequence[
 def _visits(wanted: declared.VisitFeatures) -> dict[str, Feature]:
     """How many visits were over by then (each counts by its last event), when the first began, and the last sign of life.
 
-    Where it is said what brings visits, also how many were brought; where there are other signs of life, how often there was one of any kind.
+    Where it is said what brings visits, also how many were brought; where there are other signs of life, also how many of them.
     """
     visit, sign = Events(wanted.did), Events((*wanted.did, *wanted.signs))
 
@@ -142,7 +142,7 @@ def _visits(wanted: declared.VisitFeatures) -> dict[str, Feature]:
 
     found: dict[str, Feature] = {VISITS: spells(visit), FIRST_VISIT: Measure(visit, aggregate="days_since_first")}
     found |= {BROUGHT: spells(replace(visit, where=wanted.brought_by))} if wanted.brought_by else {}
-    return found | ({SIGNS: spells(sign)} if wanted.signs else {}) | {SIGN: Measure(sign, aggregate="days_since_last")}
+    return found | ({SIGNS: Measure(Events(wanted.signs))} if wanted.signs else {}) | {SIGN: Measure(sign, aggregate="days_since_last")}
 
 
 def _ratios(events: Events, wanted: declared.EventFeatures, windows: Sequence[int]) -> dict[str, Feature]:

@@ -51,7 +51,7 @@ class Visits:
         life: Shape and scale of the rates of signs of life, and the two parameters of the share that leaves after one.
         share: The two parameters of the share of visits that end in the event.
         brought: Those of events that something else brought, per visit; None where nobody says what brings them.
-        signs: Whether signs of life are more than visits.
+        signs: Whether there are signs of life beside visits.
         days: The horizon.
         clock: The shop's time.
     """
@@ -130,7 +130,7 @@ class _Known:
 
     Attributes:
         again: Visits after the first, but for those that something else brought.
-        signs: Signs of life after the first.
+        signs: Those visits and all other signs of life; where no others are declared, all visits after the first.
         last: Days from the first visit to the last sign of life, of the shop's time.
         age: Those from the first visit to now.
         events: Events of their own accord, the one at once left out.
@@ -155,7 +155,7 @@ def _statistics(frame: pd.DataFrame, law: Visits) -> _Known:
     count, also = column(f"count_{law.event}"), column(brought(law.event)) if law.brought else np.zeros(len(frame))
     absent = np.where(np.isnan(age), np.nan, 0.0)
     again = absent + np.maximum(column(VISITS) - (column(BROUGHT) if law.brought else 0.0) - 1, 0)
-    signs = absent + np.maximum(column(SIGNS if law.signs else VISITS) - 1, 0)
+    signs = again + column(SIGNS) if law.signs else absent + np.maximum(column(VISITS) - 1, 0)
     at_once = age - column(f"days_since_first_{law.event}") < AT_ONCE
     age, quiet = law.clock.passed(now, age), law.clock.passed(now, column(SIGN))
     events, brought_ = np.clip(count - also - at_once, 0, again), np.clip(also, 0, again + 1)

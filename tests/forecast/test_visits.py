@@ -122,7 +122,7 @@ def test_what_something_else_brought_is_counted_apart() -> None:
     told = [(0, "view", None), (5, "buy", "direct"), (90, "open", None), (91, "view", "mail"), (95, "buy", "mail"), (200, "view", "direct")]
     block = to_block({"a": [Event(minute * MINUTE, name, {"source": source}) for minute, name, source in told]}, {"source": pa.string()})
     frame = block_frame(block, [300 * MINUTE], wanted)
-    assert frame.loc[0, ["count_visits", "count_visits_brought", "count_buy_brought", "count_signs_of_life"]].tolist() == [3, 1, 1, 3]
+    assert frame.loc[0, ["count_visits", "count_visits_brought", "count_buy_brought", "count_signs_of_life"]].tolist() == [3, 1, 1, 1]
     law = fit_visits(pd.concat([frame] * 200, ignore_index=True), "buy", DAY)
     assert law is not None and law.brought is not None and law.signs
 
@@ -135,7 +135,7 @@ def test_each_number_is_told_by_what_it_is_about() -> None:
         "count_visits": 6.0,
         "count_visits_brought": 2.0,
         "days_since_first_visit": 120.0,
-        "count_signs_of_life": 9.0,
+        "count_signs_of_life": 5.0,
         "days_since_sign_of_life": 20.0,
     }
     orders = {"count_order": 4.0, "count_order_brought": 2.0, "days_since_first_order": 115.0, "as_of": 150 * DAY}
