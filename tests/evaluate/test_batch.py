@@ -9,6 +9,7 @@ import random
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -78,6 +79,39 @@ def test_asking_again_changes_nothing(seed: int) -> None:
         np.testing.assert_array_equal(values.to_float(), together[i].to_float()[:, chosen])
     assert batch.evaluate(world.block, [], measures)[0].number.shape == (len(world.block.customers), 0)
     assert batch.evaluate(world.block, MOMENTS, []) == []
+
+
+FIRST, LAST = -62_135_596_800_000_000, 253_402_300_799_999_999
+
+
+@pytest.mark.parametrize("shift", [FIRST, -7 * SECOND - 1, LAST - 40 * SECOND], ids=["year 1", "about 1970", "year 9999"])
+def test_answers_do_not_depend_on_when_the_history_is(shift: int) -> None:
+    for seed in range(LONG and 1000 or 10):
+        asked = question(seed)
+        moved = replace(
+            asked,
+            events={who: [_later(event, shift) for event in events] for who, events in asked.events.items()},
+            asked=tuple(_since_later(one, shift) for one in asked.asked),
+            moments=tuple(t + shift for t in asked.moments),
+            known=None if asked.known is None else asked.known + shift,
+        )
+        assert not list(moved.differences())
+
+
+def _later(event: Event, shift: int) -> Event:
+    linked = {"linked_at": event.properties["linked_at"] + shift} if event.properties.get("linked_at") is not None else {}  # type: ignore[operator]
+    return replace(
+        event, time=event.time + shift, received=None if event.received is None else event.received + shift, properties={**event.properties, **linked}
+    )
+
+
+def _since_later(asked: Any, shift: int) -> Any:
+    if isinstance(asked, c.LAYERS):
+        return replace(asked, of=tuple(_since_later(part, shift) for part in asked.of))
+    if isinstance(asked, c.Did):
+        return c.Did(_since_later(asked.measure, shift), asked.comparison)
+    since = asked.window.since if isinstance(asked, Measure) else None
+    return asked if since is None else replace(asked, window=replace(asked.window, since=since + shift))
 
 
 @given(st.integers(0, 2**32))
