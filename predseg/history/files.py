@@ -412,8 +412,9 @@ _NUMBERS = ("BIGINT", "DOUBLE")
 _SAY = {"BIGINT": "a whole number", "DOUBLE": "a number", "BOOLEAN": "true or false", "DATE": "a date", "VARCHAR[]": "a list of texts"}
 _SAY |= {"TIMESTAMP": "a time without offset", "TIMESTAMP WITH TIME ZONE": "a time with offset"}
 _ORDER = ("BIGINT", "DOUBLE", "BOOLEAN", "DATE", "TIMESTAMP WITH TIME ZONE", "TIMESTAMP")
-_OFFSET = r"[0-9]([zZ]|[+-][0-9]{2}(:?[0-9]{2})?)\s*$"
-_TIMED = r"^\s*[0-9]{4}-[0-9]{2}-[0-9]{2}[T ]"
+_TIMED = r"\s*[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{1,2}:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?\s*"
+"""The whole of it: what stands behind would be passed over, ``UTC`` or ``PM``."""
+_OFFSET = r"([zZ]|[+-][0-9]{2}(:?[0-9]{2})?)\s*"
 
 
 def _guess(engine: Engine, names: tuple[str, ...]) -> dict[str, str | None]:
@@ -438,8 +439,8 @@ def _misfit(name: str, kind: str) -> str:
         "DOUBLE": f"regexp_matches({c}, '^\\s*\\+|^\\s*-?0[0-9]|^\\s*-?[0-9]{{16,}}\\s*$|[a-df-zA-DF-Z_]')",
         "BOOLEAN": f"lower(trim({c})) not in ('true', 'false')",
         "DATE": f"not regexp_full_match({c}, '\\s*[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}\\s*')",
-        "TIMESTAMP WITH TIME ZONE": f"not (regexp_matches({c}, '{_TIMED}') and regexp_matches({c}, '{_OFFSET}'))",
-        "TIMESTAMP": f"not regexp_matches({c}, '{_TIMED}') or regexp_matches({c}, '{_OFFSET}')",
+        "TIMESTAMP WITH TIME ZONE": f"not regexp_full_match({c}, '{_TIMED}{_OFFSET}')",
+        "TIMESTAMP": f"not regexp_full_match({c}, '{_TIMED}')",
         "VARCHAR[]": "false",
     }[kind]
     return f"{c} is not null and ({strange} or {_try(name, kind)} is null)"

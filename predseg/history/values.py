@@ -34,7 +34,7 @@ YEARS = (-62_135_596_800_000_000, 253_402_300_799_999_999)
 """First and last instant of the years 1 to 9999."""
 
 _TIME = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?"
-_OFFSET = r"\s?([zZ]|[+-][0-9]{2}(:?[0-9]{2})?)$"
+_OFFSET = r"\s?([zZ]|UTC|[+-][0-9]{2}(:?[0-9]{2})?)$"
 _DATE = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
 _PLAIN_NUMBER = r"^-?[0-9]{1,9}(\.[0-9]{1,4})?$"
 
@@ -208,6 +208,7 @@ def _texts_of_times(text: pa.Array, zone: str | None) -> Instants:
     micros = np.zeros(len(text), dtype=np.int64)
     read = np.zeros(len(text), dtype=bool)
     text = pc.replace_substring_regex(pc.ascii_upper(text), r"(\.[0-9]{6})[0-9]+", r"\1")
+    text = pc.replace_substring_regex(text, r"\s?UTC$", "Z")
     for rows in (date, offset, naive):
         if rows.any():
             micros[rows], read[rows] = _parsed(text.filter(pa.array(rows)))

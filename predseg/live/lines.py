@@ -127,6 +127,8 @@ class Contract:
         value = row.get(field)
         if value is None or isinstance(value, int) and not isinstance(value, bool):
             return value
+        if isinstance(value, str) and value.endswith("UTC"):
+            value = value[:-3].rstrip() + "Z"
         try:
             found = datetime.fromisoformat(value) if isinstance(value, str) and len(value) <= 32 else None
             if found is None:

@@ -57,6 +57,15 @@ def test_files_whose_times_have_an_offset_and_files_whose_have_none_are_one_sour
     assert {row["customer_id"]: row["event_time"].hour for row in place.events()} == {"old": 9, "new": 10}
 
 
+def test_what_stands_behind_a_time_is_never_passed_over(place: Place) -> None:
+    """`UTC` is UTC, whatever the zone of the source; evening is no morning."""
+    lines = ["a,A,2026-05-01 10:00:00 UTC", "b,A,2026-05-01 10:00:00.25 UTC", "c,A,2026-05-01 10:00 PM", "d,A,2026-05-01 10:00 America/New_York"]
+    place.write("x.csv", "\n".join(["customer_id,event,event_time", *lines]) + "\n")
+    report = place.ingest("timezone: Europe/London\nsources: {a: {path: x.csv}}\ncontract: {tolerance: 50%}\n")
+    assert [(r["customer_id"], r["event_time"].hour) for r in place.events()] == [("a", 10), ("b", 10)]
+    assert report.sources[0].reasons == {"event_time cannot be read": 2}
+
+
 def test_odd_types_of_parquet_become_text(place: Place) -> None:
     import datetime as dt
     from decimal import Decimal
