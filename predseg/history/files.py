@@ -280,7 +280,10 @@ def _header(file: Path, place: str) -> tuple[str, tuple[str, ...]]:
         )
     delimiter = max(",;\t|", key=line.count)
     bounds.check_columns(range(line.count(delimiter) + 1), place)
-    names = [name.strip() for name in next(csv.reader([line], delimiter=delimiter))]
+    try:
+        names = [name.strip() for name in next(csv.reader([line], delimiter=delimiter))]
+    except csv.Error as error:
+        raise DataError("E405", place, f"cannot read the header of {file}: {error}", "end its lines with a line feed") from None
     return delimiter, _distinct(names)
 
 

@@ -136,6 +136,12 @@ def test_columns_of_one_name_get_names_of_their_own(place: Place, read: Any) -> 
     assert list(raw.columns) == ["a", "A_1", "column2", "a_2"] and rows == [(1, 2, 3, 4)]
 
 
+def test_lines_that_end_as_on_old_machines_are_refused(place: Place, read: Any) -> None:
+    place.write("x.csv", "a,b\r1,2\r3,4\r")
+    with pytest.raises(DataError, match=r"E405.*cannot read the header of .*x\.csv"):
+        read("x.csv")
+
+
 # json lines
 
 
