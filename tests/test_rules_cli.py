@@ -151,6 +151,11 @@ def test_test_needs_no_data_and_writes_nothing(shop: Path, capsys: pytest.Captur
     assert sorted(shop.rglob("*")) == before
 
 
+def test_a_run_that_is_not_recorded_says_because_of_which(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["segment", "--as-of", "2042-01-01"]) == main(["segment"]) == 0
+    assert "a later run is recorded already, at 2042-01-01T00:00Z" in capsys.readouterr().err
+
+
 def test_json_of_explain(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = answer(capsys, "explain luxury ann --as-of 2026-03-02T13:00")
     assert (found["member"], found["as_of"], found["clock"]) == (False, "2026-03-02T13:00Z", None)

@@ -62,7 +62,8 @@ def segment(
     notes = workspace.warnings(as_of, names or ())
     published = _published(project, audience, names, result.recorded, run.dry_run) if publish else None
     if not result.recorded:
-        notes.append(f"a later run is recorded already, so this one at {_say(as_of)} was computed but not recorded")
+        later = max(result.ledger.last_run(name) or as_of for name in result.spells)
+        notes.append(f"a later run is recorded already, at {_say(later)}, so this one at {_say(as_of)} was computed but not recorded")
     for note in notes:
         run.note(f"warning: {note}")
     return _ran(result, audience, None if run.dry_run else out, notes, published)
