@@ -31,6 +31,8 @@ PRUNE, IN_MEMORY = 100_000, 300_000
 """After how many rows the engine forgets what it can, and how many customers stay in memory then."""
 SCORES_KEPT = 400 * DAY
 """How long live scores are kept that are in force no more; longer where a rule looks back further."""
+EVENTS_CLOCK = "clock.events"
+"""Up to where events were followed, which is ahead of the clock between two of them."""
 ACCEPTED, DUPLICATE, QUARANTINED, SUPPRESSED = "accepted", "duplicate", "quarantined", "suppressed"
 
 
@@ -84,7 +86,7 @@ class Loop:
         self.counts: Counter[str] = Counter({} if state is None else state.counts())
         self.reasons: Counter[str] = Counter()
         self.unscored: Counter[str] = Counter()
-        self.clock_of_events = engine.clock
+        self.clock_of_events = max(engine.clock, int(state.get(EVENTS_CLOCK) or engine.clock)) if state else engine.clock
         self._last = Verdict(ACCEPTED)
         self._since_pruning, self._forgotten = 0, -(2**62)
         self._ids: dict[str, Seen] = {}
@@ -223,7 +225,8 @@ class Loop:
             state.link(engine.owners, engine.relinked)
             state.save(engine, engine.touched)
             state.say(changes, engine)
-            state.put(clock=engine.clock, **{f"count.{kind}": n for kind, n in self.counts.items()}, **batch.meta)
+            counts = {f"count.{kind}": n for kind, n in self.counts.items()}
+            state.put(clock=engine.clock, **{EVENTS_CLOCK: self.clock_of_events}, **counts, **batch.meta)
             if self.heard is not None and batch.accepted:
                 self.heard(batch.accepted)
             if self.said is not None and changes:

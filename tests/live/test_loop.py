@@ -79,6 +79,16 @@ def test_an_order_that_comes_late_withdraws_the_entry(project: Project) -> None:
     ]
 
 
+def test_what_was_followed_and_not_decided_before_a_stop_is_decided_after_it(project: Project) -> None:
+    """The clock follows the events up to the instant before the last of them, until the next comes or there are no more."""
+    loop = opened(project)
+    assert loop.follow(event("Order Completed", "2026-03-01T20:00", value=150)) == []
+    loop.commit((), 0)
+    loop.close()
+    again = opened(project)
+    assert [c.segment for c in again.tick(again.clock_of_events)] == ["spender"]
+
+
 def test_traits_of_a_row_count_from_its_instant(project: Project) -> None:
     rows = [
         {"customer_id": "ann", "event_time": "2026-03-01T10:00Z", "traits": {"country": "FR"}},
