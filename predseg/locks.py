@@ -18,6 +18,8 @@ from predseg.errors import UsageError
 
 STEP, LONGEST_STEP, SILENT = 0.002, 0.1, 0.2
 """Seconds: between the first two looks at a lock that is taken, between later ones, and how long nothing is said."""
+GLANCE = 0.05
+"""Seconds that a lock is waited for in any case: who only looks whether it is free (`is_free`) has it for a moment."""
 
 
 @dataclass
@@ -107,7 +109,7 @@ def _take(file: Path, what: str, wait: float) -> int:
             os.close(handle)
             raise
         waited = time.monotonic() - begun
-        if waited >= wait:
+        if waited >= max(wait, GLANCE):
             os.close(handle)
             help_ = "wait until it ends, or end it; a lock never outlives its process"
             raise UsageError("E210", str(file.parent), f"the {what} is being written by {holder}", help_)

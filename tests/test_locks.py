@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import subprocess
 import sys
 import threading
@@ -130,6 +132,15 @@ def test_a_read_beside_a_busy_writer_is_always_one_version(tmp_path: Path) -> No
             seen.add(value)
             time.sleep(0.02)
     assert len(seen) == 4
+
+
+def test_who_only_looks_at_a_lock_keeps_nobody_from_taking_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "GLANCE", 10.0)  # a busy machine lets a moment last
+    handle = os.open(tmp_path / ".lock", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    threading.Timer(0.05, os.close, [handle]).start()
+    with locks.exclusive(tmp_path / ".lock", "store"):
+        assert locks.is_mine(tmp_path / ".lock")
 
 
 # versions
