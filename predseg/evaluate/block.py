@@ -90,6 +90,11 @@ class Block:
         """The customer of each row, as a position."""
         return np.repeat(np.arange(len(self.customers)), np.diff(self.offsets))
 
+    def visible(self, rows: Array, t: int | Array) -> Array:
+        """Say which of some rows count at a moment, or each at one of its own."""
+        found: Array = self.received[rows] <= t
+        return found if self.hidden is None else found & (self.hidden[rows] > t)
+
     def only(self, chosen: Array) -> Block:
         """Return the whole histories of some customers, bool (n); an earlier identity goes with its owner."""
         chosen = chosen if self.owner is None else chosen[self.owner]

@@ -134,9 +134,7 @@ def _virtual(block: Block, customers: Array, moments: Array, first: Array, end: 
     owner = np.repeat(np.arange(len(customers)), counts)
     rows = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts) + np.repeat(first, counts)
     t = moments[owner]
-    visible = block.received[rows] <= t
-    if block.hidden is not None:
-        visible &= block.hidden[rows] > t
+    visible = block.visible(rows, t)
     rows, owner, t = rows[visible], owner[visible], t[visible]
     offsets = np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=len(customers)))]).astype(np.int64)
     since = {m.window.since for m in measures if m.window.since is not None}

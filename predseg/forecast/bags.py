@@ -53,9 +53,7 @@ def answer(block: Block, as_of: Sequence[int], bag: Bag, at: Array | None = None
     row, code, customer = row[order], code[order], customer[order]
     parts, lengths = [], []
     for moment, t in enumerate(as_of):
-        seen = (block.time[row] <= t) & (block.received[row] <= t)
-        if block.hidden is not None:
-            seen &= block.hidden[row] > t
+        seen = (block.time[row] <= t) & block.visible(row, t)
         if at is not None:
             wanted = np.zeros(n, bool)
             wanted[at[np.searchsorted(at, moment * n) : np.searchsorted(at, (moment + 1) * n)] - moment * n] = True

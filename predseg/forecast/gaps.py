@@ -78,9 +78,7 @@ def answer(block: Block, as_of: Sequence[int], asked: Sequence[Gaps]) -> Array:
 
 
 def _at(block: Block, rows: Array, t: int, asked: Sequence[Gaps]) -> list[Array]:
-    visible = (block.time[rows] <= t) & (block.received[rows] <= t)
-    if block.hidden is not None:
-        visible &= block.hidden[rows] > t
+    visible = (block.time[rows] <= t) & block.visible(rows, t)
     customer, time = block.customer[rows[visible]], block.time[rows[visible]]
     n = len(block.customers)
     quiet = np.full(n, -1, np.int64)
