@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from predseg.evaluate.block import Array
 from predseg.language.time import DAY
 
-Array = np.ndarray[Any, np.dtype[Any]]
 YEAR = 365 * DAY
 YEARS = 20
 """So many years before and after the cutoffs have seasons."""

@@ -18,7 +18,7 @@ from predseg.errors import ModelError
 from predseg.forecast.rhythm import Rhythm
 from predseg.forecast.taste import Taste
 from predseg.forecast.trees import Members
-from predseg.forecast.visits import Visits
+from predseg.forecast.visits import AS_OF, Visits
 
 if TYPE_CHECKING:
     import lightgbm as lgb
@@ -217,7 +217,7 @@ class Forecaster:
     def inputs(self) -> tuple[str, ...]:
         """The columns of numbers and traits that a frame needs to have; for a taste also its bag. ``as_of`` (microseconds) tells the shop's time."""
         added = {name for law in self.laws for name in law.names}
-        timed = ("as_of",) if self.visits and "as_of" in self.visits.sources else ()
+        timed = (AS_OF,) if self.visits and AS_OF in self.visits.sources else ()
         return (*(name for name in self.features if name not in added), *timed)
 
     @property

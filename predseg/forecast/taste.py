@@ -66,7 +66,7 @@ class Taste:
             return frame
         import pandas as pd
 
-        row, product = _known(frame[self.bag], self.products)
+        row, product = _known(*_whole(frame[self.bag]), self.products)
         share, nothing = _shares(row, np.asarray(self.weights)[product]), np.bincount(row, minlength=len(frame)) == 0
         sums = (np.bincount(row, share * vector[product], len(frame)) for vector in self._vectors.T)
         added = {name: np.where(nothing, np.nan, total) for name, total in zip(self.names, sums, strict=True)}
@@ -123,13 +123,13 @@ def fit_taste(frame: pd.DataFrame, bag: Bag) -> Taste | None:
 
     The largest number of each vector in size is positive, so that a sign means the same whenever it is learned.
     """
-    _, code, texts = _whole(frame[bag.name])
+    row, code, texts = _whole(frame[bag.name])
     customers = np.bincount(code, minlength=len(texts))
     known = sorted((-int(n), text) for n, text in zip(customers, texts, strict=True) if n >= OF_CUSTOMERS and len(text) <= LONGEST)[:MOST]
     products = tuple(sorted(text for _, text in known))
     if len(products) < 2 * NUMBERS:
         return None
-    row, product = _known(frame[bag.name], products)
+    row, product = _known(row, code, texts, products)
     rows, row = np.unique(row, return_inverse=True)
     if len(rows) < FEWEST:
         return None
@@ -156,9 +156,8 @@ def _singular(row: Array, column: Array, value: Array) -> Array:
     return np.asarray(eigh(squares, subset_by_index=[width - NUMBERS, width - 1])[1][:, ::-1])
 
 
-def _known(bags: pd.Series, products: tuple[str, ...]) -> tuple[Array, Array]:
-    """Return of each value in the bags that is one of the products its row and its position among them."""
-    row, code, texts = _whole(bags)
+def _known(row: Array, code: Array, texts: list[str], products: tuple[str, ...]) -> tuple[Array, Array]:
+    """Return of each value of `_whole` that is one of the products its row and its position among them."""
     place = {text: i for i, text in enumerate(products)}
     product = np.array([place.get(text, -1) for text in texts], np.int64)[code]
     return row[product >= 0], product[product >= 0]

@@ -195,7 +195,7 @@ def fit(sample: Sample, settings: Settings, chosen: Chosen | None = None) -> tup
     """Learn at ``settings.as_of`` from the rows whose labels were complete by then, and say what was chosen (if it is not given)."""
     known = sample.until(settings.as_of, settings.horizon)
     features = settings.features or tuple(str(c) for c in known.X.columns if c != AS_OF)
-    known = replace(known, X=known.X[[c for c in known.X.columns if c in {*features, AS_OF}]])
+    known = replace(known, X=known.X.loc[:, known.X.columns.isin([*features, AS_OF])])
     newest, clock = known.X[known.cutoff == known.cutoff.max()], clock_of(known.X, known.customer)
     rhythm, visits = fit_rhythm(newest, settings.event, settings.horizon), fit_visits(newest, settings.event, settings.horizon, clock)
     taste = fit_taste(newest, settings.bag) if settings.bag and settings.bag.name in features else None
