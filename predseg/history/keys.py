@@ -17,6 +17,8 @@ from pathlib import Path
 from predseg.disks import disk_errors
 
 KEY = "privacy.key"
+FLOAT = r"^(\s*[+-]?[0-9]+)\.0+\s*$"
+"""An id that is a whole number and was a float on its way: wherever texts are read, what stands before the point is the id."""
 PSEUDONYM = re.compile(r"p_[0-9a-f]{32}", re.ASCII)
 
 

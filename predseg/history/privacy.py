@@ -31,7 +31,7 @@ from pathlib import Path
 from predseg.columns import coded, instants
 from predseg.disks import disk_errors
 from predseg.errors import DataError
-from predseg.history.keys import KEY, person, pseudonym
+from predseg.history.keys import FLOAT, KEY, person, pseudonym
 from predseg.language.consent import EVERY, Consent, purpose_name
 from predseg.language.time import say_instant
 from predseg.layers import name_of, readers
@@ -400,13 +400,9 @@ def follow_file(connection: sqlite3.Connection, path: Path, known: tuple[str, ..
     with _writing(connection):
         connection.execute("delete from optouts where origin = ?", (FILE,))
         for customer, purpose in rows:
-            said = {customer, _FLOAT.sub(r"\1", customer), customer.strip().removeprefix("'")}
+            said = {customer, re.sub(FLOAT, r"\1", customer, flags=re.ASCII), customer.strip().removeprefix("'")}  # exports set ' before a +
             say(connection, said, [purpose], ALWAYS, out=True, origin=FILE)
         note(connection, FILE, mark)
-
-
-_FLOAT = re.compile(r"^(\s*[+-]?[0-9]+)\.0+\s*$", re.ASCII)
-"""A whole number that was a float on its way: sources lose the .0, see `predseg.history.sources`. And exports set ' before a +."""
 
 
 def _listed(path: Path, known: tuple[str, ...]) -> Iterator[tuple[str, str]]:

@@ -17,6 +17,7 @@ from predseg.engine import Engine, engine_errors, literal, quoted
 from predseg.errors import DataError, nearest
 from predseg.history import databases, files
 from predseg.history.files import Each, Raw
+from predseg.history.keys import FLOAT
 from predseg.language.urls import without_password
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ def _read(
     if source.url:
         raw = _register_table(engine, source, found, place)
     else:
-        raw = files.register(engine, list(found), place, known, each, _types(mapping) if not source.query else lambda name, kind: True)
+        raw = files.register(engine, list(found), place, known, each, files.any_type if source.query else _types(mapping))
     inner = "select * from source"
     if source.query:
         inner = f"select * from ({source.query.strip().rstrip(';')}\n)"
@@ -293,6 +294,6 @@ def _expression(name: str, type_: str) -> str:
 def _canonical_expression(name: str, column: str, type_: str, typed: bool) -> str:
     """``typed``: the source has types of its own, else a whole number with ``.0`` is one that was a float on its way."""
     if name in TEXTS and type_ == "VARCHAR" and not typed:
-        return rf"regexp_replace({quoted(column)}, '^(\s*[+-]?[0-9]+)\.0+\s*$', '\1')"
+        return rf"regexp_replace({quoted(column)}, '{FLOAT}', '\1')"
     timed = name in TIMES and (type_.startswith("TIMESTAMP") or type_ == "DATE")
     return quoted(column) if timed else _expression(column, type_)
