@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from predseg.errors import UsageError
 from predseg.language.serving import Stream
@@ -72,7 +73,7 @@ class Server:
         )
         if kafka and self.process.stdout is not None:
             self.port = int(self.process.stdout.readline())
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while time.monotonic() < end:
             with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
                 return
@@ -87,7 +88,7 @@ class Server:
             self.process.send_signal(signal.SIGSTOP)
             return
         self.process.kill() if self.kind == "kafka" else self.process.terminate()
-        self.process.wait(20)
+        self.process.wait(60)
         self.process = None
 
     @property
@@ -109,14 +110,24 @@ class Server:
                 for message in messages:
                     await client.xadd("shop.events", {"data": message})
             return
-        import nats
+        await self.publish(messages)
 
+    async def publish(self, messages: list[bytes]) -> None:
+        """Publish to JetStream, which answers some time after its server took the connection, and not at all times while it declares a stream."""
+        import nats
+        from nats.js.errors import BadRequestError, NoStreamResponseError, ServiceUnavailableError
+
+        away = retry_if_exception_type((ServiceUnavailableError, NoStreamResponseError))  # nothing was done: trying again is no second time
+        patiently = AsyncRetrying(retry=away, wait=wait_fixed(0.05), stop=stop_after_delay(60), reraise=True)
         client = await nats.connect(f"nats://127.0.0.1:{self.port}")
-        jetstream = client.jetstream()
-        with suppress(Exception):
-            await jetstream.add_stream(name="shop_events", subjects=["shop.events"])
+        jetstream = client.jetstream(timeout=60)
+        try:
+            await patiently(jetstream.add_stream, name="shop_events", subjects=["shop.events"])
+        except BadRequestError as error:
+            if "already in use" not in str(error):  # the server that is tested declares it too
+                raise
         for message in messages:
-            await jetstream.publish("shop.events", message)
+            await patiently(jetstream.publish, "shop.events", message)
         await client.close()
 
 
@@ -154,7 +165,7 @@ def following(desk: Desk, server: Server, then: Callable[[], Awaitable[Any]]) ->
     async def both() -> None:
         task = asyncio.create_task(broker.follow(desk, server.stream))
         try:
-            await asyncio.wait_for(then(), 30)
+            await asyncio.wait_for(then(), 120)
         finally:
             task.cancel()
             with suppress(asyncio.CancelledError):
@@ -163,7 +174,7 @@ def following(desk: Desk, server: Server, then: Callable[[], Awaitable[Any]]) ->
     asyncio.run(both())
 
 
-async def until(check: Callable[[], Any], seconds: float = 15) -> None:
+async def until(check: Callable[[], Any], seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not check():
         assert time.monotonic() < end
