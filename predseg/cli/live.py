@@ -39,6 +39,8 @@ def live(
     if clock not in CLOCKS:
         raise UsageError("E203", "--clock", f"no such clock: {clock!r}", nearest(clock, CLOCKS))
     project = run.project()
+    if durable:
+        _told_once(project, source)
     said: list[dict[str, Any]] = []
     out = _Out(said if run.json else None)
     with _opened(source) as file:
@@ -59,6 +61,18 @@ def live(
     if not loop.engine.program.rules:
         run.note("warning: the project has no live segments: write `refresh: live` in a rule")
     return Answer({"changes": said, "rows": counts, "reasons": _reasons(loop.reasons)})
+
+
+def _told_once(project: Project, file: str) -> None:
+    """Refuse a file whose rows come from a source already: a row tells one event, and what is kept of the live engine is a source too."""
+    from predseg.errors import UsageError
+    from predseg.history import sources
+
+    for name, source in project.config.sources.items() if file != "-" else ():
+        if Path(file).resolve() in {path.resolve() for path in sources.locate(source, project.config.resolve, f"source {name}")}:
+            found = f"the source {name} reads this file: its events are known, and would count twice"
+            remedy = "take the file out of `sources:`, what comes live is a source by itself; or leave --durable away to see what they would have changed"
+            raise UsageError("E267", file, found, remedy)
 
 
 def _play(loop: Loop, rows: Iterator[Any], clock: str, out: _Out, end: int | None, name: str) -> None:

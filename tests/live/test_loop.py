@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from predseg.cli import main
 from predseg.config import load
 from predseg.language.time import parse_instant, say_instant
 from predseg.live.loop import Loop
@@ -321,3 +322,19 @@ def test_lines_that_the_project_has_as_well_count_once(tmp_path: Path) -> None:
         said = [change for line in lines[first:] for change in loop.follow(line, parse_instant("2026-03-02"))]
         said += loop.tick(parse_instant("2026-03-01T23:00Z"))
         assert [say_instant(change.at) for change in said] == ["2026-03-01T11:00Z"]
+
+
+def test_a_file_that_a_source_reads_is_kept_by_no_live_state_as_well(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its first order came from history, and once more from the line: one order of 60 was a sum above 100."""
+    lines = [event("Order Completed", f"{DAY0}10:00:00", value=60), event("Order Completed", f"{DAY0}11:00:00", "bob", value=60)]
+    (tmp_path / "orders.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (tmp_path / "link.jsonl").symlink_to(tmp_path / "orders.jsonl")
+    (tmp_path / "rules.yaml").write_text(RULES.split("---")[1])
+    (tmp_path / "predseg.yaml").write_text("project: shop\nstore: out\nsources: {web: {path: 'orders*.jsonl'}}\nsegments: rules.yaml\n")
+    for name in ("orders.jsonl", "link.jsonl"):
+        assert main(["live", str(tmp_path / name), "--durable", "-c", str(tmp_path)]) == 2
+        err = capsys.readouterr().err
+        assert "error[E267]" in err and "the source web reads this file" in err and not (tmp_path / "out" / "live.db").exists()
+    assert main(["live", str(tmp_path / "orders.jsonl"), "-c", str(tmp_path)]) == 0, "nothing is kept: what they would have changed"
+    (tmp_path / "predseg.yaml").write_text("project: shop\nstore: live\nsources: {}\nsegments: rules.yaml\n")
+    assert main(["live", str(tmp_path / "orders.jsonl"), "--durable", "-c", str(tmp_path)]) == 0
