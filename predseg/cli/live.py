@@ -71,7 +71,7 @@ def _told_once(project: Project, file: str) -> None:
     for name, source in project.config.sources.items() if file != "-" else ():
         if Path(file).resolve() in {path.resolve() for path in sources.locate(source, project.config.resolve, f"source {name}")}:
             found = f"the source {name} reads this file: its events are known, and would count twice"
-            remedy = "take the file out of `sources:`, what comes live is a source by itself; or leave --durable away to see what they would have changed"
+            remedy = "take it out of `sources:`, what comes live is a source by itself; or leave --durable away to see what it would have changed"
             raise UsageError("E267", file, found, remedy)
 
 
