@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from typing import Any
 
@@ -61,7 +62,8 @@ async def follow(desk: Desk, stream: Stream, password: str | None = None) -> Non
             desk.stream = f"{type(error).__name__}: {error}"[:200]
         finally:
             if broker is not None:
-                await broker.stop()
+                with suppress(Exception):  # a client that looks for its broker may refuse to stop; the next one is a new one
+                    await broker.stop()
         await asyncio.sleep(pause)
         pause = min(2 * pause, PAUSE[1])
     raise asyncio.CancelledError
