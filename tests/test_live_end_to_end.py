@@ -11,11 +11,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from predseg.cli import main
 from tests.activation.receiver import receiving
+from tests.patience import PATIENCE, eventually
 
 SECRET = "whsec_" + base64.b64encode(b"a secret of twenty-four b").decode()
 RULES = """\
@@ -43,11 +43,12 @@ def test_a_cart_is_abandoned_and_one_signed_message_arrives(tmp_path: Path) -> N
             client = analytics.Client(key, host=url, sync_mode=True)
             client.track("ann", "Product Added", {"price": 12}, timestamp=instant(-58), message_id="m1")
             client.track("ann", "Product Added", {"price": 12}, timestamp=instant(-58), message_id="m1")
-            assert eventually(lambda: len(receiver.got) == 1, 30), server_said(server)
+            eventually(lambda: receiver.got or server.poll() is not None)
+            assert receiver.got, server_said(server)
             time.sleep(1)
         finally:
             server.send_signal(signal.SIGINT)
-            server.wait(20)
+            server.wait(PATIENCE)
         assert len(receiver.got) == 1
         got = receiver.got[0]
         assert b'"ann"' in got.body and b"abandoned_cart" in got.body
@@ -76,7 +77,7 @@ def announced(server: subprocess.Popen[str]) -> tuple[str, str]:
 
 def server_said(server: subprocess.Popen[str]) -> str:
     server.send_signal(signal.SIGINT)
-    return server.communicate(timeout=20)[1]
+    return server.communicate(timeout=PATIENCE)[1]
 
 
 def signed(headers: object, body: bytes) -> str:
@@ -91,10 +92,3 @@ def instant(seconds: float) -> object:
     from datetime import UTC, datetime, timedelta
 
     return datetime.now(UTC) + timedelta(seconds=seconds)
-
-
-def eventually(true: Callable[[], bool], seconds: float) -> bool:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end and not true():
-        time.sleep(0.05)
-    return true()

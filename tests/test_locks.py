@@ -19,6 +19,7 @@ import pytest
 from predseg import locks, store
 from predseg.errors import DataError, UsageError
 from predseg.store import Store
+from tests.patience import PATIENCE, eventually
 
 HOLD = "import sys\nfrom predseg.store import Store\nwith Store(sys.argv[1]).lock():\n    print('held', flush=True)\n    sys.stdin.readline()\n"
 READ = """
@@ -60,11 +61,11 @@ def write(target: Store, value: int) -> None:
 
 def test_a_writer_waits_for_the_other_and_says_for_whom(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with process(HOLD, tmp_path) as child:
-        threading.Timer(1.0, tell, (child,)).start()
-        started = time.monotonic()
-        Store(tmp_path, wait=30).write("t", pa.table({"n": [1]}))
-        assert time.monotonic() - started > 0.8
-        assert f"waiting for process {child.pid}" in caplog.text
+        waiting = f"waiting for process {child.pid}"
+        (telling := threading.Thread(target=lambda: (eventually(lambda: waiting in caplog.text), tell(child)))).start()
+        Store(tmp_path, wait=PATIENCE).write("t", pa.table({"n": [1]}))
+        telling.join()
+        assert waiting in caplog.text
     with process(HOLD, tmp_path) as child, pytest.raises(UsageError, match=f"process {child.pid}"):
         Store(tmp_path, wait=0.2).write("t", pa.table({"n": [1]}))
 
@@ -126,7 +127,7 @@ def test_a_read_beside_a_busy_writer_is_always_one_version(tmp_path: Path) -> No
     code = "import sys\nfrom tests.test_locks import write\nfrom predseg.store import Store\nstore, n = Store(sys.argv[1]), 0\nwhile True:\n    n += 1\n    write(store, n)\n    n == 1 and print('ready', flush=True)\n"
     seen = set()
     with process(code, tmp_path):
-        until = time.monotonic() + 30
+        until = time.monotonic() + PATIENCE
         while len(seen) < 4 and time.monotonic() < until:
             [value] = set(Store(tmp_path).read("events")["n"].to_pylist())
             seen.add(value)
@@ -135,7 +136,7 @@ def test_a_read_beside_a_busy_writer_is_always_one_version(tmp_path: Path) -> No
 
 
 def test_who_only_looks_at_a_lock_keeps_nobody_from_taking_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(locks, "GLANCE", 10.0)  # a busy machine lets a moment last
+    monkeypatch.setattr(locks, "GLANCE", PATIENCE)  # a busy machine lets a moment last
     handle = os.open(tmp_path / ".lock", os.O_RDWR | os.O_CREAT)
     fcntl.flock(handle, fcntl.LOCK_EX)
     threading.Timer(0.05, os.close, [handle]).start()

@@ -104,8 +104,9 @@ class Sender:
         """
         trouble, stopping = "", False
         while not stopping:
-            stopping, woken = stop.is_set(), wake.is_set()
-            wake.clear()
+            stopping = stop.is_set()
+            if woken := wake.is_set():  # not to be cleared when it was set since then: what that tells of may not be there yet
+                wake.clear()
             try:
                 if woken or trouble:
                     with transaction(self.connection):

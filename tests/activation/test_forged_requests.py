@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -21,6 +20,7 @@ from predseg.language.channels import Webhook, parse_channels
 from predseg.language.urls import parse_url
 from predseg.language.yaml import read_documents
 from tests.activation.test_web import ENVIRONMENT, MESSAGE
+from tests.patience import PATIENCE, eventually
 
 CANARY = 47_113
 """In place of the port of a server on this machine that counts who comes."""
@@ -253,7 +253,7 @@ def canary() -> Iterator[tuple[int, list[int]]]:
             server.shutdown(socket.SHUT_RDWR)
             server.close()
         for thread in threads:
-            thread.join(5)
+            thread.join(PATIENCE)
 
 
 def test_a_real_server_on_this_machine_counts_nobody() -> None:
@@ -268,10 +268,7 @@ def test_a_real_server_on_this_machine_counts_nobody() -> None:
                 tried += 1
         assert tried == len(WRITTEN) + 2 and came == [0]
         connect(parse_url(f"https://localhost:{port}/", ("https",)), private=True).close()
-        deadline = time.monotonic() + 5
-        while came == [0] and time.monotonic() < deadline:
-            time.sleep(0.005)
-        assert came[0] >= 1, "and can be reached when it is allowed"
+        eventually(lambda: came[0] >= 1)  # and can be reached when it is allowed
 
 
 def hook(host: str) -> Webhook:

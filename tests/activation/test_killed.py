@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -20,6 +20,7 @@ import pytest
 from tests.activation import mortal
 from tests.activation.races import LONG
 from tests.activation.receiver import Receiver, receiving
+from tests.patience import eventually
 
 ROOT = Path(__file__).parents[2]
 KILLED = signal.SIGKILL
@@ -129,7 +130,7 @@ def test_killed_at_any_moment(tmp_path: Path, seed: int) -> None:
         for _ in range(kills):
             child = those.start(file, receiver.port, 0, customers)
             enough = len(receiver.got) + r.choice([0, 1, 3, 10, 25])
-            wait(lambda enough=enough: len(receiver.got) >= enough)
+            eventually(lambda enough=enough: len(receiver.got) >= enough)
             time.sleep(r.random() * 0.03)
             os.kill(child, signal.SIGKILL)
             killed += those.end() == KILLED
@@ -139,12 +140,6 @@ def test_killed_at_any_moment(tmp_path: Path, seed: int) -> None:
         requests, messages = ended_well(file, receiver, customers)
     assert len(sizes) > kills / 2, "killed while it made progress"
     print(f"seed {seed}: {killed} kills, {messages:,} messages, {requests:,} requests, 0 lost, 0 twice")  # noqa: T201
-
-
-def wait(true: Callable[[], bool], seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
-    while not true() and time.monotonic() < end:
-        time.sleep(0.001)
 
 
 @pytest.mark.skipif(not LONG, reason="takes ten seconds; PREDSEG_LONG=1 runs it")

@@ -20,11 +20,12 @@ from predseg.activation import live, sender
 from predseg.activation.live import sending
 from predseg.activation.sender import LIVE, sole_sender
 from predseg.errors import ConfigError
-from predseg.language.time import MINUTE, SECOND, say_instant
+from predseg.language.time import HOUR, MINUTE, SECOND, say_instant
 from predseg.live.loop import Loop
 from predseg.live.opening import open_durable
 from predseg.moment import clock
 from tests.activation.receiver import Receiver, receiving
+from tests.patience import PATIENCE, eventually
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 RULES = """\
@@ -79,32 +80,28 @@ def row(now: Clock, event: str = "Product Added", customer: str = "ann", number:
     return {"event": event, "customer_id": customer, "event_time": at, "received_at": at, "event_id": f"{customer}{event}{at}{number}"}
 
 
-def arrived(receiver: Receiver, number: int, seconds: float = 10) -> list[tuple[str, str]]:
+def arrived(receiver: Receiver, number: int) -> list[tuple[str, str]]:
     """Wait for so many requests and return whom they were about, and what."""
-    end = time.monotonic() + seconds
-    while len(receiver.got) < number and time.monotonic() < end:
-        time.sleep(0.005)
+    eventually(lambda: len(receiver.got) >= number)
     said = [Verifier(SECRET).verify(got.body, dict(got.headers))["data"] for got in receiver.got]
     return [(data["customer_id"], data["change"]) for data in said]
 
 
-def test_by_the_clock_alone_and_at_once(tmp_path: Path) -> None:
-    """A cart is left for a minute: one signed message; an order later takes the customer out: another one."""
+def test_by_the_clock_alone_and_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cart is left for a minute: one signed message, without waiting for the sender's rounds."""
+    monkeypatch.setattr(sender, "PATIENCE", HOUR)
     now = Clock()
     with receiving() as receiver, living(tmp_path, receiver.port, now) as loop:
         loop.feed([row(now)], now())
         time.sleep(0.3)
         assert receiver.got == []
         now.later += MINUTE
-        begin = time.monotonic()
         loop.tick(now())
         assert arrived(receiver, 1) == [("ann", "entered")]
-        quick = time.monotonic() - begin
         now.later += MINUTE
         loop.feed([row(now, "Order Completed")], now())
         time.sleep(0.5)
         assert len(receiver.got) == 1, "an order after the minute does not take her out"
-        assert quick < 5
     with sqlite3.connect(tmp_path / "store" / "live.db") as connection:
         assert connection.execute("select segment, change, status from actions").fetchall() == [("cart", "entered", "sent")], "daily ones by the run"
 
@@ -117,15 +114,15 @@ def test_who_comes_back_before_it_is_sent_gets_nothing(tmp_path: Path) -> None:
         now.later += MINUTE
         loop.tick(now())
         assert arrived(receiver, 1)
-        receiver.answer = lambda _: (200, {}, b"")
         late = row(now, "Order Completed") | {"event_time": say_instant(now() - MINUTE // 2)}
         late["received_at"] = late["event_time"]
         corrections = loop.feed([late], now()).changes
         assert [(c.change, c.correction) for c in corrections] == [("left", True)]
+        kept, receiver.answer = [], lambda got: (kept.append(got), (200, {}, b""))[1]
         now.later += 3 * MINUTE
-        time.sleep(1.0)
-        with sqlite3.connect(tmp_path / "store" / "live.db") as connection:
-            assert connection.execute("select status, reason from actions").fetchall() == [("cancelled", "changed back")]
+        with closing(sqlite3.connect(tmp_path / "store" / "live.db")) as connection:
+            ended = eventually(lambda: connection.execute("select status, reason from actions where status not in ('claimed', 'failed')").fetchall())
+        assert ended == [("cancelled", "changed back")] and kept == []
 
 
 def test_opting_out_by_an_event_or_a_file_is_known_to_the_next_claim(tmp_path: Path) -> None:
@@ -149,7 +146,7 @@ def test_opting_out_by_an_event_or_a_file_is_known_to_the_next_claim(tmp_path: P
 
 def test_a_restart_sends_what_waits_and_nothing_twice(tmp_path: Path) -> None:
     now = Clock()
-    with receiving(answer=lambda _: (503, {"Retry-After": "1"}, b"")) as receiver:
+    with receiving(answer=lambda _: (503, {"Retry-After": "180"}, b"")) as receiver:
         with living(tmp_path, receiver.port, now) as loop:
             loop.feed([row(now)], now())
             now.later += MINUTE
@@ -157,7 +154,7 @@ def test_a_restart_sends_what_waits_and_nothing_twice(tmp_path: Path) -> None:
             arrived(receiver, 1)
         receiver.answer = lambda _: (200, {}, b"")
         with living(tmp_path, receiver.port, now):
-            now.later += 10 * SECOND
+            now.later += 190 * SECOND  # the receiver takes messages within five minutes
             arrived(receiver, 2)
         with living(tmp_path, receiver.port, now):
             time.sleep(0.5)
@@ -231,13 +228,10 @@ def post_one(folder: Path, base64: Any, request: Any) -> None:
         body = json.dumps({"userId": "ann", "event": "Product Viewed", "messageId": "m1"}).encode()
         basic = "Basic " + base64.b64encode(f"{key}:".encode()).decode()
         asked = request.Request(f"{url}/v1/track", body, {"Authorization": basic, "Content-Type": "application/json"})
-        assert request.urlopen(asked, timeout=20).status == 200
+        assert request.urlopen(asked, timeout=PATIENCE).status == 200
         with sqlite3.connect(folder / "store" / "live.db") as connection:
-            end = time.monotonic() + 10
-            while time.monotonic() < end and connection.execute("select status from actions").fetchall() != [("sent",)]:
-                time.sleep(0.02)
-            assert connection.execute("select status from actions").fetchall() == [("sent",)]
+            eventually(lambda: connection.execute("select status from actions").fetchall() == [("sent",)])
     finally:
         process.send_signal(signal.SIGINT)
-        process.wait(20)
+        process.wait(PATIENCE)
         process.stderr.close()

@@ -6,11 +6,11 @@ import sqlite3
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
 
+from predseg.activation import outbox
 from predseg.activation import sender as sender_module
 from predseg.activation.claims import Message
 from predseg.activation.sender import DAILY, Sender, sole_sender
@@ -18,6 +18,7 @@ from predseg.activation.sending import Later, Never
 from predseg.language.channels import Dry
 from predseg.language.time import DAY, HOUR, MINUTE, SECOND
 from tests.activation.desk import CART, MAIL, Desk, entered
+from tests.patience import PATIENCE, eventually
 
 
 def failing(times: int, error: Exception) -> tuple[Desk, list[float]]:
@@ -149,8 +150,8 @@ def test_there_is_one_sender(tmp_path: Path) -> None:
         assert mine, "a lock never outlives its process"
 
 
-def running(desk: Desk, file: Path) -> tuple[threading.Thread, threading.Event, threading.Event, list[Sender]]:
-    stop, wake, made = threading.Event(), threading.Event(), []
+def running(desk: Desk, file: Path, wake: threading.Event | None = None) -> tuple[threading.Thread, threading.Event, threading.Event, list[Sender]]:
+    stop, wake, made = threading.Event(), wake or threading.Event(), []
 
     def work() -> None:
         connection = sqlite3.connect(file, isolation_level=None, timeout=30)
@@ -164,30 +165,57 @@ def running(desk: Desk, file: Path) -> tuple[threading.Thread, threading.Event, 
     return thread, stop, wake, made
 
 
-def until(true: object, seconds: float = 5) -> bool:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if true():  # type: ignore[operator]
-            return True
-        time.sleep(0.002)
-    return False
-
-
-def test_a_sender_wakes_when_it_is_told_and_stops_when_it_is_told(tmp_path: Path) -> None:
+def test_a_sender_wakes_when_it_is_told_and_stops_when_it_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sender_module, "PATIENCE", HOUR)  # without waiting for its rounds
     desk = Desk(file=tmp_path / "live.db")
     desk.connection.execute("pragma journal_mode = wal")
     thread, stop, wake, _ = running(desk, tmp_path / "live.db")
     try:
         for n, customer in enumerate("abc", 1):
             desk.tell(entered(desk, 0, customer=customer))
-            started = time.monotonic()
             wake.set()
-            assert until(lambda n=n: len(desk.mail.got) == n) and time.monotonic() - started < 1, "without waiting for its rounds"
+            eventually(lambda n=n: len(desk.mail.got) == n)
     finally:
         stop.set()
         wake.set()
-        thread.join(5)
+        thread.join(PATIENCE)
     assert not thread.is_alive()
+
+
+def test_what_is_told_while_the_sender_looks_whether_it_is_told_is_not_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The transaction that notes the message ends after the sender has looked for what is due."""
+    monkeypatch.setattr(sender_module, "PATIENCE", HOUR)
+    desk = Desk(file=tmp_path / "live.db")
+    desk.connection.execute("pragma journal_mode = wal")
+    noting = sqlite3.connect(tmp_path / "live.db", isolation_level=None, check_same_thread=False)
+
+    class Told(threading.Event):
+        """Is set by somebody just after the sender saw that it was not."""
+
+        first = True
+
+        def is_set(self) -> bool:
+            found = super().is_set()
+            if self.first:
+                self.first = False
+                noting.execute("begin immediate")
+                outbox.enqueue(noting, [entered(desk, 0)], desk.segments, 0)
+                self.set()
+            return found
+
+        def wait(self, timeout: float | None = None) -> bool:
+            if noting.in_transaction:
+                noting.execute("commit")
+            return super().wait(timeout)
+
+    thread, stop, wake, _ = running(desk, tmp_path / "live.db", Told())
+    try:
+        eventually(lambda: desk.mail.got)
+    finally:
+        stop.set()
+        wake.set()
+        thread.join(PATIENCE)
+    noting.close()
 
 
 def test_a_sender_outlives_trouble_with_the_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,13 +235,13 @@ def test_a_sender_outlives_trouble_with_the_database(tmp_path: Path, monkeypatch
     desk.tell(entered(desk, 0))
     thread, stop, wake, made = running(desk, tmp_path / "live.db")
     try:
-        assert until(lambda: desk.rows("status") == ["sent"])
+        eventually(lambda: desk.rows("status") == ["sent"])
         assert [m.attempts for m in desk.mail.got] == [1, 2] and len({m.action_id for m in desk.mail.got}) == 1
         assert made
     finally:
         stop.set()
         wake.set()
-        thread.join(5)
+        thread.join(PATIENCE)
 
 
 def test_nothing_due_is_not_waited_for_longer_than_needed() -> None:

@@ -36,7 +36,7 @@ def test_no_more_items_are_made_than_are_being_worked_on() -> None:
 
 
 def test_several_items_are_worked_on_at_once() -> None:
-    both = threading.Barrier(2, timeout=20)
+    both = threading.Barrier(2, timeout=120)
     assert [isinstance(n, int) for n in ahead(lambda _: both.wait(), [1, 2], 2)] == [True, True]
 
 

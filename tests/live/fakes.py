@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ INSIDE = Segment("inside", parse_condition(read_documents("did: Enter")[0]), "d1
 
 @dataclass
 class Store:
-    """What is durable. ``fails`` is raised by every use, ``slow`` is how long a commit takes."""
+    """What is durable. ``fails`` is raised by every use, ``slow`` is how long a commit takes; it begins when ``free`` is set."""
 
     ids: set[str] = field(default_factory=set)
     members: dict[str, int] = field(default_factory=dict)
@@ -31,9 +32,13 @@ class Store:
     fails: Exception | None = None
     fails_after_commit: bool = False
     slow: float = 0.0
+    free: threading.Event = field(default_factory=threading.Event)
     opened: int = 0
     numbers: Iterator[int] = field(default_factory=itertools.count)
     groups: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.free.set()
 
 
 class Core:
@@ -51,7 +56,8 @@ class Core:
         self.store.groups.append(len(rows))
         found = Fed([], [self._one(row, now) for row in rows])
         if self.store.fails_after_commit:
-            raise sqlite3.OperationalError("disk I/O error")
+            self.store.fails = sqlite3.OperationalError("disk I/O error")
+            raise self.store.fails
         return found
 
     def _one(self, row: Mapping[str, Any] | Rejected, now: int) -> Verdict:
@@ -82,8 +88,8 @@ class Core:
         return []
 
     def _work(self) -> None:
-        if self.store.slow:
-            time.sleep(self.store.slow)
+        self.store.free.wait()
+        time.sleep(self.store.slow)
         if self.store.fails is not None:
             raise self.store.fails
 

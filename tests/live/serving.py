@@ -22,6 +22,7 @@ from predseg.live.server import Mount, Server, listen, server
 from predseg.live.service import Limits, Writer
 from predseg.segments.definitions import Segment
 from tests.live.fakes import INSIDE, Core, Store
+from tests.patience import PATIENCE, eventually
 
 WRITE, READ = "write-key-of-the-tests", "read-key-of-the-tests"
 
@@ -61,7 +62,7 @@ class Running:
         found = {"Authorization": "Basic " + base64.b64encode(f"{key}:".encode()).decode()} if key else {}
         request = urllib.request.Request(self.url + path, data, {**found, **{k.replace("_", "-"): v for k, v in headers.items()}})
         try:
-            with urllib.request.urlopen(request, timeout=20) as answer:
+            with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
                 status, text, got = answer.status, answer.read(), dict(answer.headers)
         except urllib.error.HTTPError as error:
             status, text, got = error.code, error.read(), dict(error.headers)
@@ -77,22 +78,11 @@ def running(store: Store | None = None, *, mount: Mount | None = None, desk: Des
     http = server(desk, mount=mount)
     thread = threading.Thread(target=http.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
-    begin = time.monotonic()
-    while not http.started and time.monotonic() - begin < 20:
-        time.sleep(0.01)
     try:
+        eventually(lambda: http.started)
         yield Running(listening.getsockname()[1], desk, http, store)
     finally:
         http.should_exit = True
-        thread.join(20)
+        thread.join(PATIENCE)
         listening.close()
         assert not thread.is_alive()
-
-
-def eventually(check: Any, seconds: float = 10) -> Any:
-    """Wait until something holds."""
-    end = time.monotonic() + seconds
-    while not (found := check()) and time.monotonic() < end:
-        time.sleep(0.02)
-    assert found
-    return found

@@ -12,7 +12,8 @@ import rudderstack.analytics.client as rudder
 import segment.analytics.client as segment
 
 from tests.live.fakes import Store
-from tests.live.serving import WRITE, Running, eventually, running
+from tests.live.serving import WRITE, Running, running
+from tests.patience import eventually
 
 YESTERDAY = datetime.now(UTC) - timedelta(days=1)
 CLIENTS = [

@@ -33,8 +33,9 @@ from predseg.live.keys import Keys
 from predseg.live.profiles import Profiles
 from predseg.moment import clock
 from tests import small
-from tests.live.serving import READ, WRITE, Running, eventually, running
+from tests.live.serving import READ, WRITE, Running, running
 from tests.live.test_service import submitted
+from tests.patience import PATIENCE, eventually
 
 CONFIG = "project: shop\nsources: {}\nsegments: segments.yaml\n"
 RULES = """\
@@ -144,7 +145,7 @@ def test_without_the_store_the_last_answer_is_served_and_the_gap_is_closed(tmp_p
         elif way == "moved away":
             away.rename(store)
         else:
-            for file in ("live.db", "live.db-wal", "live.db-shm"):
+            for file in ("live.db-shm", "live.db-wal", "live.db"):  # as soon as the last one is there it is opened with what it needs
                 (tmp_path / file).rename(store / file)
         lock.close()
         eventually(lambda: desk.writer.state.down is None and desk.served.as_of != as_of)
@@ -262,10 +263,7 @@ def test_daily_segments_scores_and_features_are_served_and_follow_the_runs(train
         async def follow() -> None:
             task = asyncio.create_task(made.follow_runs(desk.served))
             await asyncio.to_thread(lambda: project.segments().run(project.moment()))
-            for _ in range(200):
-                if desk.served.sizes()["buyers"]:
-                    break
-                await asyncio.sleep(0.05)
+            await asyncio.to_thread(eventually, lambda: desk.served.sizes()["buyers"])
             task.cancel()
 
         asyncio.run(follow())
@@ -315,7 +313,7 @@ class Command:
     def stop(self, how: int = signal.SIGINT) -> tuple[int, str]:
         assert self.process is not None
         self.process.send_signal(how)
-        out, _ = self.process.communicate(timeout=30)
+        out, _ = self.process.communicate(timeout=PATIENCE)
         return self.process.returncode, out
 
     def ask(self, path: str, body: Any = None) -> tuple[int, Any]:
@@ -324,7 +322,7 @@ class Command:
         key = keys["read_key" if body is None else "write_key"]
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", data, {"Authorization": f"Bearer {key}"})
         try:
-            with urllib.request.urlopen(request, timeout=20) as found:
+            with urllib.request.urlopen(request, timeout=PATIENCE) as found:
                 return found.status, json.loads(found.read())
         except urllib.error.HTTPError as error:
             return error.code, json.loads(error.read())
@@ -393,14 +391,14 @@ def test_killed_at_random_moments_nothing_is_lost_and_nothing_counts_twice(comma
     progress = []
     for _ in range(kills):
         before = len(acknowledged)
-        eventually(lambda before=before: len(acknowledged) > before + 8, 60)
+        eventually(lambda before=before: len(acknowledged) > before + 8)
         assert command.process is not None
         command.process.kill()
         command.process.communicate()
         progress.append(len(acknowledged))
         command.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(PATIENCE)
     done.set()
     code, _ = command.stop()
     assert code == 0 and progress == sorted(set(progress)) and progress[-1] < clients * batches * kills, "killed while it was at work"
@@ -436,7 +434,7 @@ def test_the_served_project_answers_over_http(tmp_path: Path) -> None:
         found = up.ask("/v1/customers/ann")[1]
         assert found["segments"][0]["segment"] == "shopper" and found["scores"] == []
         web.should_exit = True
-        thread.join(20)
+        thread.join(PATIENCE)
         listening.close()
 
 
@@ -454,7 +452,7 @@ def test_what_the_docs_show_works(command: Command) -> None:
     clients = [block for block in re.findall(r"^```python\n(.*?)^```", page, re.M | re.S) if "client" in block]
     assert len(curls) >= 3 and len(clients) == 1
     for line in curls:
-        shell = here(line).replace("curl ", "curl -sS --fail --max-time 2 ", 1)
+        shell = here(line).replace("curl ", f"curl -sS --fail --max-time {2 if '/v1/changes' in line else PATIENCE} ", 1)
         done = subprocess.run(["bash", "-c", shell], env=environment, capture_output=True, text=True)
         assert done.returncode == 0 or "/v1/changes" in line and done.returncode == 28, done.stderr
     subprocess.run([sys.executable, "-c", here(clients[0])], env=environment, check=True)

@@ -19,8 +19,9 @@ from predseg.live import server as server_
 from predseg.live import web
 from predseg.live.service import Limits
 from tests.live.fakes import Store
-from tests.live.serving import READ, WRITE, Running, eventually, running
+from tests.live.serving import READ, WRITE, Running, running
 from tests.live.test_collector import JUNK, mutated
+from tests.patience import PATIENCE, eventually
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +61,7 @@ def test_the_write_key_writes_and_the_read_key_reads(up: Running) -> None:
 
 def test_a_wrong_header_is_refused_before_the_body_is_read(up: Running) -> None:
     head = "POST /v1/track HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer nope\r\nContent-Length: 100000\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", up.port), 5) as client:
+    with socket.create_connection(("127.0.0.1", up.port), PATIENCE) as client:
         client.sendall(head.encode())
         assert client.recv(100).startswith(b"HTTP/1.1 401")
 
@@ -122,7 +123,7 @@ def test_limits_of_length(up: Running) -> None:
     long = track("A", properties={"a": "x" * 33_000})
     answer = up.ask("/v1/batch", {"batch": [long, track("B")]})[1]
     assert (answer["accepted"], answer["quarantined"]) == (1, 1)
-    with socket.create_connection(("127.0.0.1", up.port), 5) as client:
+    with socket.create_connection(("127.0.0.1", up.port), PATIENCE) as client:
         client.sendall(f"POST /v1/batch HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {WRITE}\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
         try:
             for _ in range(40):
@@ -194,7 +195,7 @@ def events(up: Running, count: int, after: int | None = None, path: str = "/v1/c
     """Read some server-sent events; `until` is told when the stream is open."""
     head = f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {READ}\r\n" + (f"Last-Event-ID: {after}\r\n" if after is not None else "")
     found: list[dict[str, Any]] = []
-    with socket.create_connection(("127.0.0.1", up.port), 10) as client:
+    with socket.create_connection(("127.0.0.1", up.port), PATIENCE) as client:
         client.sendall((head + "\r\n").encode())
         file = client.makefile("rb")
         number, kind = None, None
@@ -220,9 +221,9 @@ def test_changes_come_as_they_happen_and_go_on_from_any_of_them(up: Running) -> 
     OPEN.clear()
     with ThreadPoolExecutor() as pool:
         reader = pool.submit(events, up, 2)
-        assert OPEN.wait(10)
+        assert OPEN.wait(PATIENCE)
         up.ask("/v1/batch", {"batch": [track("Enter", "s1"), track("Leave", "s1"), track("Enter", "s2")]})
-        found = reader.result(10)
+        found = reader.result(PATIENCE)
     assert [(e["kind"], e["customer_id"], e["segment"]) for e in found] == [("entered", "s1", "inside"), ("left", "s1", "inside")]
     assert found[0]["number"] == found[0]["id"] and found[0]["correction"] is False and found[0]["definition"] == "d1"
     [again] = events(up, 1, after=found[0]["number"])
@@ -237,7 +238,7 @@ def test_a_reader_that_falls_behind_is_let_go(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(desk, "STREAM_LENGTH", 5)
     with running() as up:
-        with socket.create_connection(("127.0.0.1", up.port), 10) as client:
+        with socket.create_connection(("127.0.0.1", up.port), PATIENCE) as client:
             client.sendall(f"GET /v1/changes HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {READ}\r\n\r\n".encode())
             eventually(lambda: up.desk.subscribers)
             up.ask("/v1/batch", {"batch": [track("Enter", f"c{i}") for i in range(100)]})
@@ -257,11 +258,13 @@ def test_there_is_a_bound_of_readers(up: Running, monkeypatch: pytest.MonkeyPatc
 def test_a_slow_head_and_an_endless_head_are_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server_, "HEAD_SECONDS", 0.3)
     with running() as up:
-        with socket.create_connection(("127.0.0.1", up.port), 5) as idle, socket.create_connection(("127.0.0.1", up.port), 5) as slow:
+        with socket.create_connection(("127.0.0.1", up.port), PATIENCE) as idle, socket.create_connection(("127.0.0.1", up.port), PATIENCE) as slow:
             slow.sendall(b"POST /v1/track HTTP/1.1\r\nX-A: ")
             assert ended(slow) and ended(idle)
-        with socket.create_connection(("127.0.0.1", up.port), 5) as greedy:
+        with socket.create_connection(("127.0.0.1", up.port), PATIENCE) as greedy:
+            greedy.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65_536)  # else what nobody has read yet may be megabytes
             assert flood(greedy) < 3_000_000
+        monkeypatch.setattr(server_, "HEAD_SECONDS", PATIENCE)
         assert up.ask("/v1/track", track("Look"))[0] == 200
 
 
@@ -286,7 +289,7 @@ def flood(client: socket.socket) -> int:
 
 def test_a_slow_body_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(web, "BODY_SECONDS", 0.3)
-    with running() as up, socket.create_connection(("127.0.0.1", up.port), 5) as client:
+    with running() as up, socket.create_connection(("127.0.0.1", up.port), PATIENCE) as client:
         client.sendall(f"POST /v1/track HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {WRITE}\r\nContent-Length: 100\r\n\r\n{{".encode())
         assert client.recv(100).startswith(b"HTTP/1.1 408")
         assert up.desk.reading == 0
@@ -294,7 +297,7 @@ def test_a_slow_body_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_client_that_goes_away_holds_nothing(up: Running) -> None:
     for _ in range(20):
-        with socket.create_connection(("127.0.0.1", up.port), 5) as client:
+        with socket.create_connection(("127.0.0.1", up.port), PATIENCE) as client:
             client.sendall(f"POST /v1/track HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {WRITE}\r\nContent-Length: 100\r\n\r\n{{".encode())
     eventually(lambda: up.desk.reading == 0)
     assert up.ask("/v1/track", track("Look"))[0] == 200

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from tests.patience import PATIENCE
+
 CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
 
 
@@ -29,7 +31,7 @@ def browsing() -> Iterator[Any]:
     if CHROMIUM is None:
         pytest.skip("no Chromium: apt-get install chromium")
     with playwright.sync_playwright() as engine:
-        browser = engine.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = engine.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"], timeout=PATIENCE * 1000)
         yield browser
         browser.close()
 
@@ -39,6 +41,7 @@ def opened(browser: Any, where: Path | str, width: int = 1280, height: int = 900
     """A page at a size, and what it does."""
     context, seen = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme), Seen()
     page = context.new_page()
+    page.set_default_timeout(PATIENCE * 1000)
     page.on("console", lambda message: seen.said.append(f"{message.type}: {message.text}"))
     page.on("pageerror", lambda error: seen.said.append(f"error: {error}"))
     page.on("request", lambda request: seen.asked.append(request.url))

@@ -18,7 +18,7 @@ from predseg.errors import UsageError
 from predseg.live.service import Busy
 from predseg.page import bench
 from predseg.page.bench import Bench
-from tests.live.serving import eventually
+from tests.patience import PATIENCE, eventually
 
 
 def nothing() -> Any:
@@ -84,7 +84,7 @@ if __name__ == "__main__":
     assert server.stdout is not None
     process = int(server.stdout.readline())
     server.send_signal(how)
-    server.wait(20)
+    server.wait(PATIENCE)
     eventually(lambda: not alive(process))
 
 
@@ -101,7 +101,7 @@ def test_it_ends_when_nothing_comes(monkeypatch: pytest.MonkeyPatch) -> None:
     finally:
         signal.signal(signal.SIGINT, held)
         os.sched_setaffinity(0, cores)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < PATIENCE
 
 
 def alive(process: int) -> bool:

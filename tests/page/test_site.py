@@ -18,8 +18,9 @@ from predseg.language.time import HOUR
 from predseg.page import door, people
 from predseg.page.bench import WAITING
 from predseg.page.site import STATIC, page
-from tests.live.serving import READ, WRITE, Running, eventually
+from tests.live.serving import READ, WRITE, Running
 from tests.page.shop import EVIL, IMAGE, blocked, lay, shop
+from tests.patience import PATIENCE, eventually
 
 INSIDE = ("/page", "/page/segments/buyer", "/page/segments/shopper/changes", "/page/customers", "/page/customers?id=c01&segment=buyer")
 """Addresses that need the key."""
@@ -33,7 +34,7 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 def asked(up: Running, path: str, form: dict[str, str] | None = None, method: str = "", **headers: str) -> tuple[int, str, dict[str, str]]:
     """Ask once, following nothing; with a form it is sent as a browser on this page would send it."""
-    client = http.client.HTTPConnection("127.0.0.1", up.port, timeout=20)
+    client = http.client.HTTPConnection("127.0.0.1", up.port, timeout=PATIENCE)
     sent = {
         "Accept": "text/html",
         **({"Content-Type": "application/x-www-form-urlencoded", "Sec-Fetch-Site": "same-origin"} if form is not None else {}),
@@ -103,7 +104,7 @@ def test_signing_in_leads_nowhere_else(up: Running, then: str) -> None:
 def test_forms_of_other_pages_do_nothing(up: Running) -> None:
     for headers in ({"Sec_Fetch_Site": "cross-site"}, {"Sec_Fetch_Site": "same-site"}, {"Origin": "https://evil.example"}, {"Origin": "null"}):
         sent = {"Content-Type": "application/x-www-form-urlencoded", **{k.replace("_", "-"): v for k, v in headers.items()}}
-        client = http.client.HTTPConnection("127.0.0.1", up.port, timeout=20)
+        client = http.client.HTTPConnection("127.0.0.1", up.port, timeout=PATIENCE)
         client.request("POST", "/page/sign-in", urlencode({"key": READ}), sent)
         answer = client.getresponse()
         assert answer.status == 403 and answer.getheader("set-cookie") is None
@@ -149,7 +150,7 @@ def test_a_daily_segment_shows_its_runs_and_every_segment_its_own_rule(up: Runni
 
 
 def test_changes_are_followed_without_names(up: Running) -> None:
-    client = http.client.HTTPConnection("127.0.0.1", up.port, timeout=20)
+    client = http.client.HTTPConnection("127.0.0.1", up.port, timeout=PATIENCE)
     client.request("GET", "/page/segments/shopper/changes", headers=inside(up))
     answer = client.getresponse()
     assert answer.readline() == b": follow\n"
@@ -258,6 +259,6 @@ def test_who_asks_for_too_much_is_told_to_come_again_and_events_are_taken_meanwh
     finally:
         go.touch()
         for thread in asking:
-            thread.join(20)
+            thread.join(PATIENCE)
         app.router.routes[:] = before
     assert sorted(status for status, _, _ in answers) == [*[200] * WAITING, 503]
