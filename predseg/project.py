@@ -74,13 +74,13 @@ class Project:
 
     # history
 
-    def check(self, *, dry_run: bool = False) -> IngestReport:
-        """Read and validate the sources, and return what was accepted, what was put aside, and why.
+    def check(self, *, dry_run: bool = False, rebuild: bool = False) -> IngestReport:
+        """Read and validate the sources, and return what was accepted, what was put aside, and why; ``rebuild``: into a new table, see E419.
 
         Raises:
             DataError: E401 to E411 when a source cannot be read or breaks its contract beyond the tolerance.
         """
-        with self._events(dry_run) as (_, report):
+        with self._events(dry_run, rebuild=rebuild) as (_, report):
             return report
 
     def expectations(self, as_of: Moment = None, *, dry_run: bool = False) -> list[Check]:
@@ -473,7 +473,7 @@ class Project:
         return moment
 
     @contextmanager
-    def _events(self, dry_run: bool, *, alone: bool = False) -> Iterator[tuple[Store, IngestReport]]:
+    def _events(self, dry_run: bool, *, alone: bool = False, rebuild: bool = False) -> Iterator[tuple[Store, IngestReport]]:
         """Give the store with the events table up to date, as it is now whatever other processes do; a dry run gets one that is thrown away.
 
         ``alone``: what is written inside depends on what was read there, so nobody else writes meanwhile.
@@ -492,6 +492,6 @@ class Project:
         else:
             store = self.store
             with store.lock() if alone else nullcontext():
-                report = ingest(config, store, now=clock(), persons=self.people.persons(), progress=self.progress)
+                report = ingest(config, store, now=clock(), persons=self.people.persons(), rebuild=rebuild, progress=self.progress)
                 with store.reading("events"):
                     yield store, report

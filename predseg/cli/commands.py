@@ -76,6 +76,7 @@ def doctor(
 def check(
     run: Run,
     junit: Annotated[Path | None, typer.Option("--junit", metavar="FILE", help="Also write what `expectations:` found as JUnit XML.")] = None,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Build the events table anew: what no source holds any more is lost.")] = False,
 ) -> Answer:
     """Read and validate the data: what is accepted, what not, why, and whether it is as expected."""
     from predseg.cli import checks, reports
@@ -83,7 +84,7 @@ def check(
     project = run.project()
     error = None
     try:
-        report = project.check(dry_run=run.dry_run)
+        report = project.check(dry_run=run.dry_run, rebuild=rebuild)
     except DataError as refusal:
         found = project.last_check() if refusal.code == "E409" and not run.dry_run else None
         if found is None:

@@ -179,7 +179,7 @@ def erase(store: Store, ids: Sequence[str]) -> Erased:
                 found.rows[name] = number
         if number := _erase_events(store, ids):
             found.rows[EVENTS] = number
-        _erase_samples(store, ids)
+        _erase_samples(store, ids, number)
         for table, number in _erase_database(store.path / DATABASE, ids):
             found.rows[f"{DATABASE}/{table}"] = number
         for path in exports.known_files(store):
@@ -310,13 +310,13 @@ def write_rows(table: pa.Table, file: Path) -> None:
     pq.write_table(table, file, row_group_size=GROUP_ROWS, **options)
 
 
-def _erase_samples(store: Store, ids: Sequence[str]) -> None:
-    """Take the person out of the samples of bad rows that the last reports show."""
+def _erase_samples(store: Store, ids: Sequence[str], erased: int) -> None:
+    """Take the person out of the samples of bad rows that the last reports show, and count the events that were taken out."""
     memory = report.remembered(store)
     if memory is not None:
         parts = tuple(_without(part, ids) for part in memory.report.sources)
         traits = _without(memory.report.traits, ids) if memory.report.traits else None
-        now = report.described(store, replace(memory.report, sources=parts, traits=traits))
+        now = report.described(store, replace(memory.report, sources=parts, traits=traits, erased=memory.report.erased + erased))
         if now != memory.report:
             report.remember(store, replace(memory, report=now))
     text = store.read_text(customers.FILE)

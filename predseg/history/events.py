@@ -6,7 +6,8 @@
     store/ingest.json                             the report, and what the sources looked like
 
 For every source received = accepted + duplicates + quarantined + suppressed (rows of forgotten persons, bad rows dropped by hand). A load adds to the table and changes nothing when the
-same rows come again. When no file changed nothing is read; when files came, only these; when a declaration changed the table is built anew, not for one more source.
+same rows come again. When no file changed nothing is read; when files came, only these; when a declaration changed the table is built anew, not for one more source,
+and not when that would lose what no source holds any more (`predseg.history.losses`).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import pyarrow.parquet as pq
 
 from predseg.engine import Engine, engine_in
 from predseg.errors import DataError
-from predseg.history import adding, contract, files, identity, merge, sources, spreading, values
+from predseg.history import adding, contract, files, identity, losses, merge, sources, spreading, values
 from predseg.history import report as report_
 from predseg.history.contract import Property
 from predseg.history.customers import ingest_customers
@@ -56,12 +57,13 @@ def ingest(
         store: Where the tables are.
         now: The clock (µs); events more than five minutes ahead of it wait in quarantine.
         persons: Who does not come in, and under which names the others do.
-        rebuild: Forget the present table and build it from the sources as they are.
+        rebuild: Forget the present table and build it from the sources as they are, whatever that loses.
         progress: Called while it works.
 
     Raises:
         DataError: E401 to E408 when a source cannot be read; E409 when more rows than the tolerance break the contract
-            (the good rows, the quarantine and the report are written before); E410, E411 when the store cannot be written.
+            (the good rows, the quarantine and the report are written before); E410, E411 when the store cannot be written;
+            E419 when a table that has to be built anew would lose events: then nothing is changed.
         UsageError: E210 when another process is writing to the store.
     """
     tell = progress or (lambda step, done, total: None)
@@ -72,10 +74,12 @@ def ingest(
         with store.lock():
             before = report_.remembered(store)
             stale = before is None or not (before.state.definition == state.definition or _only_more(config, persons, before.state))
-            stale = stale or not store.exists("events")
-            load = _Load(config, store, now, persons, rebuild or stale, before.state.columns if before is not None else {}, tell)
+            stale, guarded = stale or not store.exists("events"), stale and not rebuild and store.exists("events")
+            if before is not None and guarded:
+                losses.refuse_early(before)
+            load = _Load(config, store, now, persons, rebuild or stale, guarded, before, tell)
             memory = (load.more(found, state, before) if before is not None and not load.rebuild else None) or load.all(found, state)
-            if before is not None and stale:
+            if before is not None and load.rebuild:
                 memory = replace(memory, report=replace(memory.report, fewer=max(0, before.report.rows - memory.report.rows)))
             report_.remember(store, memory)
     report = _with_traits(config, store, memory, persons, rebuild, tell).report
@@ -132,14 +136,15 @@ def _only_more(config: Config, persons: Persons, before: report_.State) -> bool:
 
 @dataclass(frozen=True)
 class _Load:
-    """One load of all sources: what it reads from, where it goes, and which columns and types each source had before."""
+    """One load of all sources: what it reads from, where it goes, and what is remembered of the last; ``guarded``: a new table may lose nothing."""
 
     config: Config
     store: Store
     now: int
     persons: Persons
     rebuild: bool
-    columns: dict[str, dict[str, str]]
+    guarded: bool
+    last: report_.Memory | None
     tell: Progress
 
     def all(self, found: dict[str, tuple[Path, ...]], state: report_.State) -> report_.Memory:
@@ -175,13 +180,16 @@ class _Load:
             given |= {"anonymous_id"} & set(pq.read_schema(existing[0]).names) if before else set()
             loads = {number: stage.file for number, stage in enumerate(stages)}
             properties = stages[0].properties if stages else plan([was], set())
-            retyped = {number: _retyped(stage, self.columns.get(stage.reading.name, {})) for number, stage in enumerate(stages) if existing}
+            known = self.last.state.columns if self.last else {}
+            retyped = {number: _retyped(stage, known.get(stage.reading.name, {})) for number, stage in enumerate(stages) if existing}
             whole = merge.Merge(existing, was, loads, properties, "anonymous_id" in given, "event_id" in given, retyped)
             with engine_in(folder, "merge", memory=merge.MEMORY) as engine, self.store.replace("events") as target:
                 counts, refused, looked_at = self._merge(engine, whole, target, sum(stage.tally.good for stage in stages), before)
                 kept = _still_refused(self.store, looked_at) if before else QUARANTINE.empty_table()
                 links = len(refused) + sum(name == IDENTITY for name in kept["source"].to_pylist())
-                report = _report(stages, counts, links, self.rebuild, before)
+                report = _report(stages, counts, links, self.rebuild, before, self.last)
+                if self.guarded and self.last:
+                    losses.refuse(engine, self.last, state, report, (self.store.files("events"), sorted(target.glob("*.parquet"))), self.store.path)
                 quarantine.write_table(pa.concat_tables([kept, _refused_links(refused)]))
                 quarantine.close()
                 keep_quarantine(self.store, "part-events", aside)
@@ -282,15 +290,22 @@ def _still_refused(store: Store, looked_at: set[str] | None) -> pa.Table:
     return rows.filter(pa.array([name is None or (looked_at is not None and name not in looked_at) for name in names], pa.bool_()))
 
 
-def _report(stages: list[Stage], counts: Counts, refused: int, rebuilt: bool, before: report_.Memory | None) -> IngestReport:
+def _report(
+    stages: list[Stage], counts: Counts, refused: int, rebuilt: bool, before: report_.Memory | None, last: report_.Memory | None
+) -> IngestReport:
+    """``before``: what was read before stays as it is remembered; ``last``: what is remembered of it, also when all was read again."""
     parts = tuple(_source_report(stage, load, counts) for load, stage in enumerate(stages))
     if before:
         if any(part.new < part.accepted for part in parts) and before.report.accepted != before.report.rows:
             raise adding.ReadAll  # what they repeat may be of a file that is gone
         read = {part.name: part for part in parts}
         parts = tuple(report_.joined(p, read[p.name]) if p.name in read else replace(p, new=0) for p in before.report.sources)
+    elif last and not rebuilt:
+        was = {part.name: part for part in last.report.sources}
+        parts = tuple(report_.with_gone(part, was[part.name]) if part.name in was else part for part in parts)
+    erased = before.report.erased if before else 0
     events = dict(sorted(counts.events.items(), key=lambda pair: (-pair[1], pair[0])))
-    return IngestReport(parts, counts.rows, counts.customers, events, counts.first, counts.last, counts.visible, refused, rebuilt)
+    return IngestReport(parts, counts.rows, counts.customers, events, counts.first, counts.last, counts.visible, refused, rebuilt, erased=erased)
 
 
 def _source_report(stage: Stage, load: int, counts: Counts) -> SourceReport:

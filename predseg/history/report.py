@@ -44,6 +44,7 @@ class SourceReport:
         reasons: ``FIELD REASON`` → rows, most frequent first.
         samples: Up to five quarantined rows of every reason.
         last: Latest event_time among the rows that keep the contract (µs).
+        gone: Events that came from it and that it holds no more; they stay in the table.
     """
 
     name: str
@@ -58,6 +59,7 @@ class SourceReport:
     samples: tuple[Sample, ...] = ()
     suppressed: int = 0
     last: int | None = None
+    gone: int = 0
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,8 @@ class IngestReport:
         refused_links: Links that would have merged two customers.
         rebuilt: The table was built anew from the sources.
         traits: What became of the rows of `customers:`; None when the project declares none.
-        fewer: So many fewer events than before are in a table that had to be built anew.
+        fewer: So many fewer events than before are in a table that was built anew.
+        erased: Events that were forgotten since all sources were read.
         up_to_date: Nothing had changed and nothing was read; the rest is what the last reading found.
     """
 
@@ -90,12 +93,13 @@ class IngestReport:
     rebuilt: bool = False
     traits: SourceReport | None = None
     fewer: int = 0
+    erased: int = 0
     up_to_date: bool = False
 
     def warnings(self, named: Mapping[str, str]) -> list[str]:
         """Return what is worth a second look; ``named``: events that the project file mentions → where."""
-        told = "the events table was built anew, because the project file says otherwise how it is made, and its events"
-        lost = [f"{told} are {self.fewer:,} fewer than before: what no source holds any more is gone"] if self.fewer else []
+        told = "the events table was built anew from the sources, as they are declared now, and its events are"
+        lost = [f"{told} {self.fewer:,} fewer than before"] if self.fewer else []
         for source in self.sources:
             if source.conflicts > _ODD * source.received:
                 also = f"{source.conflicts:,} rows of source {source.name} have the event_id of another event, and only the one received first stays"
@@ -112,6 +116,11 @@ class IngestReport:
     def accepted(self) -> int:
         """Rows of all sources that are in the table."""
         return sum(s.accepted for s in self.sources)
+
+    @property
+    def kept(self) -> int:
+        """Events in the table that no source held when all were read; fewer by those of ``erased`` that a source held."""
+        return self.rows - self.accepted
 
     @property
     def duplicates(self) -> int:
@@ -169,7 +178,14 @@ def joined(before: SourceReport, more: SourceReport) -> SourceReport:
         samples=tuple(sample for reason, _ in reasons for sample in samples.get(reason, [])[:SAMPLES]),
         suppressed=before.suppressed + more.suppressed,
         last=max((t for t in (before.last, more.last) if t is not None), default=None),
+        gone=before.gone,
     )
+
+
+def with_gone(part: SourceReport, before: SourceReport) -> SourceReport:
+    """Return what became of the rows of a source of which all was read again, with what it held before and holds no more."""
+    forgotten = max(0, part.suppressed - before.suppressed)
+    return replace(part, gone=max(0, before.gone + before.accepted + part.new - part.accepted - forgotten))
 
 
 def judge(report: IngestReport, tolerance: float) -> None:
