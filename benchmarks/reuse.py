@@ -92,11 +92,11 @@ def moved(block: Block, edges: list[int], now: int) -> Array:
     hit = (block.received > now - DAY) & (block.received <= now)
     for edge in edges:
         hit |= (block.time > now - DAY - edge) & (block.time <= now - edge)
-    return np.bincount(block.customer[hit], minlength=len(block.customers)) > 0
+    return np.bincount(block.customer[hit], minlength=block.size) > 0
 
 
 def len_of(block: Block) -> int:
-    return len(block.customers)
+    return block.size
 
 
 if __name__ == "__main__":

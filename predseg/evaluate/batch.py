@@ -110,8 +110,16 @@ def answered(block: Block, as_of: Sequence[int], measures: Iterable[Measure], *,
 
 def known_customers(block: Block, as_of: Sequence[int]) -> Array:
     """Return bool (n, m): who has any event visible at each moment."""
-    [seen] = evaluate(block, as_of, [Measure(Events())])
-    return seen.number > 0
+    moments, some = np.asarray(as_of, np.int64), np.flatnonzero(np.diff(block.offsets))
+    found = np.zeros((block.size, len(moments)), bool)
+    begins = block.offsets[some]
+    if block.hidden is None:
+        first = block.time[begins] if block.received is block.time else np.minimum.reduceat(block.received, begins)
+        found[some] = first[:, None] <= moments
+    else:
+        for k, t in enumerate(moments.tolist()):
+            found[some, k] = np.logical_or.reduceat(block.visible(slice(None), t), begins)
+    return found
 
 
 def truth(block: Block, as_of: Sequence[int], condition: c.Condition, *, known: int | None = None, facts: Facts | None = None) -> Truth:
@@ -129,7 +137,7 @@ def decide(condition: c.Condition, answers: dict[Measure, Values], block: Block,
         return layer(condition, [decide(part, answers, block, as_of, facts) for part in condition.of])
     if facts is None:
         raise TypeError(f"{type(condition).__name__} needs facts")
-    shape = (len(block.customers), len(as_of))
+    shape = (block.size, len(as_of))
     found = facts(condition, np.repeat(block.customers, shape[1]), np.tile(np.asarray(as_of, np.int64), shape[0]))
     return Truth(found.true.reshape(shape), found.unknown.reshape(shape))
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from predseg.columns import Array as Array
-from predseg.columns import coded, instants, single, starts, whole
+from predseg.columns import coded, instants, single, starts, valid_in, whole
 from predseg.evaluate.memory import reuse
 from predseg.language.measures import SCALE, Filter
 from predseg.layers import CORE as CORE
@@ -73,7 +73,7 @@ class Block:
     is an earlier identity of ``owner``: an anonymous id whose events later joined another customer's history.
     """
 
-    customers: Array  # str (n)
+    ids: pa.Array  # string (n)
     offsets: Array  # int64 (n + 1): rows of customer i are offsets[i]:offsets[i + 1]
     time: Array  # int64 (r) microseconds
     received: Array  # int64 (r)
@@ -85,38 +85,52 @@ class Block:
     named: dict[tuple[str, ...], Array] = field(default_factory=dict, init=False, repr=False)  # int64: the rows of the events asked for so far
     passing: dict[Filter, Array] = field(default_factory=dict, init=False, repr=False)  # bool (r): which rows pass, of the filters asked so far
 
+    @property
+    def size(self) -> int:
+        """How many customers there are."""
+        return len(self.ids)
+
+    @cached_property
+    def customers(self) -> Array:
+        """The ids as Python's texts: object (n)."""
+        return np.asarray(self.ids.to_numpy(zero_copy_only=False))
+
     @cached_property
     def customer(self) -> Array:
         """The customer of each row, as a position."""
-        return np.repeat(np.arange(len(self.customers)), np.diff(self.offsets))
+        return np.repeat(np.arange(self.size), np.diff(self.offsets))
 
-    def visible(self, rows: Array, t: int | Array) -> Array:
+    def visible(self, rows: Array | slice, t: int | Array) -> Array:
         """Say which of some rows count at a moment, or each at one of its own."""
         found: Array = self.received[rows] <= t
         return found if self.hidden is None else found & (self.hidden[rows] > t)
 
     def only(self, chosen: Array) -> Block:
         """Return the whole histories of some customers, bool (n); an earlier identity goes with its owner."""
+        import pyarrow as pa
+
         chosen = chosen if self.owner is None else chosen[self.owner]
         rows = np.flatnonzero(chosen[self.customer])
         offsets = np.append(0, np.cumsum(np.diff(self.offsets)[chosen]))
         hidden = None if self.hidden is None else self.hidden[rows]
         owner = None if self.owner is None else (np.cumsum(chosen) - 1)[self.owner[chosen]]
         columns = (self.time[rows], self.received[rows], self.event[rows], self.names, {name: p.take(rows) for name, p in self.properties.items()})
-        return Block(self.customers[chosen], offsets, *columns, hidden, owner)
+        return Block(self.ids.filter(pa.array(chosen)), offsets, *columns, hidden, owner)
 
     def keep(self, rows: Array, customers: Array | None = None) -> Block:
         """Return the block with only the marked rows, and only the given customers (positions), as if all were visible at once."""
-        chosen = np.arange(len(self.customers)) if customers is None else customers
-        counts = np.bincount(self.customer[rows], minlength=len(self.customers))[chosen]
+        import pyarrow as pa
+
+        chosen = np.arange(self.size) if customers is None else customers
+        counts = np.bincount(self.customer[rows], minlength=self.size)[chosen]
         wanted = np.flatnonzero(rows)
         if customers is not None:
-            member = np.zeros(len(self.customers), bool)
+            member = np.zeros(self.size, bool)
             member[chosen] = True
             wanted = wanted[member[self.customer[wanted]]]
         properties = {name: p.take(wanted) for name, p in self.properties.items()}
         offsets = np.concatenate([[0], np.cumsum(counts)])
-        return Block(self.customers[chosen], offsets, self.time[wanted], self.time[wanted], self.event[wanted], self.names, properties)
+        return Block(self.ids.take(pa.array(chosen)), offsets, self.time[wanted], self.time[wanted], self.event[wanted], self.names, properties)
 
 
 def from_table(table: pa.Table, wanted: Collection[str] | None = None, since: int = BEGINNING) -> Block:
@@ -137,8 +151,7 @@ def from_table(table: pa.Table, wanted: Collection[str] | None = None, since: in
     received = time if received.ctypes.data == time.ctypes.data else np.maximum(time, received)  # one array where all was known at once
     given = [n for n in table.column_names if n not in CORE and n != "linked_at" and (wanted is None or n in wanted)]
     properties = {n: _property(table[n]) for n in given if not pa.types.is_null(table[n].type)}
-    customers = np.asarray(ids.take(pa.array(codes[begins])).to_pylist(), dtype=object)
-    block = Block(customers, np.append(begins, len(codes)), time, received, event, tuple(names.to_pylist()), properties)
+    block = Block(ids.take(pa.array(codes[begins])), np.append(begins, len(codes)), time, received, event, tuple(names.to_pylist()), properties)
     return _earlier_identities(block, table, since) if "linked_at" in table.column_names else block
 
 
@@ -201,12 +214,12 @@ def _numbers(column: pa.ChunkedArray) -> Numbers:
     import pyarrow as pa
 
     array = single(column)
-    present = array.is_valid().to_numpy(zero_copy_only=False)
+    present = valid_in(array).view(bool)
     if pa.types.is_integer(array.type):
         return Numbers(array.fill_null(0).cast(pa.int64()).to_numpy(), present, 1)
     array = array.cast(pa.decimal128(18, 4))
     halves = np.frombuffer(array.buffers()[1], np.int64)[2 * array.offset : 2 * (array.offset + len(array))]
-    return Numbers(np.where(present, halves[::2], 0), present)
+    return Numbers(halves[::2] * present, present)
 
 
 def _lists(column: pa.ChunkedArray) -> Words:
@@ -219,6 +232,8 @@ def _lists(column: pa.ChunkedArray) -> Words:
 
 def _earlier_identities(block: Block, table: pa.Table, since: int) -> Block:
     """Let rows count from when they joined their customer, and give those that did after ``since`` a second life under their anonymous id."""
+    import pyarrow as pa
+
     joined = single(table["linked_at"])
     if joined.null_count == len(joined):
         return block
@@ -235,7 +250,7 @@ def _earlier_identities(block: Block, table: pa.Table, since: int) -> Block:
     offsets = np.concatenate([block.offsets, block.offsets[-1] + np.cumsum(counts)])
     hidden = np.concatenate([np.full(len(block.time), NEVER), linked[order]])
     received = np.concatenate([received, block.received[order]])
-    owner = np.concatenate([np.arange(len(block.customers)), block.customer[order[first]]])
-    customers = np.concatenate([block.customers, np.asarray(values.to_pylist(), dtype=object)[found]])
+    owner = np.concatenate([np.arange(block.size), block.customer[order[first]]])
+    ids = pa.concat_arrays([block.ids, values.take(pa.array(found)).cast(block.ids.type)])
     properties = {name: p.take(rows) for name, p in block.properties.items()}
-    return Block(customers, offsets, block.time[rows], received, block.event[rows], block.names, properties, hidden, owner)
+    return Block(ids, offsets, block.time[rows], received, block.event[rows], block.names, properties, hidden, owner)

@@ -65,7 +65,7 @@ class Places:
     @cached_property
     def cell(self) -> Array:
         """Bucket and customer as one number, see `counted`: int64 (rows)."""
-        return cell(self.bucket, self.customer, len(self.block.customers))
+        return cell(self.bucket, self.customer, self.block.size)
 
 
 def cell(bucket: Array, customer: Array, customers: int) -> Array:

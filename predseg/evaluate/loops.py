@@ -17,36 +17,39 @@ from predseg.language.time import DAY, SECOND
 COUNT, SUM, AVG, MIN, MAX, DISTINCT, FIRST, LAST, GAP_MEAN, GAP_STD, GAP_LAST = range(11)
 """The aggregates in the order of `predseg.evaluate.matrix.KINDS`."""
 
-CUSTOMERS = 1024
-"""Customers at a time: where some hundred windows of theirs begin and end stays in the processor's second cache."""
-NEVER = np.iinfo(np.int64).max
-ONE = np.uint64(1)
+NOTHING = -np.iinfo(np.int64).max
+"""Less than every value."""
+ONE, TWO = np.uint64(1), np.uint64(2)
 """Places are unsigned, so that no look-up has to ask whether they count from the end."""
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _places(time: Any, offsets: Any, grid: Any, at: Any) -> None:
-    """Fill at, uint32 (1 + instants, customers): each customer's first row, then the first row after each instant."""
-    for c in range(len(offsets) - 1):
-        row, end = offsets[c], offsets[c + 1]
-        at[0, c] = row
-        following = time[row] if row < end else NEVER
-        for i in range(len(grid)):
-            while following <= grid[i]:
-                row += 1
-                following = time[row] if row < end else NEVER
-            at[i + 1, c] = row
+def _places(bucket: Any, offsets: Any, at: Any) -> None:
+    """Fill at, uint32 (2 + instants, customers): each customer's first row, then the first row after each instant, then the first of the next."""
+    customers = len(offsets) - 1
+    at[:, :customers] = 0
+    for c in range(customers):
+        at[0, c] = offsets[c]
+        for row in range(offsets[c], offsets[c + 1]):
+            at[bucket[row] + 1, c] += 1
+    for i in range(1, len(at)):
+        for c in range(customers):
+            at[i, c] += at[i - 1, c]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _extremes(units: Any, present: Any, low: Any, high: Any, sign: int, out: Any) -> None:
-    """The greatest of the rows (sign 1), or the least (−1); NaN when none has a value."""
+def _extremes(values: Any, sign: int, low: Any, high: Any, out: Any) -> None:
+    """The greatest of the rows' values, times a sign; NaN when none has one.
+
+    Most windows hold two rows at most, which are looked at without a branch: a processor cannot guess how many there are.
+    """
     for c in range(len(out)):
-        found, best = False, 0
-        for row in range(low[c], high[c]):
-            if present[row] and (not found or sign * units[row] > sign * best):
-                found, best = True, units[row]
-        out[c] = best / SCALE if found else np.nan
+        first, end = low[c], high[c]
+        best = max(values[first], values[max(end, ONE) - ONE])
+        if end > first + TWO:
+            for row in range(first + ONE, end - ONE):
+                best = max(best, values[row])
+        out[c] = sign * best / SCALE + (0.0 if end > first and best != NOTHING else np.nan)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -109,7 +112,7 @@ def _numbers(kind: int, time: Any, moment: int, a: Any, b: Any, c_: Any, low: An
         for c in range(len(out)):
             out[c] = (a[high[c]] - a[low[c]]) / (b[high[c]] - b[low[c]]) / SCALE  # nothing by nothing is NaN
     elif kind in (MIN, MAX):
-        _extremes(a, b, low, high, 1 if kind == MAX else -1, out)
+        _extremes(a, 1 if kind == MAX else -1, low, high, out)
     elif kind == DISTINCT:
         _distinct(a, b, c_, low, high, out)
     elif kind == GAP_STD:
@@ -119,7 +122,22 @@ def _numbers(kind: int, time: Any, moment: int, a: Any, b: Any, c_: Any, low: An
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def fill(offsets: Any, rows: Any, every: bool, time: Any, grid: Any, moments: Any, plan: Any, edges: Any, data: Any, wanted: Any, out: Any) -> None:
+def fill(
+    offsets: Any,
+    rows: Any,
+    every: bool,
+    time: Any,
+    bucket: Any,
+    lines: int,
+    moments: Any,
+    plan: Any,
+    edges: Any,
+    data: Any,
+    together: int,
+    who: Any,
+    ends: Any,
+    out: Any,
+) -> None:
     """Fill out, float64 (columns, k), with the wanted customers of the first moment, of the next ...
 
     Args:
@@ -127,36 +145,33 @@ def fill(offsets: Any, rows: Any, every: bool, time: Any, grid: Any, moments: An
         rows: int64, sorted: which rows of the block are meant.
         every: All of them are, and ``rows`` is not looked at.
         time: int64 (rows that are meant) microseconds.
-        grid: int64 (instants), sorted: every start and end of a window.
+        bucket: int64 (rows that are meant): how many starts and ends of windows lie before each.
+        lines: How many starts and ends there are, and two more.
         moments: int64 (m).
         plan: int64 (measures, 7): kind, lines a, b and c of ``data``, column of ``out``, edges at which the window begins and ends.
-        edges: int64 (edges, m): 0 for each customer's first row, i + 1 for the first row after instant i.
+        edges: int64 (edges, m): 0 for each customer's first row, i + 1 for the first row after the i-th start or end.
         data: int64 (lines, ...), see `predseg.evaluate.matrix`.
-        wanted: int64 (k), sorted: moment × customers + customer of who is wanted when.
+        together: So many customers are taken at a time.
+        who: uint16 (k), ascending each time: who of them is wanted at the first moment, at the next ...
+        ends: int64 (m, 1 + times): where those of each time begin and end in ``who``.
         out: What is filled.
     """
-    customers, cells = len(offsets) - 1, np.searchsorted(wanted, np.arange(len(moments)) * (len(offsets) - 1))
-    at = np.empty((len(grid) + 1, CUSTOMERS + 48), np.uint32)  # lines whose distance is a power of two would push each other out of the cache
-    here, who = np.empty((len(edges), CUSTOMERS + 48), np.uint32), np.empty(CUSTOMERS, np.uint64)
-    own, row = np.empty(CUSTOMERS + 1, np.int64), 0
-    for begin in range(0, customers, CUSTOMERS):
-        size = min(CUSTOMERS, customers - begin)
+    customers, row = len(offsets) - 1, 0
+    at = np.empty((lines, together + 48), np.uint32)  # lines whose distance is a power of two would push each other out of the cache
+    here, own = np.empty((len(edges), together + 48), np.uint32), np.empty(together + 1, np.int64)
+    for some, begin in enumerate(range(0, customers, together)):
+        size = min(together, customers - begin)
         for c in range(size + 1):
             while not every and row < len(rows) and rows[row] < offsets[begin + c]:
                 row += 1
             own[c] = offsets[begin + c] if every else row
-        _places(time, own[: size + 1], grid, at)
+        _places(bucket, own[: size + 1], at)
         for k in range(len(moments)):
-            first = k * customers + begin
-            cell = end = cells[k]
-            while end < len(wanted) and wanted[end] < first + size:
-                who[end - cell] = wanted[end] - first
-                end += 1
-            cells[k] = end
+            cell, end = ends[k, some], ends[k, some + 1]
             for e in range(len(edges)):
                 line = at[edges[e, k]]
                 for c in range(end - cell):
-                    here[e, c] = line[who[c]]
+                    here[e, c] = line[who[cell + c]]
             for m in range(len(plan)):
                 kind, a, b, c_, column, low, high = plan[m]
                 edge = here[low, : end - cell], here[high, : end - cell]

@@ -17,13 +17,15 @@ import numpy as np
 
 from predseg.evaluate.batch import Values, answered, late_corrections, rows_of
 from predseg.evaluate.block import Array, Block
-from predseg.evaluate.grid import Places
-from predseg.evaluate.rows import Rows, gaps, instants, lines, repeated
+from predseg.evaluate.grid import Places, buckets
+from predseg.evaluate.rows import LARGEST, Rows, gaps, instants, lines, repeated
 from predseg.language.measures import Aggregate, Events, Measure
 
 Choice = Callable[[dict[Measure, Values]], Array]
 """Which customers are wanted at which moments, bool (n, m), from the exact answers of some measures."""
 KINDS = get_args(Aggregate)
+TOGETHER = 1024
+"""Customers that the loops take at a time, a power of two: where some hundred windows of theirs begin and end stays in the processor's second cache."""
 PAYS = 10_000_000
 """So many numbers NumPy makes, of histories of usual length, in about the time that loading the loops takes."""
 FEW = 10_000
@@ -46,11 +48,11 @@ def columns(
         float64 (measures, k), NaN where missing, in the order of the measures: the k chosen customers of the first moment, then of the next ...;
         the exact answers of ``also``; and where the chosen lie among all customers of all moments, int64 (k), None for all.
     """
-    moments, fill = np.asarray(as_of, np.int64), _pays(len(measures) * len(block.customers) * len(as_of))
+    moments, fill = np.asarray(as_of, np.int64), _pays(len(measures) * block.size * len(as_of))
     asked = _asked(tuple(measures), tuple(moments.tolist()), fill is not None)
     exact: dict[Measure, Values] = {}
     waiting: list[tuple[Measure, Values]] = []  # until it is decided who is wanted
-    target = None if also else _Target.of(len(measures), block, moments, None)
+    target = None if also else _Target.of(len(measures), block, moments, choose and choose(exact))
     for measure, values in answered(block, as_of, [*also, *asked.answered]):
         waiting.append((measure, values))
         if measure in also:
@@ -88,7 +90,7 @@ class _Target:
     def of(cls, columns: int, block: Block, moments: Array, chosen: Array | None) -> _Target:
         """Make room for what is chosen, bool (customers, moments)."""
         at = None if chosen is None or chosen.all() else np.flatnonzero(chosen.T)
-        shape = len(moments), len(block.customers)
+        shape = len(moments), block.size
         return cls(np.empty((columns, shape[0] * shape[1] if at is None else len(at))), at, shape)
 
     def write(self, columns: Sequence[int], values: Values) -> None:
@@ -115,6 +117,15 @@ class _Target:
     def wanted(self) -> Array:
         """Where the wanted lie among all: int64 (k)."""
         return np.arange(self.shape[0] * self.shape[1]) if self.at is None else self.at
+
+    @cached_property
+    def who(self) -> tuple[Array, Array]:
+        """The wanted of each moment, as positions among the customers that are taken together, and where these begin and end: uint16 (k), int64 (m, 1 + times)."""
+        moments, customers = self.shape
+        first = customers * np.arange(moments)[:, None]
+        ends = np.searchsorted(self.wanted, first + [*range(0, customers, TOGETHER), customers])
+        among = self.wanted - np.repeat(first, ends[:, -1] - ends[:, 0])
+        return (among & (TOGETHER - 1)).astype(np.uint16), ends
 
 
 @dataclass(frozen=True)
@@ -181,12 +192,14 @@ class _Group:
             block.offsets if every else rows.rows,
             every,
             rows.time,
-            self.grid,
+            buckets(self.grid, rows.time[:-2]),
+            len(self.grid) + 2,
             moments,
             self.plan,
             self.edges,
             table,
-            target.wanted,
+            TOGETHER,
+            *target.who,
             target.matrix,
         )
 
@@ -208,11 +221,17 @@ def _repeats(rows: Rows, name: str | None) -> Array:
     return _before(rows, first if isinstance(at, slice) else at[first])
 
 
+def _or_nothing(rows: Rows, name: str | None, sign: int) -> Array:
+    """Return the values times a sign, less than all where there is none, and one more."""
+    numbers = rows.numbers(name)
+    return np.append(np.where(numbers.present, sign * numbers.units, -LARGEST), -LARGEST)
+
+
 COLUMNS: dict[str, Callable[[Rows, str | None], Array]] = {
     "sums": lambda rows, name: np.append(0, np.cumsum(rows.numbers(name).units)),  # before each row, and of all
     "counted": lambda rows, name: np.append(0, np.cumsum(rows.numbers(name).present)),
-    "units": lambda rows, name: rows.numbers(name).units,
-    "present": lambda rows, name: rows.numbers(name).present,
+    "greatest": lambda rows, name: _or_nothing(rows, name, 1),
+    "least": lambda rows, name: _or_nothing(rows, name, -1),
     "values": lambda rows, name: _before(rows, repeated(rows, name)[0]),  # how many values the rows before each have
     "repeats": _repeats,  # and how many that come again later
     "again": _again,  # of each of these the row in which it does
@@ -223,8 +242,8 @@ COLUMNS: dict[str, Callable[[Rows, str | None], Array]] = {
 DATA = {
     "sum": ("sums",),
     "avg": ("sums", "counted"),
-    "min": ("units", "present"),
-    "max": ("units", "present"),
+    "min": ("least",),
+    "max": ("greatest",),
     "distinct": ("values", "repeats", "again"),
     "gap_std": ("gaps", "squares"),
 }
@@ -247,7 +266,8 @@ def _loops() -> Callable[..., None] | None:
         from predseg.evaluate.loops import fill
 
         one = np.zeros(1, np.int64)
-        fill(one, one, True, one, one, one, np.zeros((0, 7), np.int64), np.zeros((0, 1), np.int64), one[None], one, np.zeros((1, 1)))
+        plan, edges = np.zeros((0, 7), np.int64), np.zeros((0, 1), np.int64)
+        fill(one, one, True, one, one, 2, one, plan, edges, one[None], 1, np.zeros(1, np.uint16), one[None], np.zeros((1, 1)))
     except Exception:  # numba is not there, or cannot write or read what it keeps of the loops: NumPy says the same
         return None
     return fill

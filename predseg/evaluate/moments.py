@@ -59,7 +59,7 @@ def _slim(block: Block, condition: c.Condition, only: Array | None) -> Block:
     wanted = read[block.event] if len(read) else np.zeros(0, bool)
     wanted &= True if only is None else only[block.customer]
     rows = np.flatnonzero(wanted)
-    counts = np.bincount(block.customer[rows], minlength=len(block.customers))
+    counts = np.bincount(block.customer[rows], minlength=block.size)
     return replace(
         block,
         offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
@@ -73,9 +73,9 @@ def _slim(block: Block, condition: c.Condition, only: Array | None) -> Block:
 
 def _merged(block: Block) -> Array:
     """When each earlier identity joined another customer, and so is gone; the largest integer for the others."""
-    gone = np.full(len(block.customers), NEVER)
+    gone = np.full(block.size, NEVER)
     if block.hidden is not None:
-        last = np.full(len(block.customers), -NEVER)
+        last = np.full(block.size, -NEVER)
         np.maximum.at(last, block.customer, block.hidden)
         gone = np.where(last > -NEVER, last, NEVER)
     return gone
@@ -101,7 +101,7 @@ def changes(block: Block, condition: c.Condition, after: int, until: int, known:
 
     ``also`` are further instants, one per customer.
     """
-    customer, everyone = block.customer, np.arange(len(block.customers))
+    customer, everyone = block.customer, np.arange(block.size)
     found = [(customer, block.received), *((customer, block.time + o) for o in (0, *offsets(condition)))]
     found += [(everyone, np.full(len(everyone), f)) for f in known.facts]
     found += [known.own] if known.own is not None else []
@@ -117,7 +117,7 @@ def changes(block: Block, condition: c.Condition, after: int, until: int, known:
 
 def _first_known(block: Block, known: Known) -> Array:
     """When each customer was first known: by an event or otherwise."""
-    first = np.full(len(block.customers), NEVER)
+    first = np.full(block.size, NEVER)
     np.minimum.at(first, block.customer, block.received)
     return first if known.since is None else np.minimum(first, known.since)
 
@@ -130,6 +130,8 @@ def _portions(rows: Array) -> Iterator[Array]:
 
 
 def _virtual(block: Block, customers: Array, moments: Array, first: Array, end: Array, measures: list[Measure]) -> Block:
+    import pyarrow as pa
+
     counts = end - first
     owner = np.repeat(np.arange(len(customers)), counts)
     rows = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts) + np.repeat(first, counts)
@@ -141,7 +143,7 @@ def _virtual(block: Block, customers: Array, moments: Array, first: Array, end: 
     flags = {_since(d): Words((block.time[rows] >= d).astype(np.int32), (False, True)) for d in since}
     properties = {name: p.take(rows) for name, p in block.properties.items()} | flags
     time = block.time[rows] - t
-    return Block(block.customers[customers], offsets, time, time, block.event[rows], block.names, properties)
+    return Block(block.ids.take(pa.array(customers)), offsets, time, time, block.event[rows], block.names, properties)
 
 
 def _since(instant: int) -> str:

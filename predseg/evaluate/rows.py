@@ -75,7 +75,7 @@ class Rows:
     @cached_property
     def positions(self) -> Array:
         """Where each customer's rows begin, and how many rows lie at or before each instant, see `count`."""
-        return self.count(self._of(self._places.cell) if self._shared else cell(self.bucket, self.customer, len(self.block.customers)))
+        return self.count(self._of(self._places.cell) if self._shared else cell(self.bucket, self.customer, self.block.size))
 
     def _of(self, column: Array) -> Array:
         return column[self.rows] if isinstance(self.rows, slice) else column.take(self.rows)
@@ -100,7 +100,7 @@ class Rows:
 
     def count(self, cells: Array) -> Array:
         """Return int64 (1 + instants, customers): how many rows lie before the customer, then how many at or before each instant."""
-        n = len(self.block.customers)
+        n = self.block.size
         counts = np.bincount(cells, minlength=(len(self.grid) + 2) * n).reshape(len(self.grid) + 2, n)
         totals = counts.sum(axis=0)
         counts[0] = np.cumsum(totals) - totals
@@ -251,7 +251,7 @@ def gaps(rows: Rows) -> tuple[Array, Array]:
 
 def _distinct(rows: Rows, measure: Measure) -> Found:
     """Count the values of the window, less those that come again within it."""
-    n = len(rows.block.customers)
+    n = rows.block.size
     positions, customer, here, again = rows.cached(("again", measure.of), lambda: _again(rows, measure.of))
     start, end = rows.lines(measure.window)
     found = positions[end] - positions[start]
@@ -264,7 +264,7 @@ def _again(rows: Rows, name: str | None) -> tuple[Array, Array, Array, Array]:
     """Return the positions of the values of a property (a list has several); of each that comes again: customer, bucket and next bucket."""
     at, first, second = repeated(rows, name)
     customer, bucket = rows.customer[at], rows.bucket[at]
-    positions = rows.positions if isinstance(at, slice) else rows.count(cell(bucket, customer, len(rows.block.customers)))
+    positions = rows.positions if isinstance(at, slice) else rows.count(cell(bucket, customer, rows.block.size))
     return positions, customer[first], bucket[first].astype(np.int32), bucket[second].astype(np.int32)
 
 

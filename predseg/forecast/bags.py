@@ -46,7 +46,7 @@ def answer(block: Block, as_of: Sequence[int], bag: Bag, at: Array | None = None
     """
     import pyarrow as pa
 
-    n, rows = len(block.customers), matching(block, bag.events)
+    n, rows = block.size, matching(block, bag.events)
     row, code, texts = _elements(block.properties.get(bag.of), rows)
     customer = block.customer[row]
     order = np.lexsort((code, customer))

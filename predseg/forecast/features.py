@@ -18,7 +18,7 @@ import numpy as np
 import predseg.config as declared
 from predseg.errors import ConfigError
 from predseg.evaluate.ahead import Answer, Over, here
-from predseg.evaluate.batch import Values, decide
+from predseg.evaluate.batch import Values, decide, known_customers
 from predseg.evaluate.block import BEGINNING, ROWS, Array, Block
 from predseg.evaluate.matrix import Choice, columns
 from predseg.evaluate.moments import as_seen, virtual_blocks
@@ -33,7 +33,6 @@ from predseg.language.time import YEAR, short_duration
 if TYPE_CHECKING:
     import pandas as pd
 
-SEEN = Measure(Events())
 CELLS = 36_000_000
 """Events × moments × features of a block: with many moments blocks get smaller, as each of their customers needs that many numbers.
 
@@ -169,8 +168,8 @@ def _last_year(events: Events, horizons: Sequence[int]) -> dict[str, Feature]:
 
 def block_features(block: Block, as_of: Sequence[int], features: FeatureSet) -> tuple[Array, Array]:
     """Return who is known, bool (customers, moments), and the features, float64 (columns, customers, moments), traits left out."""
-    matrix, exact, _ = feature_columns(block, as_of, features, [SEEN])
-    return exact[SEEN].number > 0, matrix.reshape(len(matrix), len(as_of), -1).transpose(0, 2, 1)
+    matrix, *_ = feature_columns(block, as_of, features, [])
+    return known_customers(block, as_of), matrix.reshape(len(matrix), len(as_of), -1).transpose(0, 2, 1)
 
 
 def feature_columns(
@@ -298,19 +297,19 @@ def block_frames(
     facts, eligible = trait_facts(traits), list[Array]()
 
     def chosen(exact: dict[Measure, Values]) -> Array:
-        known: Array = exact[SEEN].number > 0
+        known = known_customers(block, as_of)
         eligible.extend(known if one is None else known & decide(one, exact, block, as_of, facts).true for one in among)
         return eligible[0] if len(eligible) == 1 else np.logical_or.reduce(eligible)
 
-    also = [SEEN, *(measure for one in among if one is not None for measure in c.measures(one))]
+    also = [measure for one in among if one is not None for measure in c.measures(one)]
     matrix, _, at = feature_columns(block, as_of, features, also, chosen)
     at = np.arange(matrix.shape[1]) if at is None else at
-    begins = np.arange(len(as_of) + 1) * len(block.customers)
+    begins = np.arange(len(as_of) + 1) * block.size
     rows = np.diff(np.searchsorted(at, begins))
     customer = at - np.repeat(begins[:-1], rows)
     frame = pd.DataFrame(matrix.T, copy=False)
     frame.insert(0, -1, np.repeat(np.asarray(as_of, np.int64), rows))
-    frame.insert(0, -2, pd.array(pa.array(block.customers, pa.large_string()).take(pa.array(customer)), dtype="str"))
+    frame.insert(0, -2, pd.array(block.ids.cast(pa.large_string()).take(pa.array(customer)), dtype="str"))
     frame.columns = _names(tuple(name for name, _ in features.columns))
     told = trait_columns(features.traits, traits, frame) if features.traits else {}
     if features.bag:

@@ -66,7 +66,7 @@ def gaps_of(events: Events, horizons: Sequence[int]) -> list[Gaps]:
 
 def answer(block: Block, as_of: Sequence[int], asked: Sequence[Gaps]) -> Array:
     """Return float64 (asked, customers, moments): of the events visible at each moment; NaN without a gap, of ``due`` without an event."""
-    found = np.full((len(asked), len(block.customers), len(as_of)), np.nan)
+    found = np.full((len(asked), block.size, len(as_of)), np.nan)
     for events in dict.fromkeys(one.events for one in asked):
         rows = matching(block, events)
         mine = [i for i, one in enumerate(asked) if one.events == events]
@@ -80,7 +80,7 @@ def answer(block: Block, as_of: Sequence[int], asked: Sequence[Gaps]) -> Array:
 def _at(block: Block, rows: Array, t: int, asked: Sequence[Gaps]) -> list[Array]:
     visible = (block.time[rows] <= t) & block.visible(rows, t)
     customer, time = block.customer[rows[visible]], block.time[rows[visible]]
-    n = len(block.customers)
+    n = block.size
     quiet = np.full(n, -1, np.int64)
     quiet[customer] = t - time  # the last one stays: rows are sorted by time
     gap, owner = np.diff(time), customer[1:]

@@ -52,7 +52,7 @@ def with_future(block: Block, as_of: int, seed: int, per_customer: float = 2.0) 
     rows = len(block.time)
     if not rows:
         return block
-    copies = rng.integers(0, rows, size=max(1, round(per_customer * len(block.customers))))
+    copies = rng.integers(0, rows, size=max(1, round(per_customer * block.size)))
     later = as_of + np.exp(rng.uniform(0, np.log(90 * DAY), size=len(copies))).astype(np.int64)
     late = rng.random(len(copies)) < 0.5
     happened = np.where(late, rng.integers(min(int(block.time.min()), as_of - DAY), as_of + 1, size=len(copies)), later)
@@ -63,7 +63,7 @@ def with_future(block: Block, as_of: int, seed: int, per_customer: float = 2.0) 
     taken = taken[order]
     return replace(
         block,
-        offsets=np.concatenate([[0], np.cumsum(np.bincount(customer, minlength=len(block.customers)))]),
+        offsets=np.concatenate([[0], np.cumsum(np.bincount(customer, minlength=block.size))]),
         time=time[order],
         received=np.concatenate([block.received, later])[order],
         event=block.event[taken],
@@ -82,8 +82,7 @@ def future_leaks(block: Block, as_of: Sequence[int], features: FeatureSet, seed:
         for position in np.flatnonzero(differs.any(axis=1)):
             changed[names[position]] = changed.get(names[position], 0) + int(differs[position].sum())
     return [
-        Leak(name, f"changes for {n:,} of {len(block.customers) * len(as_of):,} customer-moments when later events are appended")
-        for name, n in changed.items()
+        Leak(name, f"changes for {n:,} of {block.size * len(as_of):,} customer-moments when later events are appended") for name, n in changed.items()
     ]
 
 

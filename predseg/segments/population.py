@@ -66,7 +66,7 @@ class Decider:
         return found
 
     def _decide(self, condition: c.Condition) -> Truth:
-        n = len(self.block.customers)
+        n = self.block.size
         if isinstance(condition, c.Did):
             truth = compare(self.answers[condition.measure], condition.comparison)
             return Truth(truth.true[:, 0], truth.unknown[:, 0])
@@ -147,6 +147,8 @@ def everyone(
     It is given a block, and int64 (customers): since when each is known without an event. ``since`` is the first moment that is
     asked about, by default as_of, the last one: who was an earlier identity until then is left out.
     """
+    import pyarrow as pa
+
     seen: list[Array] = []
 
     def with_ids(block: Block) -> tuple[Array, Answer]:
@@ -160,7 +162,9 @@ def everyone(
         rest &= ~listed.index.isin(np.concatenate(seen))
     if rest.any():
         empty = np.zeros(0, np.int64)
-        block = Block(listed.customers[rest], np.zeros(int(rest.sum()) + 1, np.int64), empty, empty, empty.astype(np.int32), ())
+        block = Block(
+            pa.array(listed.customers[rest], pa.string()), np.zeros(int(rest.sum()) + 1, np.int64), empty, empty, empty.astype(np.int32), ()
+        )
         yield work(block, listed.since[rest])
 
 

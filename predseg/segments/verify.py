@@ -163,7 +163,7 @@ def _compare_rfv(trial: Trial, block: Block) -> Difference | None:
     for (kind, part), runs in trial.published.runs.items():
         for at, rows in runs if kind == "rfv" and trial.complete else ():
             since, count, total = (values.number[:, 0] for values in batch.evaluate(block, [at], rfv_measures(part)))
-            some = [i for i in range(len(block.customers)) if count[i] > 0]
+            some = [i for i in range(block.size) if count[i] > 0]
             scores = {d: rfv_scores(v[some]).tolist() for d, v in zip(DIMENSIONS, (-since, count, total), strict=True)}
             told = {block.customers[i]: tuple(scores[d][k] for d in DIMENSIONS) for k, i in enumerate(some)}
             for who in trial.histories:

@@ -90,7 +90,9 @@ def test_everybody_is_counted_once() -> None:
     for seed in range(60):
         r = seeded(seed)
         events = random_identities(r)
-        [seen] = batch.evaluate(to_block(events, IDENTITIES), MOMENTS, [Measure(Events())])
+        block = to_block(events, IDENTITIES)
+        [seen] = batch.evaluate(block, MOMENTS, [Measure(Events())])
+        np.testing.assert_array_equal(batch.known_customers(block, MOMENTS), seen.number > 0, f"seed {seed}")
         visible = [sum(e.visible <= t for history in events.values() for e in history) for t in MOMENTS]
         np.testing.assert_array_equal(seen.number.sum(axis=0), visible, f"seed {seed}")
 

@@ -20,11 +20,15 @@ from tests.planting import Bug, plant
 
 SEEN = Measure(Events())
 LOOPS = (
-    Bug("an event at an edge is put behind it", "loops", "following <= grid[i]", "following < grid[i]"),
-    Bug("a customer's rows begin with the one before", "loops", "at[0, c] = row", "at[0, c] = max(row - 1, 0)"),
-    Bug("missing values are least", "loops", "if present[row] and", "if"),
+    Bug("an event at an edge is put behind it", "matrix", "buckets(self.grid, rows.time[:-2])", "buckets(self.grid, rows.time[:-2] + 1)"),
+    Bug("an event is put before the edge that it follows", "loops", "at[bucket[row] + 1, c] += 1", "at[bucket[row], c] += 1"),
+    Bug("a customer's rows begin with the one before", "loops", "at[0, c] = offsets[c]", "at[0, c] = max(offsets[c] - 1, 0)"),
+    Bug("what was counted of other customers stays", "loops", "at[:, :customers] = 0", "pass"),
+    Bug("missing values are 0", "matrix", "np.where(numbers.present, sign * numbers.units, -LARGEST)", "sign * numbers.units"),
+    Bug("the extreme is the first or the last", "loops", "end > first + TWO", "end < first"),
+    Bug("the last but one is no extreme", "loops", "range(first + ONE, end - ONE)", "range(first + ONE, end - TWO)"),
     Bug("the least is taken for the greatest", "loops", "1 if kind == MAX else -1", "-1 if kind == MAX else 1"),
-    Bug("no value is 0", "loops", "best / SCALE if found else np.nan", "best / SCALE"),
+    Bug("the extreme of nothing is the next row's", "loops", "end > first and best != NOTHING", "best != NOTHING"),
     Bug("a value that comes again after the window is not counted in it", "loops", "again[one] < end", "again[one] <= end"),
     Bug("values of before the window come again in it", "loops", "range(repeats[first], repeats[end])", "range(repeats[end])"),
     Bug("windows of all moments are those of the first", "loops", "at[edges[e, k]]", "at[edges[e, 0]]"),
@@ -35,11 +39,12 @@ LOOPS = (
     Bug("the mean gap is over events, not gaps", "loops", "/ max(gaps, 1) / DAY", "/ (gaps + 1) / DAY"),
     Bug("the last gap is the whole span", "loops", "time[end - ONE - ONE]", "time[low[c]]"),
     Bug("an average is over all events", "loops", "/ (b[high[c]] - b[low[c]])", "/ np.int64(high[c] - low[c])"),
-    Bug("all moments share a place", "loops", "first = k * customers + begin", "first = begin"),
-    Bug("who is not wanted takes a place", "loops", "wanted[end] < first + size", "wanted[end] <= first + size"),
-    Bug("the next customers begin anew", "loops", "cells[k] = end", "pass"),
+    Bug("all moments share a place", "loops", "ends[k, some], ends[k, some + 1]", "ends[0, some], ends[0, some + 1]"),
+    Bug("the next customers begin anew", "loops", "ends[k, some], ends[k, some + 1]", "ends[k, 0], ends[k, 1]"),
+    Bug("who is wanted at a moment is taken for one of the first", "matrix", "self.wanted - np.repeat(first,", "self.wanted - 0 * np.repeat(first,"),
+    Bug("some are taken once only", "matrix", "range(0, customers, TOGETHER)", "range(0, customers, 2 * TOGETHER)"),
     Bug("rows of the customer before are a customer's own", "loops", "rows[row] < offsets[begin + c]", "rows[row] < offsets[begin + c] - 1"),
-    Bug("the wanted are the first ones", "loops", "line[who[c]]", "line[c]"),
+    Bug("the wanted are the first ones", "loops", "line[who[cell + c]]", "line[c]"),
     Bug("nobody is patched", "matrix", '"right") > cells', '"right") < cells'),
     Bug("the patch of a moment goes to the first", "matrix", "wanted = moment * self.shape[1] + customers", "wanted = customers"),
     Bug("values of a list are counted as its rows", "matrix", "np.append(0, np.cumsum(np.bincount(at, minlength=number)))", "np.arange(number + 1)"),
@@ -74,7 +79,7 @@ def test_columns_are_the_exact_answers_as_numbers(seed: int, way: str) -> None:
     asked, also = [*measures, measures[0]], [measures[1], SEEN]
     found, exact, at = matrix.columns(block, MOMENTS, asked, also=also)
     expected = batch.evaluate(block, MOMENTS, [*asked, *also])
-    assert found.shape == (len(asked), len(block.customers) * len(MOMENTS)) and at is None and set(exact) == set(also)
+    assert found.shape == (len(asked), block.size * len(MOMENTS)) and at is None and set(exact) == set(also)
     for i, values in enumerate(expected[: len(asked)]):
         np.testing.assert_array_equal(found[i], values.to_float().T.ravel(), err_msg=f"seed {seed}: {asked[i]}")
     for measure, values in zip(also, expected[len(asked) :], strict=True):
@@ -113,7 +118,7 @@ def test_more_customers_than_the_loops_take_at_a_time(way: str) -> None:
 def test_nothing_asked_is_answered(way: str) -> None:
     block = random_world(seeded(0)).block
     found, exact, _ = matrix.columns(block, MOMENTS, [])
-    assert found.shape == (0, len(block.customers) * len(MOMENTS)) and exact == {}
+    assert found.shape == (0, block.size * len(MOMENTS)) and exact == {}
     assert matrix.columns(block, [], [SEEN])[0].shape == (1, 0)
 
 
@@ -132,7 +137,7 @@ def given_away(bug: Bug, monkeypatch: pytest.MonkeyPatch, most: int) -> str | No
     looped(monkeypatch)
     monkeypatch.setattr("numba.config.DISABLE_JIT", True)
     its_block, its_matrix, loops = plant(predseg.evaluate, bug, ["block", "matrix", "loops"])
-    monkeypatch.setattr(loops, "CUSTOMERS", 2)
+    monkeypatch.setattr(its_matrix, "TOGETHER", 2)
     monkeypatch.setattr(its_matrix, "_pays", lambda numbers: loops.fill)
     for seed in range(most):
         r = seeded(seed)

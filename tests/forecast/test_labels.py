@@ -135,7 +135,7 @@ def test_every_identity_has_its_owners_labels() -> None:
             continue
         known = (TICKS + 20) * SECOND
         found = block_labels(block, MOMENTS, wanted, known)
-        assert found.shape == (len(block.customers), len(MOMENTS))
+        assert found.shape == (block.size, len(MOMENTS))
         for i, customer in enumerate(block.customers):
             owner = i if block.owner is None else int(block.owner[i])
             history = events[str(block.customers[owner])]

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from predseg.config import EventFeatures, Features
@@ -21,7 +22,7 @@ def block(customers: int = 30, rows: int = 20, seed: int = 1) -> Block:
     n = customers * rows
     time = np.sort(r.integers(0, 100 * DAY, size=(customers, rows)), axis=1).ravel()
     received = time + np.where(r.random(n) < 0.2, r.integers(0, 9 * DAY, n), 0)
-    names = np.array([f"c{i:03d}" for i in range(customers)], dtype=object)
+    names = pa.array([f"c{i:03d}" for i in range(customers)])
     value = Numbers(r.integers(1, 10**6, n), np.ones(n, bool))
     return Block(names, np.arange(customers + 1) * rows, time, received, r.integers(0, 2, n).astype(np.int32), ("buy", "look"), {"value": value})
 

@@ -95,8 +95,8 @@ def seen(store: Store) -> list[list[Any]]:
             [block.names[e] for e in block.event],
             numbers.units if numbers is not None else [0] * len(rows),
         )
-        owners = block.owner if block.owner is not None else np.arange(len(block.customers))
-        for i in range(len(block.customers)):
+        owners = block.owner if block.owner is not None else np.arange(block.size)
+        for i in range(block.size):
             here = slice(block.offsets[i], block.offsets[i + 1])
             found.append([block.customers[owners[i]], block.customers[i], sorted(zip(*(map(str, column[here]) for column in columns), strict=True))])
     return sorted(found)
