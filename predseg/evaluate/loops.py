@@ -38,18 +38,25 @@ def _places(bucket: Any, offsets: Any, at: Any) -> None:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _extremes(values: Any, sign: int, low: Any, high: Any, out: Any) -> None:
-    """The greatest of the rows' values, times a sign; NaN when none has one.
+def _change(column: Any, low: Any, high: Any, x: Any) -> None:
+    """What a column holds at high, less what it holds at low."""
+    for c in range(len(x)):
+        x[c] = column[high[c]] - column[low[c]]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _extremes(values: Any, low: Any, high: Any, x: Any) -> None:
+    """The greatest of the rows' values.
 
     Most windows hold two rows at most, which are looked at without a branch: a processor cannot guess how many there are.
     """
-    for c in range(len(out)):
+    for c in range(len(x)):
         first, end = low[c], high[c]
         best = max(values[first], values[max(end, ONE) - ONE])
         if end > first + TWO:
             for row in range(first + ONE, end - ONE):
                 best = max(best, values[row])
-        out[c] = sign * best / SCALE + (0.0 if end > first and best != NOTHING else np.nan)
+        x[c] = best if end > first else NOTHING
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -78,47 +85,55 @@ def _deviations(seconds: Any, squares: Any, low: Any, high: Any, out: Any) -> No
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _times(kind: int, time: Any, moment: int, low: Any, high: Any, out: Any) -> None:
+def _times(kind: int, time: Any, moment: int, low: Any, high: Any, x: Any, out: Any) -> None:
     """Days since the first or last of the rows; the mean or the last of the gaps between them.
 
     What is looked up for nobody is made NaN by adding it: a processor cannot guess who has rows, and would often guess wrong.
     """
     if kind == FIRST:
         for c in range(len(out)):
-            out[c] = (moment - time[low[c]]) / DAY + (0.0 if high[c] > low[c] else np.nan)
+            x[c] = moment - time[low[c]]
     elif kind == LAST:
         for c in range(len(out)):
-            out[c] = (moment - time[max(high[c], ONE) - ONE]) / DAY + (0.0 if high[c] > low[c] else np.nan)
-    elif kind == GAP_MEAN:
-        for c in range(len(out)):
-            gaps = np.int64(high[c]) - np.int64(low[c]) - 1
-            out[c] = (time[max(high[c], ONE) - ONE] - time[low[c]]) / max(gaps, 1) / DAY + (0.0 if gaps > 0 else np.nan)
+            x[c] = moment - time[max(high[c], ONE) - ONE]
     else:
         for c in range(len(out)):
-            end = max(high[c], ONE + ONE)
-            out[c] = (time[end - ONE] - time[end - ONE - ONE]) / DAY + (0.0 if high[c] > low[c] + ONE else np.nan)
+            end = max(high[c], TWO)
+            x[c] = time[end - ONE] - time[low[c] if kind == GAP_MEAN else end - TWO]
+    for c in range(len(out)):
+        gaps = np.int64(high[c]) - np.int64(low[c]) - 1
+        out[c] = x[c] / (max(gaps, 1) if kind == GAP_MEAN else 1) / DAY + (0.0 if gaps >= (0 if kind in (FIRST, LAST) else 1) else np.nan)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _numbers(kind: int, time: Any, moment: int, a: Any, b: Any, c_: Any, low: Any, high: Any, out: Any) -> None:
-    """Fill out, float64 (customers), with one measure of the rows of each from low to before high; NaN where it is missing."""
+def _numbers(kind: int, time: Any, moment: int, a: Any, b: Any, c_: Any, low: Any, high: Any, x: Any, y: Any, out: Any) -> None:
+    """Fill out, float64 (customers), with one measure of the rows of each from low to before high; NaN where it is missing.
+
+    Most are looked up first, into x and y, and then calculated, which a processor does for several customers at once.
+    """
     if kind == COUNT:
         for c in range(len(out)):
             out[c] = np.int64(high[c] - low[c])
     elif kind == SUM:
+        _change(a, low, high, x)
         for c in range(len(out)):
-            out[c] = (a[high[c]] - a[low[c]]) / SCALE
+            out[c] = x[c] / SCALE
     elif kind == AVG:
+        _change(a, low, high, x)
+        _change(b, low, high, y)
         for c in range(len(out)):
-            out[c] = (a[high[c]] - a[low[c]]) / (b[high[c]] - b[low[c]]) / SCALE  # nothing by nothing is NaN
+            out[c] = x[c] / y[c] / SCALE  # nothing by nothing is NaN
     elif kind in (MIN, MAX):
-        _extremes(a, 1 if kind == MAX else -1, low, high, out)
+        _extremes(a, low, high, x)
+        sign = 1 if kind == MAX else -1
+        for c in range(len(out)):
+            out[c] = sign * x[c] / SCALE + (0.0 if x[c] != NOTHING else np.nan)
     elif kind == DISTINCT:
         _distinct(a, b, c_, low, high, out)
     elif kind == GAP_STD:
         _deviations(a, b, low, high, out)
     else:
-        _times(kind, time, moment, low, high, out)
+        _times(kind, time, moment, low, high, x, out)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -159,6 +174,7 @@ def fill(
     customers, row = len(offsets) - 1, 0
     at = np.empty((lines, together + 48), np.uint32)  # lines whose distance is a power of two would push each other out of the cache
     here, own = np.empty((len(edges), together + 48), np.uint32), np.empty(together + 1, np.int64)
+    x, y = np.empty(together, np.int64), np.empty(together, np.int64)
     for some, begin in enumerate(range(0, customers, together)):
         size = min(together, customers - begin)
         for c in range(size + 1):
@@ -174,5 +190,5 @@ def fill(
                     here[e, c] = line[who[cell + c]]
             for m in range(len(plan)):
                 kind, a, b, c_, column, low, high = plan[m]
-                edge = here[low, : end - cell], here[high, : end - cell]
-                _numbers(kind, time, moments[k], data[a], data[b], data[c_], *edge, out[column, cell:end])
+                n, some_rows = end - cell, (here[low, : end - cell], here[high, : end - cell])
+                _numbers(kind, time, moments[k], data[a], data[b], data[c_], *some_rows, x[:n], y[:n], out[column, cell:end])
