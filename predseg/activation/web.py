@@ -7,6 +7,7 @@ import binascii
 import json
 import ssl
 from collections.abc import Mapping, Sequence
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -123,7 +124,8 @@ def asked_to_wait(text: str | None, now: int) -> int | None:
     if text.isascii() and text.isdigit():
         return min(int(text[:9]) * SECOND, LONGEST_WAIT)
     try:
-        until = int(parsedate_to_datetime(text).timestamp()) * SECOND
+        said = parsedate_to_datetime(text)
+        until = int((said if said.tzinfo else said.replace(tzinfo=UTC)).timestamp()) * SECOND  # a date of HTTP is in GMT
     except (ValueError, OverflowError):
         return None
     return min(max(until - now, 0), LONGEST_WAIT)
