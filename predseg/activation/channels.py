@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ class Files:
 
     def __init__(self, channel: Folder, world: World) -> None:
         self.channel, self.world = channel, world
-        self.folder = world.root / Path(channel.folder).expanduser()
+        self.folder = world.root / os.path.expanduser(channel.folder)  # noqa: PTH111 (a home that nobody has is a name like any other)
 
     def send(self, messages: Sequence[Message]) -> str:
         """Write the file of a batch."""

@@ -212,16 +212,24 @@ def _note(run: Run, given: Mapping[str, Any], status: str, exit_code: int) -> No
     """Write the command into the audit log of its project; one that cannot be written is no reason to hide what was done."""
     if not run.opened or run.dry_run or (run.command in READERS and given.get("action") != "sign"):
         return
-    import pwd
-
     from predseg.moment import clock
 
-    said: dict[str, Any] = {"who": pwd.getpwuid(os.getuid()).pw_name, "command": run.command, "arguments": _arguments(run, given)}
+    said: dict[str, Any] = {"who": _user(), "command": run.command, "arguments": _arguments(run, given)}
     said |= {"status": status, "exit_code": exit_code}
     try:
         run.opened[0].people.note(said, clock())
     except PredsegError as error:
         run.note(f"warning: the audit log was not written: {error.message}")
+
+
+def _user() -> str:
+    """The name of who runs the process, or its number where nobody has that one, as in many containers."""
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
 
 
 def _arguments(run: Run, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -95,7 +95,7 @@ def main() -> None:
     import standardwebhooks  # noqa: F401
 
     for line in sys.stdin:
-        file, port, kill, customers = line.split()
+        file, port, kill, customers = line.rsplit(maxsplit=3)
         child = os.fork()
         if not child:
             live(Path(file), int(port), int(kill), int(customers))

@@ -140,3 +140,9 @@ def test_what_is_no_formula_is_unchanged(tmp_path: Path) -> None:
 
 def test_the_check_finds_formulas() -> None:
     assert sum(map(dangerous, FORMULAS)) > 30 and not [t for t in PLAIN if dangerous(t)]
+
+
+def test_a_home_that_nobody_has_is_a_name_like_any_other(tmp_path: Path) -> None:
+    world = World({}, tmp_path, lambda: 0)
+    open_channel(Folder("crm", "~nobody-of-that-name/out"), world).send(some("ann"))
+    assert [file.suffix for file in (tmp_path / "~nobody-of-that-name" / "out").iterdir()] == [".csv"]

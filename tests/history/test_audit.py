@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import subprocess
 import sys
@@ -131,3 +132,12 @@ def test_commands_are_logged_and_customers_only_as_hashes(
     assert lines[1]["arguments"] == {"action": "add", "customers": lines[1]["arguments"]["customers"], "purpose": ["training"]}
     assert "c0001" not in (tmp_path / "store" / "audit.jsonl").read_text() and all(line["who"] and line["at"].endswith("Z") for line in lines)
     assert Project.load(file).people.audited() == audit.Checked(3)
+
+
+def test_a_user_without_a_name_is_a_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in containers that run as a number of their own."""
+    small.write(tmp_path, small.rows()[:200])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os, "getuid", lambda: 2**31 - 9)
+    assert main(["check"]) == 0
+    assert json.loads((tmp_path / "store" / "audit.jsonl").read_text())["who"] == str(2**31 - 9)
