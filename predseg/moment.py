@@ -6,13 +6,16 @@ import time
 from typing import TYPE_CHECKING
 
 from predseg.errors import DataError, UsageError
-from predseg.language.time import parse_instant, say_instant
+from predseg.language.time import DAY, parse_instant, say_duration, say_instant
 
 if TYPE_CHECKING:
     from predseg.history.report import IngestReport
 
 Moment = str | int | None
 """An instant as text or in microseconds; None is the last moment of the data."""
+
+AHEAD = DAY
+"""So far ahead of the clock runs are recorded: a day that ends at midnight may be meant."""
 
 
 def moment_of(as_of: Moment, report: IngestReport) -> int:
@@ -47,6 +50,18 @@ def instant(as_of: str | int) -> int:
     except ValueError as error:
         found, _, remedy = str(error).partition(": ")
         raise UsageError("E203", "--as-of", found, remedy) from None
+
+
+def recordable(as_of: Moment, unless: bool = False) -> None:
+    """Refuse to record what is more than a day ahead of the clock: until then no run but that one would count. ``unless`` nothing is recorded.
+
+    Raises:
+        UsageError: E203 when the text is no instant, E213 when it lies ahead.
+    """
+    ahead = 0 if as_of is None or unless else instant(as_of) - clock()
+    if as_of is not None and ahead > AHEAD:
+        found = f"{say_instant(instant(as_of))} lies {say_duration(ahead // DAY * DAY)} ahead of the clock, and nothing before it would be recorded until then"
+        raise UsageError("E213", "--as-of", found, "correct the moment; with `--dry-run` it can be looked at, and nothing is recorded")
 
 
 def clock() -> int:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from predseg.config import Config, Model, load
 from predseg.errors import UsageError, nearest
-from predseg.moment import Moment, clock, moment_of
+from predseg.moment import Moment, clock, moment_of, recordable
 from predseg.store import PATIENCE, Store
 
 if TYPE_CHECKING:
@@ -174,6 +174,7 @@ class Project:
         from predseg.forecast import publishing, watching
         from predseg.history import exports
 
+        recordable(as_of, unless=dry_run)
         chosen = self._chosen(models)
         registry = self.registry(keep=not dry_run)
         bundles = {model.name: registry.load(model.name) for model in chosen}
@@ -264,6 +265,7 @@ class Project:
         """
         from predseg.forecast.latent import discovery
 
+        recordable(as_of, unless=dry_run)
         with self._events(dry_run, alone=not dry_run) as (store, report):
             memory = discovery.remembered(self.config.store, name)
             found = discovery.discover(
@@ -366,6 +368,7 @@ class Project:
         """
         from predseg.activation.daily import act
 
+        recordable(as_of, unless=dry_run)
         workspace, moment, started = self.segments(), self.moment(as_of), clock()
 
         def due() -> int:

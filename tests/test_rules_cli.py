@@ -152,8 +152,18 @@ def test_test_needs_no_data_and_writes_nothing(shop: Path, capsys: pytest.Captur
 
 
 def test_a_run_that_is_not_recorded_says_because_of_which(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["segment", "--as-of", "2042-01-01"]) == main(["segment"]) == 0
-    assert "a later run is recorded already, at 2042-01-01T00:00Z" in capsys.readouterr().err
+    assert main(["segment", "--as-of", "2026-04-01"]) == main(["segment"]) == 0
+    assert "a later run is recorded already, at 2026-04-01T00:00Z" in capsys.readouterr().err
+
+
+def test_a_mistyped_moment_ahead_of_the_clock_is_not_recorded(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("segment", "score", "run", "discover"):
+        assert main([*command.split(), "--as-of", "2462-04-01"]) == 2
+        err = capsys.readouterr().err
+        assert "error[E213] --as-of: 2462-04-01T00:00Z lies " in err and "--dry-run" in err
+    assert not (shop / "out").exists() and not list(shop.rglob("segment_runs"))
+    assert main(["segment", "--as-of", "2462-04-01", "--dry-run", "--json"]) == 0, "it can be looked at"
+    assert json.loads(capsys.readouterr().out)["as_of"] == "2462-04-01T00:00Z"
 
 
 def test_json_of_explain(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,7 +18,7 @@ from predseg.cli.frame import Answer, Run, plain
 from predseg.cli.views import table
 from predseg.errors import UsageError
 from predseg.marks import Kept
-from predseg.moment import clock
+from predseg.moment import clock, recordable
 
 if TYPE_CHECKING:
     from predseg.config import Config
@@ -35,6 +35,7 @@ def run_all(
 
     Scores, segments and a report that would come out the same are left as they are, unless there is a full refresh.
     """
+    recordable(run.as_of, unless=run.dry_run)
     project = run.project()
     if full_refresh and not run.dry_run:
         Kept(project.store).clear()

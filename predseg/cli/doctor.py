@@ -66,11 +66,22 @@ def _disk(folder: Path) -> Finding:
 
 
 def of_project(project: Project) -> Iterator[Finding]:
-    """Yield what is found of a project: its store and its models."""
+    """Yield what is found of a project: its store, what was recorded in it, and its models."""
+    from predseg.activation.ahead import last_after
     from predseg.forecast import custody
     from predseg.history import health
+    from predseg.language.time import say_instant
+    from predseg.moment import AHEAD, clock
 
     yield from health.examine(project.people)
+    if project.config.store.is_dir():
+        ahead = last_after(project.store, clock() + AHEAD)
+        said = (
+            f"there is one at {say_instant(ahead)}, ahead of the clock: nothing else is recorded until then"
+            if ahead
+            else "none is ahead of the clock"
+        )
+        yield Finding("runs", "broken" if ahead else "ok", said, health.REPAIR if ahead else "")
     registry = project.registry()
     if registry.exists():
         left = custody.unfinished(registry)
@@ -83,11 +94,18 @@ def of_project(project: Project) -> Iterator[Finding]:
 
 def repair(project: Project) -> list[str]:
     """Repair what can be repaired and return what was done."""
+    from predseg.activation.ahead import last_after, take_back
     from predseg.forecast import custody
     from predseg.history import health
+    from predseg.language.time import say_instant
+    from predseg.moment import AHEAD, clock
 
     registry, done = project.registry(), []
+    limit = clock() + AHEAD
+    if project.config.store.is_dir() and (ahead := last_after(project.store, limit)) is not None:
+        take_back(project.store, limit)
+        done.append(f"took back what runs up to {say_instant(ahead)} recorded ahead of the clock")
     if registry.exists():
         with project.store.lock():
-            done = [f"closed {one} of a training that was cut short" for one in custody.close_unfinished(registry)]
+            done += [f"closed {one} of a training that was cut short" for one in custody.close_unfinished(registry)]
     return health.repair(project.people) + done

@@ -35,7 +35,9 @@ def live(
     from predseg.errors import UsageError, nearest
     from predseg.live import lines
     from predseg.live.calm import steady
+    from predseg.moment import recordable
 
+    recordable(run.as_of, unless=not durable or run.dry_run)
     if clock not in CLOCKS:
         raise UsageError("E203", "--clock", f"no such clock: {clock!r}", nearest(clock, CLOCKS))
     project = run.project()

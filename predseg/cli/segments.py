@@ -45,7 +45,9 @@ def segment(
 ) -> Answer:
     """Bring segments up to one moment: members, entered, left."""
     from predseg.history.exports import export
+    from predseg.moment import AHEAD, clock, recordable
 
+    recordable(run.as_of, unless=run.dry_run or describe or on is not None)
     project, workspace = _open(run)
     names = narrowed(project.config, "segment", names, select, exclude, workspace.segments)
     if describe:
@@ -64,6 +66,8 @@ def segment(
     if not result.recorded:
         later = max(result.ledger.last_run(name) or as_of for name in result.spells)
         notes.append(f"a later run is recorded already, at {_say(later)}, so this one at {_say(as_of)} was computed but not recorded")
+        if later > clock() + AHEAD:
+            notes.append("that run lies ahead of the clock: `predseg doctor --repair` takes it back")
     for note in notes:
         run.note(f"warning: {note}")
     return _ran(result, audience, None if run.dry_run else out, notes, published)

@@ -17,6 +17,7 @@ import orjson
 from predseg.errors import PredsegError
 from predseg.evaluate.live import Engine
 from predseg.evaluate.program import Change, Row
+from predseg.history.contract import AHEAD
 from predseg.history.merge import canonical_json
 from predseg.history.persons import EVERYBODY, Persons
 from predseg.language.conditions import Score
@@ -134,7 +135,7 @@ class Loop:
         if isinstance(row, bytes):
             self._refuse_line(row, "line", "is not a JSON object")
         elif "clock" in row and "event" not in row:
-            changes = self._move(row)
+            changes = self._move(row, latest)
         elif (seen := self._read(row, latest)) is not None:
             if seen.visible > self.engine.clock:
                 changes = self.engine.advance(seen.visible - 1)
@@ -143,9 +144,11 @@ class Loop:
         self._batch.changes += changes
         return changes
 
-    def _move(self, row: Mapping[str, Any]) -> list[Change]:
+    def _move(self, row: Mapping[str, Any], latest: int | None) -> list[Change]:
         try:
             at = self.contract.instant(row, "clock")
+            if self.state is not None and latest is not None and at is not None and at > latest + AHEAD:
+                raise Refused("clock", "is more than 5 minutes ahead of the clock of the world")  # all that comes until then would be late
         except Refused as refused:
             self._refuse(row, refused.field, refused.reason)
             return []

@@ -32,6 +32,15 @@ def begin_anew(store: Store, segments: Iterable[Segment], at: int) -> None:
         _write(store, [*_rows(store), *new])
 
 
+def take_back(store: Store, after: int) -> None:
+    """Forget the designs that were noted by runs after an instant."""
+    kept = [row for row in _rows(store) if row["since"] <= after]
+    if kept:
+        _write(store, kept)
+    else:
+        store.drop(TABLE)
+
+
 def _write(store: Store, rows: list[dict[str, Any]]) -> None:
     import pyarrow as pa
 

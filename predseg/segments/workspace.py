@@ -117,11 +117,7 @@ class Workspace:
 
     def ledger(self) -> Ledger:
         """Return what is recorded."""
-        if not self.store.exists(RUNS):
-            return Ledger.empty()
-        log = self.store.read(RUNS).to_pandas()
-        history = from_table(self.store.read(MEMBERSHIPS)) if self.store.exists(MEMBERSHIPS) else Ledger.empty().history
-        return Ledger(history, log.assign(as_of=log["as_of"].astype("datetime64[us, UTC]").astype(np.int64))[list(LOG)])
+        return ledger_of(self.store)
 
     def facts(self, ledger: Ledger) -> Facts:
         """Return what is published: scores, rfv scores, clusters, daily memberships, traits."""
@@ -348,6 +344,15 @@ def vocabulary(config: Config, store: Store, occurred: Sequence[str] | None) -> 
     traits = frozenset().union(*named) - {"customer_id", "event_time", "known_since"} if store.exists(CUSTOMERS) else None
     events, properties = STANDARD_EVENTS | declared | set(occurred), frozenset(columns | {"value"})
     return Vocabulary(frozenset(config.models), events, frozenset(occurred), properties, traits, channels, purposes)
+
+
+def ledger_of(store: Store) -> Ledger:
+    """Return what is recorded in a store."""
+    if not store.exists(RUNS):
+        return Ledger.empty()
+    log = store.read(RUNS).to_pandas()
+    history = from_table(store.read(MEMBERSHIPS)) if store.exists(MEMBERSHIPS) else Ledger.empty().history
+    return Ledger(history, log.assign(as_of=log["as_of"].astype("datetime64[us, UTC]").astype(np.int64))[list(LOG)])
 
 
 def log_table(log: pd.DataFrame) -> pa.Table:

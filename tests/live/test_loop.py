@@ -338,3 +338,13 @@ def test_a_file_that_a_source_reads_is_kept_by_no_live_state_as_well(tmp_path: P
     assert main(["live", str(tmp_path / "orders.jsonl"), "-c", str(tmp_path)]) == 0, "nothing is kept: what they would have changed"
     (tmp_path / "predseg.yaml").write_text("project: shop\nstore: live\nsources: {}\nsegments: rules.yaml\n")
     assert main(["live", str(tmp_path / "orders.jsonl"), "--durable", "-c", str(tmp_path)]) == 0
+
+
+def test_a_line_cannot_move_a_clock_that_is_kept_ahead_of_the_world(project: Project) -> None:
+    """All that came until then would have been too late."""
+    loop = opened(project)
+    now = parse_instant("2026-03-02")
+    loop.follow({"clock": "2462-03-02T00:00:00Z"}, now)
+    assert loop.clock_of_events < now and list(loop.reasons) == ["clock is more than 5 minutes ahead of the clock of the world"]
+    loop.follow({"clock": "2026-03-02T00:04:00Z"}, now)
+    assert loop.clock_of_events == parse_instant("2026-03-02T00:04Z")
