@@ -258,10 +258,12 @@ def _name(node: Node) -> str:
 
 
 _SOURCE_KEYS = ("path", "table", "url", "query", "columns", "timezone")
+_WHERE = "; what our columns are called there stands in `columns: {event: NAME}`, or `{event: =Order Completed}` for the same in every row"
+_OTHERS = "; all other columns are properties under their own names (`query: select price as amount, * from source` gives another)"
 
 
 def _source(name: str, node: Node, keys: dict[str, Node]) -> Source:
-    columns = keys["columns"].mapping("`columns`", CANONICAL) if "columns" in keys else {}
+    columns = keys["columns"].mapping("`columns`", CANONICAL, _OTHERS) if "columns" in keys else {}
     return Source(
         name,
         keys["path"].texts("`path`") if "path" in keys else (),
@@ -275,7 +277,7 @@ def _source(name: str, node: Node, keys: dict[str, Node]) -> Source:
 
 
 def _sources(node: Node) -> dict[str, Source]:
-    return {name: _source(name, n, n.mapping(f"source {name!r}", _SOURCE_KEYS)) for name, n in node.mapping("`sources`").items()}
+    return {name: _source(name, n, n.mapping(f"source {name!r}", _SOURCE_KEYS, _WHERE)) for name, n in node.mapping("`sources`").items()}
 
 
 def _check_source(source: Source, spark: bool) -> None:

@@ -64,8 +64,8 @@ class Node:
             return {key: node.plain() for key, node in self.value.items()}
         return [node.plain() for node in self.value] if self.is_list else self.value
 
-    def mapping(self, what: str, allowed: tuple[str, ...] | None = None) -> dict[str, Node]:
-        """Return the mapping, or refuse: ``what`` names it, ``allowed`` are its keys."""
+    def mapping(self, what: str, allowed: tuple[str, ...] | None = None, more: str = "") -> dict[str, Node]:
+        """Return the mapping, or refuse: ``what`` names it, ``allowed`` are its keys, ``more`` is said beside them of one that is not."""
         if not self.is_mapping:
             raise ConfigError(
                 "E302",
@@ -75,7 +75,7 @@ class Node:
             )
         for key in self.value:
             if allowed is not None and key not in allowed:
-                raise ConfigError("E301", self.key_place(key), f"unknown key {key!r} in {what}", nearest(key, allowed))
+                raise ConfigError("E301", self.key_place(key), f"unknown key {key!r} in {what}", nearest(key, allowed) + more)
         return dict(self.value)
 
     def text(self, what: str) -> str:
