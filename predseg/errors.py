@@ -82,8 +82,8 @@ class ChannelError(PredsegError):
     exit_code = 8
 
 
-def nearest(word: str, known: list[str] | tuple[str, ...]) -> str:
-    """Return ``"did you mean 'x'?"`` for the closest known word, or the list of them.
+def nearest(word: str, known: list[str] | tuple[str, ...], more: str = "") -> str:
+    """Return ``"did you mean 'x'?"`` for the closest known word, or the list of them and ``more``.
 
     >>> nearest("sorces", ["sources", "store"])
     "did you mean 'sources'?"
@@ -100,4 +100,4 @@ def nearest(word: str, known: list[str] | tuple[str, ...]) -> str:
         return f"did you mean {lowered[close[0]]!r}?"
     if not known:
         return "none is known yet"
-    return "known are: " + ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
+    return "known are: " + ", ".join(known[:12]) + (", ..." if len(known) > 12 else "") + more

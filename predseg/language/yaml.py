@@ -75,7 +75,7 @@ class Node:
             )
         for key in self.value:
             if allowed is not None and key not in allowed:
-                raise ConfigError("E301", self.key_place(key), f"unknown key {key!r} in {what}", nearest(key, allowed) + more)
+                raise ConfigError("E301", self.key_place(key), f"unknown key {key!r} in {what}", nearest(key, allowed, more))
         return dict(self.value)
 
     def text(self, what: str) -> str:
