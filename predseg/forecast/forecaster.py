@@ -152,7 +152,7 @@ def _check_columns(frame: pd.DataFrame, features: Sequence[str]) -> None:
     extra = [str(name) for name in frame.columns if name not in {*features, "customer_id", "as_of", ""}]  # what travels along has no name
     message = f"the model needs {len(features)} features, {len(missing)} are missing: {_some(missing)}"
     message += f"; the frame has {len(extra)} that it does not know: {_some(extra)}" if extra else ""
-    help_ = "write back the `features:` of its training, or train again; where the gate refuses the new version: `predseg promote MODEL --force`"
+    help_ = "write back the `features:` of its training, or train again"
     raise ModelError("E710", "features", message, help_)
 
 

@@ -44,13 +44,14 @@ def gate(
     *,
     flags: Sequence[str] = (),
     allowed: Sequence[str] = (),
+    worse_than: Sequence[str] = (),
     force: bool = False,
 ) -> Decision:
     """Decide whether a candidate becomes the champion.
 
     It does when there is no champion, or when forward in time its AUC is at least the low end of the champion's interval,
     its Brier score at most the high end, and its calibration error at most 0.05 or the champion's. A leak that is not
-    allowed stops it either way.
+    allowed stops it either way, and so does a baseline that does better when it takes the place of a champion that cannot answer any more.
 
     Args:
         candidate: ``auc``, ``brier`` and ``calibration_error`` on the forward test; of an expected value ``gini``, ``deviance`` and ``off``.
@@ -58,6 +59,7 @@ def gate(
         intervals: Of the champion, low and high by metric, both ends included; without one the number itself is the bound.
         flags: Names of leaks that were found.
         allowed: Names of leaks that the model's ``allow:`` accepts.
+        worse_than: Baselines that do better, where the champion cannot answer.
         force: Pass whatever is found; it stays in the reasons.
 
     Raises:
@@ -76,7 +78,8 @@ def gate(
             f"remove what leaks; if it is harmless: `allow: [{names}]` in the model",
         )
     notes = [f"leak {name!r} is allowed by name" for name in flags if name in allowed]
-    objections = leaks + ([] if champion is None else _objections(candidate, champion, intervals or {}))
+    objections = leaks + [f"the baseline {name!r} does better" for name in worse_than]
+    objections += [] if champion is None else _objections(candidate, champion, intervals or {})
     if objections:
         return Decision(force, (*objections, *notes, *(["forced"] if force else [])), forced=force)
     passed = "there was no champion" if champion is None else "at least as good as the champion forward in time, and calibrated"

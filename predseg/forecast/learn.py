@@ -125,9 +125,10 @@ def learn(
     weight = importance(trained.tested, trained.test.X)
     evaluation |= look_closer(trained, model, source, list(weight), config.features.traits)
     names = sorted({leak.name for leak in found})
-    decision = gate(_gated(evaluation["model"]), rival.measures, rival.intervals, flags=names, allowed=model.allow, force=force)
+    given = (_gated(evaluation["model"]), rival.measures, rival.intervals)
+    decision = gate(*given, flags=names, allowed=model.allow, worse_than=_better(evaluation) if rival.silent else (), force=force)
     if rival.measures is None and not decision.forced:
-        decision = replace(decision, reasons=(rival.how, *decision.reasons[1:]))
+        decision = replace(decision, reasons=(rival.how, *decision.reasons[int(decision.promoted) :]))
     facts = describe(model, as_of, trained, dataset.fingerprint(source.files))
     if source.features.bag:
         facts["taste"] = about(trained.forecaster.taste, source.features.bag)
@@ -263,12 +264,13 @@ def _forecast(forecaster: Forecaster, held: Sample) -> Forecast:
 class Rival:
     """The champion to beat: its measures, their intervals, and how they were found.
 
-    ``measures`` is None when there is nothing to compare with, and ``how`` says why.
+    ``measures`` is None when there is nothing to compare with, and ``how`` says why; ``silent`` is a champion that cannot answer any more.
     """
 
     how: str
     measures: Mapping[str, float] | None = None
     intervals: Mapping[str, tuple[float, float]] | None = None
+    silent: bool = False
 
 
 def find_rival(registry: Registry, model: Model, trained: Trained) -> Rival:
@@ -280,17 +282,27 @@ def find_rival(registry: Registry, model: Model, trained: Trained) -> Rival:
         bundle = registry.load(model.name, version)
         if bundle.facts.get("statement") != statement(model):
             return Rival(f"version {version} predicts something else")
+        bundle.forecaster.raw(trained.test.X.iloc[:1])  # can it answer at all?
         if int(bundle.facts["as_of_micros"]) <= int(trained.test.cutoff.max()):
             y, forecast = trained.test.y, _forecast(bundle.forecaster, trained.test)
             drawn = (value.bootstrap if model.value else bootstrap)(y, {"champion": forecast}, model.seed)["champion"]
             bounds = {name: interval(values) for name, values in drawn.items()}
             return Rival(f"version {version} on the same test", _gated((value.measures if model.value else measures)(y, forecast)), bounds)
-    except ModelError:
-        pass  # damaged, or of other features: what was recorded of it still stands
+    except ModelError as error:
+        if error.code in ("E706", "E710"):
+            return Rival(f"version {version} cannot answer any more: {error.message}", silent=True)
+        # else it is damaged: what was recorded of it still stands
     recorded = next((v.metrics for v in registry.versions(model.name) if v.version == version), {})
     names = GATED_VALUE if model.value else GATED
     bounds = {m: (recorded[f"interval/{m}/low"], recorded[f"interval/{m}/high"]) for m in names if f"interval/{m}/low" in recorded}
     return Rival(f"version {version} in its own forward test", {m: recorded[f"test/{m}"] for m in names if f"test/{m}" in recorded}, bounds)
+
+
+def _better(evaluation: Mapping[str, Any]) -> list[str]:
+    """Return the baselines that rank better beyond chance, and the base rate when it gives better probabilities (or sums)."""
+    found = [name for name, by in evaluation["better"].items() if by["gini" if "gini" in by else "auc"][1] < 0]
+    skill = next((evaluation["model"][name] for name in ("brier_skill", "deviance_skill") if name in evaluation["model"]), 1.0)
+    return found if skill > 0 else [*found, "base rate"]
 
 
 def _gated(found: Mapping[str, Any]) -> dict[str, float]:

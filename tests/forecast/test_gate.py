@@ -36,6 +36,16 @@ def test_as_good_within_the_interval_and_calibrated(changed: dict[str, float], p
     assert promoted or any(word in " ".join(found.reasons) for name in changed for word in (name, name.replace("_", " ")))
 
 
+def test_in_the_place_of_a_champion_that_cannot_answer_a_version_is_judged_by_itself() -> None:
+    poor = {"auc": 0.55, "brier": 0.24, "calibration_error": 0.08}
+    assert gate(poor).promoted
+    found = gate(poor, worse_than=["recency"])
+    assert (found.promoted, found.reasons) == (False, ("the baseline 'recency' does better",))
+    assert gate(poor, worse_than=["recency"], force=True).forced
+    with pytest.raises(GateError):
+        gate(poor, flags=["leak"])
+
+
 def test_a_number_that_was_not_measured_is_not_good_enough() -> None:
     assert not gate({"auc": 0.99}, CHAMPION, INTERVALS).promoted
 

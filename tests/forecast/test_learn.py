@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from predseg import Project
-from predseg.forecast import dataset
+from predseg.forecast import dataset, learn
 from predseg.forecast.card import say_level
 from predseg.language.time import DAY, parse_instant
 from predseg.store import Store
@@ -61,6 +61,34 @@ def test_the_champion_is_compared_fairly(trained: Path, tmp_path: Path) -> None:
     assert later.rival.how == "version 1 on the same test" and later.rival.intervals is not None
     file.write_text(small.CONFIG.replace("20 days", "25 days"))
     assert Project.load(file).train(dry_run=True)["purchase"].rival.how == "version 1 predicts something else"
+
+
+def test_a_champion_that_cannot_answer_keeps_no_version_out(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever its own test of another time said: nothing could be scored until somebody forced the new version in."""
+    file = small.copied(trained, tmp_path)
+    file.write_text(small.CONFIG.replace("[14 days, 30 days, 90 days]", "[30 days]"))
+    project = Project.load(file)
+    found = project.train(dry_run=True)["purchase"]
+    assert found.rival.silent and found.decision.earned, found.decision.reasons
+    assert found.decision.reasons[0].startswith("version 1 cannot answer any more: the model needs ") and "90d" in found.decision.reasons[0]
+    monkeypatch.setattr(learn, "_better", lambda evaluation: ["recency"])
+    refused = project.train()["purchase"].decision
+    assert not refused.promoted and "cannot answer any more" in refused.reasons[0] and refused.reasons[1:] == ("the baseline 'recency' does better",)
+    assert project.registry().champion("purchase") == 1
+
+
+@pytest.mark.parametrize(
+    ("measures", "by", "better"),
+    [
+        ({"brier_skill": 0.1}, {"auc": (-0.1, 0.1), "brier": (-0.2, -0.1)}, []),
+        ({"brier_skill": 0.1}, {"auc": (-0.2, -0.1)}, ["recency"]),
+        ({"brier_skill": 0.0}, {"auc": (0.1, 0.2)}, ["base rate"]),
+        ({"deviance_skill": 0.2}, {"gini": (-0.2, -0.01), "deviance": (0.1, 0.2)}, ["recency"]),
+        ({"deviance_skill": float("nan")}, {"gini": (0.0, 0.1)}, ["base rate"]),
+    ],
+)
+def test_what_does_better_than_a_model(measures: dict[str, float], by: dict[str, tuple[float, float]], better: list[str]) -> None:
+    assert learn._better({"model": measures, "better": {"recency": by}}) == better
 
 
 def test_what_is_not_known_of_the_level_is_said() -> None:
