@@ -70,6 +70,8 @@ def _show(console: Console, found: Trial) -> None:
         console.print("nobody is in it yet")
     if found.plan is not None:
         _show_plan(console, found.plan)
+    elif found.result is not None and max(group.share for group in found.result.groups) == 1:
+        console.print("\neverybody is in one group: there is nobody to compare with")
     else:
         console.print("\nhow many it needs cannot be said: nobody's time is over yet; name a rate to plan with, such as --rate 4%")
 

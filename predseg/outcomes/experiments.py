@@ -137,14 +137,14 @@ def group_shares(experiment: Experiment) -> dict[str, Fraction]:
 
 
 def share_test(counts: Sequence[int], shares: Sequence[Fraction]) -> float | None:
-    """Return how often chance alone brings counts so far from their shares (chi-square); None for nobody, or a single group."""
+    """Return how often chance alone brings counts so far from their shares (chi-square); None for nobody, or a single group that has a share."""
     from scipy.special import chdtrc
 
     total, whole = sum(counts), sum(shares)
-    if not total or len(counts) < 2:
+    meant = [(n, float(total * share / whole)) for n, share in zip(counts, shares, strict=True) if share]
+    if not total or len(meant) < 2:
         return None
-    expected = [float(total * share / whole) for share in shares]
-    return float(chdtrc(len(counts) - 1, sum((n - e) ** 2 / e for n, e in zip(counts, expected, strict=True))))
+    return float(chdtrc(len(meant) - 1, sum((n - e) ** 2 / e for n, e in meant)))
 
 
 def _pairs(experiment: Experiment) -> list[tuple[str, str]]:
@@ -244,8 +244,8 @@ class Plan:
     days: float | None
 
 
-def plan(experiment: Experiment, rate: float, detect: float, per_day: float) -> Plan:
-    """Say how large and how long an experiment must be.
+def plan(experiment: Experiment, rate: float, detect: float, per_day: float) -> Plan | None:
+    """Say how large and how long an experiment must be; None where no two groups have a share to be compared.
 
     Args:
         experiment: The design.
@@ -259,5 +259,7 @@ def plan(experiment: Experiment, rate: float, detect: float, per_day: float) -> 
     for group, base in pairs:
         if min(shares[group], shares[base]) > 0:
             total = max(total, rates.needed(rate, target, shares[group] / shares[base], _ALPHA / len(pairs)) / shares[base])
+    if not total:
+        return None
     customers = {name: math.ceil(total * shares[name]) for name in group_shares(experiment)}
     return Plan(rate, target, customers, per_day, total / per_day if per_day > 0 else None)

@@ -194,7 +194,9 @@ def _rows_where(part: Part, column: str, values: Collection[str], properties: It
 def _text(block: Block, name: str, rows: Array) -> tuple[Array, list[str]]:
     found = block.properties.get(name)
     if isinstance(found, Words):
-        return found.codes[rows].astype(np.int64), [str(value) for value in found.values]
+        words = [str(value) for value in found.values]
+        kept = np.array([*(i if word.strip() else -1 for i, word in enumerate(words)), -1], np.int64)
+        return kept[found.codes[rows]], words  # what is blank says nothing
     if isinstance(found, Numbers):
         numbers, codes = np.unique(found.units[rows], return_inverse=True)
         return np.where(found.present[rows], codes, -1), [f"{n / found.scale:g}" for n in numbers]

@@ -230,7 +230,7 @@ class Trial:
         goal: The event that is hoped for.
         within: How long each customer is watched.
         result: None while nobody is in it.
-        plan: None when the rate to start from is not known.
+        plan: None when the rate to start from is not known, or everybody is in one group.
     """
 
     segment: str

@@ -44,6 +44,13 @@ def test_an_answer_belongs_to_the_last_delivery_of_its_campaign(tmp_path: Path) 
     assert [found.campaigns[c] for c in found.campaign] == ["a", "b", "a", "a"]
 
 
+def test_a_blank_campaign_is_none(tmp_path: Path) -> None:
+    """An answer that says nothing belongs to the last delivery, and those that are named nothing are one campaign with those not named."""
+    rows: list[Row] = [("x", T, SENT, {"campaign": ""}), ("x", T + MINUTE, SENT, {"campaign": "a"}), ("x", T + 2 * MINUTE, CLICK, {"campaign": " "})]
+    found = read(tmp_path, [*rows, ("y", T, SENT, {})])
+    assert marked(found, "clicked") == [("x", 1)] and (found.campaign[[0, 2]] == -1).all() and found.campaigns[found.campaign[1]] == "a"
+
+
 def test_without_campaigns_it_belongs_to_the_last_delivery_before_it(tmp_path: Path) -> None:
     rows: list[Row] = [("x", T, SENT, {}), ("x", T + 10 * MINUTE, SENT, {}), ("y", T, SENT, {})]
     rows += [("x", T + 4 * MINUTE, CLICK, {}), ("x", T + 10 * MINUTE, OPEN, {}), ("y", T - MINUTE, CLICK, {}), ("z", T + MINUTE, CLICK, {})]

@@ -119,12 +119,20 @@ def test_who_is_still_watched_waits_and_the_window_ends_where_it_says() -> None:
 
 
 def test_so_many_are_needed_of_each_group() -> None:
-    even = plan(design(5, control="50", new="50"), 0.04, 0.1, 100.0)
+    plans = plan(design(5, control="50", new="50"), 0.04, 0.1, 100.0), plan(design(6, "10"), 0.04, 0.1, 0.0)
+    even, held = (one for one in plans if one is not None)
     assert even.target == pytest.approx(0.044) and even.customers == {"control": 39_475, "new": 39_475} and even.days == pytest.approx(789, abs=1)
-    held = plan(design(6, "10"), 0.04, 0.1, 0.0)
     assert held.customers[CONTACTED] > 8.9 * held.customers["holdout"] and held.days is None
     both = plan(design(7, "10", control="50", new="50"), 0.04, 0.1, 1.0)
-    assert list(both.customers) == ["holdout", "control", "new"]
+    assert both is not None and list(both.customers) == ["holdout", "control", "new"]
+
+
+@pytest.mark.parametrize("split", [{}, {"control": "50", "new": "50"}])
+def test_who_are_all_held_out_are_compared_with_nobody(split: dict[str, str]) -> None:
+    found = run(3, 100, holdout="100", **split)
+    assert [(g.name, g.share, g.assigned) for g in found.groups][0] == ("holdout", 1.0, 100)
+    assert (found.p_shares, found.withheld, found.comparisons) == (None, False, ())
+    assert plan(design(5, "100", **split), 0.04, 0.1, 100.0) is None
 
 
 def test_nobody_in_it_is_no_division_by_zero() -> None:
