@@ -12,7 +12,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -125,21 +125,27 @@ def test_killed_at_every_step(tmp_path: Path) -> None:
 @pytest.mark.parametrize("seed", range(5 if LONG else 1))
 def test_killed_at_any_moment(tmp_path: Path, seed: int) -> None:
     kills, r, customers = 200 if LONG else 12, random.Random(seed), 6_000 if LONG else 400
-    file, killed, sizes = tmp_path / "live.db", 0, set()
+    assert any(_killed(tmp_path / f"{attempt}", seed, kills, r, customers) for attempt in range(5)), "killed while it made progress"
+
+
+def _killed(folder: Path, seed: int, kills: int, r: random.Random, customers: int) -> bool:
+    """Kill so many times, and say whether it was at work every time: where this test waits for its turn it may have come to its end."""
+    folder.mkdir()
+    file, killed, sizes = folder / "live.db", 0, set()
     with receiving() as receiver, mortals() as those:
         for _ in range(kills):
             child = those.start(file, receiver.port, 0, customers)
             enough = len(receiver.got) + r.choice([0, 1, 3, 10, 25])
-            eventually(lambda enough=enough: len(receiver.got) >= enough)
+            eventually(lambda child=child, enough=enough: len(receiver.got) >= enough or not Path(f"/proc/{child}").exists())
             time.sleep(r.random() * 0.03)
-            os.kill(child, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
             killed += those.end() == KILLED
             sizes.add(len(receiver.got))
-        assert killed == kills, "it was at work, every time"
         assert those.run(file, receiver.port, 0, customers) == 0
         requests, messages = ended_well(file, receiver, customers)
-    assert len(sizes) > kills / 2, "killed while it made progress"
     print(f"seed {seed}: {killed} kills, {messages:,} messages, {requests:,} requests, 0 lost, 0 twice")  # noqa: T201
+    return killed == kills and len(sizes) > kills / 2
 
 
 @pytest.mark.skipif(not LONG, reason="takes ten seconds; PREDSEG_LONG=1 runs it")

@@ -22,16 +22,19 @@ ROWS = 300_000 if LONG else 6_000
 
 
 def test_kill_9_at_random_moments_loses_nothing_and_says_nothing_twice(tmp_path: Path) -> None:
-    r = random.Random(SEED)
-    for name in ("whole", "killed"):
-        project(tmp_path / name, random.Random(SEED))
-    assert run(tmp_path / "whole").wait() == 0
-    kills = 0
-    while kills < KILLS and killed(tmp_path / "killed", r):
-        kills += 1
-    assert run(tmp_path / "killed").wait() == 0
-    assert kills >= 2, f"seed {SEED}: {kills} kills"
-    assert told(tmp_path / "killed") == told(tmp_path / "whole"), f"seed {SEED}"
+    r, whole = random.Random(SEED), tmp_path / "whole"
+    project(whole, random.Random(SEED))
+    assert run(whole).wait() == 0
+    for attempt in range(20):  # where this test itself has to wait for its turn, a run may come to its end before it is killed
+        folder, kills = tmp_path / f"killed {attempt}", 0
+        project(folder, random.Random(SEED))
+        while kills < KILLS and killed(folder, r):
+            kills += 1
+        assert run(folder).wait() == 0
+        assert told(folder) == told(whole), f"seed {SEED}"
+        if kills >= 2:
+            return
+    raise AssertionError(f"seed {SEED}: {kills} kills")
 
 
 def killed(folder: Path, r: random.Random) -> bool:
