@@ -32,7 +32,7 @@ def shop(tmp_path: Path) -> Path:
 def shell(folder: Path, command: list[str], **variables: str) -> str:
     root = str(Path(__file__).parents[1])
     place = {"PATH": f"{folder / 'bin'}:{os.environ['PATH']}", "PYTHONPATH": root, "HOME": str(folder), **variables}
-    done = subprocess.run(command, cwd=folder, env={**os.environ, **place}, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=folder, env={**os.environ, **place}, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

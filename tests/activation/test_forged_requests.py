@@ -279,4 +279,4 @@ def hook(host: str) -> Webhook:
 
 
 def world(addresses: Sequence[str]) -> World:
-    return World(ENVIRONMENT, Path(), lambda: 0, resolver=lambda *_: addresses, seconds=2.0)
+    return World(ENVIRONMENT, Path(), lambda: 0, resolver=lambda *_: addresses, seconds=PATIENCE)

@@ -16,6 +16,7 @@ import pytest
 import trustme
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, LoginPassword
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
 from predseg.activation.channels import open_channel
 from predseg.activation.sending import Later, Never, World
@@ -24,6 +25,7 @@ from predseg.language.secrets import Secret
 from predseg.language.time import parse_instant
 from predseg.language.urls import parse_url
 from tests.activation.test_web import MESSAGE
+from tests.patience import PATIENCE
 
 NOW = parse_instant("2026-03-02T12:00")
 TRAITS: dict[str, dict[str, Any]] = {"ann": {"email": "ann@example.com", "first_name": "Ann"}}
@@ -64,10 +66,12 @@ class Postbox:
 @contextmanager
 def server(**given: Any) -> Iterator[Postbox]:
     box = Postbox()
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        box.port = free.getsockname()[1]
-    controller = Controller(box, hostname="127.0.0.1", port=box.port, authenticator=box.log_in, auth_require_tls=False, **given)
-    controller.start()
+    more: dict[str, Any] = {"auth_require_tls": False, "ready_timeout": PATIENCE, **given}
+    for attempt in Retrying(stop=stop_after_attempt(5), retry=retry_if_exception_type(OSError), reraise=True):
+        with attempt:  # somebody else may have taken the port since it was found free
+            with socket.create_server(("127.0.0.1", 0)) as free:
+                box.port = free.getsockname()[1]
+            (controller := Controller(box, hostname="127.0.0.1", port=box.port, authenticator=box.log_in, **more)).start()
     try:
         yield box
     finally:
@@ -87,7 +91,7 @@ def channel(box: Postbox, **given: Any) -> Mail:
 
 
 def world(**given: Any) -> World:
-    plain = World({"PASSWORD": "secret", "WRONG": "wrong"}, Path(), lambda: NOW, traits=lambda customer: TRAITS.get(customer, {}), seconds=3.0)
+    plain = World({"PASSWORD": "secret", "WRONG": "wrong"}, Path(), lambda: NOW, traits=lambda customer: TRAITS.get(customer, {}), seconds=PATIENCE)
     return replace(plain, **given)
 
 

@@ -37,7 +37,7 @@ MESSAGE = Message("act_1", "cart", "4f2a", "ann", 1, "entered", 0, parse_instant
 
 
 def world(**given: object) -> World:
-    return replace(World(ENVIRONMENT, Path(), lambda: time.time_ns() // 1000, seconds=2.0), **given)  # type: ignore[arg-type]
+    return replace(World(ENVIRONMENT, Path(), lambda: time.time_ns() // 1000, seconds=PATIENCE), **given)  # type: ignore[arg-type]
 
 
 def hook(url: str, *secrets: str, private: bool = True) -> Webhook:

@@ -198,7 +198,7 @@ def test_mlflow_models_predict_prints_probabilities(registry: Registry, model: s
         "-o",
         "out.json",
     ]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     printed = [row["probability"] for row in json.loads((tmp_path / "out.json").read_text())["predictions"]]
     np.testing.assert_allclose(printed, forecaster(0).probability(frame), rtol=1e-12)

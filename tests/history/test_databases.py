@@ -16,6 +16,7 @@ from typing import Any
 
 import duckdb
 import pytest
+from tenacity import Retrying, stop_after_attempt
 
 from predseg.engine import Engine
 from predseg.errors import DataError
@@ -173,11 +174,16 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     (folder / "pw").write_text("se cret\n")
     options: dict[str, Any] = {"check": True, "capture_output": True, "cwd": folder, **user}
     subprocess.run([bin_ / "initdb", "-D", folder / "db", "-U", "ann", "-A", "scram-sha-256", f"--pwfile={folder}/pw", "-E", "UTF8", "-N"], **options)
-    port = free_port()
-    settings = f"-c listen_addresses=127.0.0.1 -p {port} -k {folder} -c fsync=off -c timezone=America/New_York"
     options["capture_output"] = False
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    subprocess.run([bin_ / "pg_ctl", "-D", folder / "db", "-w", "-l", folder / "log", "-o", settings, "start"], **options, **quiet)
+
+    def start(port: int) -> None:
+        settings = f"-c listen_addresses=127.0.0.1 -p {port} -k {folder} -c fsync=off -c timezone=America/New_York"
+        subprocess.run([bin_ / "pg_ctl", "-D", folder / "db", "-w", "-t", "300", "-l", folder / "log", "-o", settings, "start"], **options, **quiet)
+
+    for attempt in Retrying(stop=stop_after_attempt(5), reraise=True):  # somebody else may have taken the port since it was found free
+        with attempt:
+            start(port := free_port())
     try:
         import psycopg
 

@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -26,6 +25,7 @@ from predseg.live.collector import Rejected
 from predseg.live.desk import Desk
 from tests.live.fakes import Store
 from tests.live.serving import made
+from tests.patience import PATIENCE, eventually
 
 pytest.importorskip("faststream")
 LONG = bool(os.environ.get("PREDSEG_LONG"))
@@ -67,18 +67,26 @@ class Server:
         if self.process is not None:
             self.process.send_signal(signal.SIGCONT)
             return
+        for _ in range(5):  # somebody else may have taken the port since it was found free
+            self.process = self.begun()
+            if eventually(lambda: self.process.poll() is not None or self.answers()) and self.process.poll() is None:
+                return
+            self.port = free_port()
+        raise AssertionError(f"{self.kind} does not start")
+
+    def begun(self) -> subprocess.Popen[bytes]:
         kafka = self.kind == "kafka"
-        self.process = subprocess.Popen(
+        found = subprocess.Popen(
             command(self.kind, self.port, self.folder), stdout=subprocess.PIPE if kafka else subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        if kafka and self.process.stdout is not None:
-            self.port = int(self.process.stdout.readline())
-        end = time.monotonic() + 60
-        while time.monotonic() < end:
-            with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
-                return
-            time.sleep(0.05)
-        raise AssertionError(f"{self.kind} does not start")
+        if kafka and found.stdout is not None:
+            self.port = int(found.stdout.readline())
+        return found
+
+    def answers(self) -> bool:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+            return True
+        return False
 
     def stop(self, *, for_good: bool = False) -> None:
         """Stop; what has all it holds in memory is deaf instead, until it starts again or the test ends."""
@@ -88,7 +96,7 @@ class Server:
             self.process.send_signal(signal.SIGSTOP)
             return
         self.process.kill() if self.kind == "kafka" else self.process.terminate()
-        self.process.wait(60)
+        self.process.wait(PATIENCE)
         self.process = None
 
     @property
@@ -118,9 +126,9 @@ class Server:
         from nats.js.errors import BadRequestError, NoStreamResponseError, ServiceUnavailableError
 
         away = retry_if_exception_type((ServiceUnavailableError, NoStreamResponseError))  # nothing was done: trying again is no second time
-        patiently = AsyncRetrying(retry=away, wait=wait_fixed(0.05), stop=stop_after_delay(60), reraise=True)
+        patiently = AsyncRetrying(retry=away, wait=wait_fixed(0.05), stop=stop_after_delay(PATIENCE), reraise=True)
         client = await nats.connect(f"nats://127.0.0.1:{self.port}")
-        jetstream = client.jetstream(timeout=60)
+        jetstream = client.jetstream(timeout=PATIENCE)
         try:
             await patiently(jetstream.add_stream, name="shop_events", subjects=["shop.events"])
         except BadRequestError as error:
@@ -165,7 +173,7 @@ def following(desk: Desk, server: Server, then: Callable[[], Awaitable[Any]]) ->
     async def both() -> None:
         task = asyncio.create_task(broker.follow(desk, server.stream))
         try:
-            await asyncio.wait_for(then(), 120)
+            await asyncio.wait_for(then(), 3 * PATIENCE)
         finally:
             task.cancel()
             with suppress(asyncio.CancelledError):
@@ -174,11 +182,8 @@ def following(desk: Desk, server: Server, then: Callable[[], Awaitable[Any]]) ->
     asyncio.run(both())
 
 
-async def until(check: Callable[[], Any], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not check():
-        assert time.monotonic() < end
-        await asyncio.sleep(0.02)
+async def until(check: Callable[[], Any]) -> None:
+    await asyncio.to_thread(eventually, check)
 
 
 def test_messages_of_every_form_arrive(server: Server) -> None:

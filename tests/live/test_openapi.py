@@ -16,6 +16,7 @@ from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import negative_data_rejection
 
 from tests.live.serving import READ, WRITE, Running, running
+from tests.patience import PATIENCE
 
 EXAMPLES = int(os.environ.get("PREDSEG_SCHEMATHESIS", "5"))
 
@@ -44,7 +45,7 @@ def asked(operation: Any, mode: GenerationMode) -> None:
     @settings(max_examples=EXAMPLES, derandomize=True, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck), database=None)
     @given(operation.as_strategy(generation_mode=mode))
     def answered(case: Any) -> None:
-        case.call_and_validate(headers={"Authorization": f"Bearer {key}"}, timeout=10, excluded_checks=ignored)
+        case.call_and_validate(headers={"Authorization": f"Bearer {key}"}, timeout=PATIENCE, excluded_checks=ignored)
 
     answered()
 
