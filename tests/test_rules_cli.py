@@ -157,7 +157,7 @@ def test_a_run_that_is_not_recorded_says_because_of_which(shop: Path, capsys: py
 
 
 def test_a_mistyped_moment_ahead_of_the_clock_is_not_recorded(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for command in ("segment", "score", "run", "discover"):
+    for command in ("segment", "score", "run", "discover", "monitor"):
         assert main([*command.split(), "--as-of", "2462-04-01"]) == 2
         err = capsys.readouterr().err
         assert "error[E213] --as-of: 2462-04-01T00:00Z lies " in err and "--dry-run" in err

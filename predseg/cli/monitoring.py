@@ -38,6 +38,9 @@ def monitor(
     exclude: Exclude = None,
 ) -> Answer:
     """Compare what runs with what was promised, and say what to do; exit 1 when a watch is failing."""
+    from predseg.moment import recordable
+
+    recordable(run.as_of, unless=run.dry_run)  # what is failing is kept, and told to whoever is to be told
     project = run.project()
     wanted = _wanted(fail_on or [])
     models = narrowed(project.config, "model", models, select, exclude)
