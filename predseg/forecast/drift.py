@@ -31,7 +31,7 @@ UNLIKELY = 0.001
 HEAVY = 0.25
 """When features with this share of the importance have moved, the model knows another world."""
 FEWEST = 50
-"""Matured labels count when both answers occur this often."""
+"""Matured labels count when both answers occur, or were expected, this often."""
 _TENTHS = np.arange(1, 10) / 10
 
 Word = Literal["retrain", "recalibrate", "nothing"]
@@ -192,8 +192,11 @@ class Matured:
 
     @property
     def enough(self) -> bool:
-        """Whether both answers occur often enough to say anything."""
-        return self.positives >= FEWEST and (self.value or self.rows - self.positives >= FEWEST)
+        """Whether both answers occur, or were expected, often enough to say anything: that what was expected is not there is said too."""
+        if self.value:
+            return self.positives >= FEWEST
+        expected = self.said * self.rows
+        return max(self.positives, expected) >= FEWEST and self.rows - min(self.positives, expected) >= FEWEST
 
     @property
     def measure(self) -> str:
@@ -267,6 +270,9 @@ def recommend(moves: Sequence[Move], runs: Sequence[Matured], version: int, prom
 def _by_labels(run: Matured, promised: Sequence[float], moved: Sequence[str]) -> Advice:
     of = f"of those scored at {say_instant(run.as_of)[:10]}"
     low, high = run.auc_interval
+    if np.isnan(run.auc) and run.chance < UNLIKELY:
+        who = "everybody" if run.positives else "nobody"
+        return Advice("retrain", f"{of} it came true of {who}, said were {run.said:.1%}: look first whether the event comes in as it did")
     if high < promised[0]:
         return Advice(
             "retrain", f"{of} it ranked with {run.measure} {run.auc:.3f} ({low:.3f} to {high:.3f}), promised were {promised[0]:.3f} and more"

@@ -109,14 +109,15 @@ def _shared(ordered: Array, values: Array) -> Array:
 
 
 def lift_by_decile(y: Array, rank: Array, bins: int = BINS) -> list[float]:
-    """Return the rate of each tenth over the overall rate, highest tenth first; equal ranks share their hits.
+    """Return the rate of each tenth over the overall rate, highest tenth first; equal ranks share their hits. NaN of no hits at all.
 
     >>> lift_by_decile(np.array([1, 0, 0, 0]), np.array([4.0, 3.0, 2.0, 1.0]), bins=2)
     [2.0, 0.0]
     """
     order = np.argsort(-rank, kind="stable")
     truth = _shared(-rank[order], y[order].astype(np.float64))
-    return [float(truth[rows].mean() / y.mean()) if len(rows) else float("nan") for rows in np.array_split(np.arange(len(y)), bins)]
+    rate = float(y.mean())
+    return [float(truth[rows].mean()) / rate if len(rows) and rate else float("nan") for rows in np.array_split(np.arange(len(y)), bins)]
 
 
 def measures(y: Array, forecast: Forecast) -> dict[str, Any]:

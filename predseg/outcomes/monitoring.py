@@ -260,7 +260,8 @@ def drifts(found: Mapping[str, Drift]) -> list[Reading]:
         last = next((run for run in reversed(one.runs) if run.enough), None)
         limit = VALUE_LIMIT if last is not None and last.value else CALIBRATION_LIMIT
         if last is None:
-            readings.append(Reading("calibration", name, "no scores have matured yet", f"{limit:g}, beyond chance", None))
+            why = "of those that matured too few came true" if one.runs else "no scores have matured yet"
+            readings.append(Reading("calibration", name, why, f"{limit:g}, beyond chance", None))
         else:
             value = f"off by {last.calibration_error:.3f} when scored {say_instant(last.as_of)[:10]}"
             level = last.calibration_error / limit if last.chance < 0.05 else 0.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from predseg.forecast.drift import Advice, Matured, Move, compare, matured, psi, recommend, reference
+from predseg.forecast.drift import Advice, Matured, Move, compare, matured, matured_value, psi, recommend, reference
 from tests.forecast import tiny
 
 PROMISED = (0.75, 0.80)
@@ -64,6 +64,22 @@ def test_labels_decide() -> None:
 def test_labels_of_another_version_or_too_few_decide_nothing() -> None:
     assert "matured yet" in recommend([], [run(auc_bent=1.0, version=2)], 1, PROMISED).reason
     assert "matured yet" in recommend([], [run(auc_bent=1.0, rows=100)], 1, PROMISED).reason
+
+
+@pytest.mark.parametrize(("shift", "said"), [(-1.0, "nobody"), (1.0, "everybody")])
+def test_what_was_expected_and_is_not_there_is_said(shift: float, said: str) -> None:
+    """Orders that stopped coming in were too few of a kind to say anything, and an older run that came true spoke for the model."""
+    gone = run(shift=shift)
+    assert gone.enough and gone.off and np.isnan(gone.auc)
+    found = recommend([], [run(), gone], 1, PROMISED)
+    assert found.word == "retrain" and f"it came true of {said}" in found.reason
+    assert not run(rows=20).enough and not matured(0, 1, np.zeros(2_000), np.full(2_000, 0.01), np.arange(2_000)).enough, "20 were expected"
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_run_of_values_of_which_nothing_came_is_no_warning_of_a_library() -> None:
+    found = matured_value(0, 1, np.zeros(100), np.linspace(1, 5, 100), np.arange(100))
+    assert (found.came, found.positives, found.enough) == (0.0, 0, False)
 
 
 def test_right_probabilities_are_rarely_called_off() -> None:
