@@ -421,14 +421,18 @@ def test_a_stream_on_spark_has_the_log_of_predseg_live_over_stops(session: Any, 
 
     def stop() -> None:
         """Wait for the last change, and be the service manager who ends the process."""
-        while told(out) != wanted and time.monotonic() < begun + 300:
-            time.sleep(0.1)
-        os.kill(os.getpid(), signal.SIGTERM)
+        while told(out) != wanted and time.monotonic() < begun + 300 and not ended.wait(0.1):
+            pass
+        if not ended.is_set():  # else it would end this process
+            os.kill(os.getpid(), signal.SIGTERM)
 
-    begun, stopper = time.monotonic(), threading.Thread(target=stop)
+    begun, ended, stopper = time.monotonic(), threading.Event(), threading.Thread(target=stop)
     stopper.start()
-    assert main([*command, "--out", str(out)]) == 0
-    stopper.join()
+    try:
+        assert main([*command, "--out", str(out)]) == 0
+    finally:
+        ended.set()
+        stopper.join()
     assert told(out) == wanted and 0 < len(before) < len(wanted) > 40 and time.monotonic() < begun + 300
     assert f"{len(rows) - 90:,} lines read" in capsys.readouterr().out
 
