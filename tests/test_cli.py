@@ -255,10 +255,10 @@ def test_json_is_exactly_one_object_on_stdout(
 
 
 def test_json_of_check_counts_every_row(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    file = small.copied(trained, tmp_path)
+    small.copied(trained, tmp_path)
     with (tmp_path / "events.csv").open("a") as events:
         events.write("c1,,Order Completed,1\nc1,2025-02-01T00:00:00Z,Order Completed,x\n")
-    _, out, _ = run(tmp_path, f"check --json -c {file}", monkeypatch, capsys)
+    _, out, _ = run(tmp_path, "check --json", monkeypatch, capsys)
     answer = json.loads(out)
     assert answer["quarantined"] == 2 and answer["received"] == answer["accepted"] + answer["duplicates"] + answer["quarantined"]
     assert len(answer["sources"][0]["samples"]) == 2

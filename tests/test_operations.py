@@ -6,6 +6,7 @@ import ast
 import configparser
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -106,8 +107,8 @@ def test_a_backup_is_made_and_restored_as_the_page_says(tmp_path: Path, monkeypa
     file = small.write(shop, small.rows()[:300], small.CONFIG.replace("models:", "segments: rules.yaml\nmodels:"))
     (shop / "rules.yaml").write_text("segment: buyers\nmatch: {did: Order Completed}\n")
     backup, restore = (
-        text.replace("/srv/shop", str(shop))
-        .replace("/backup", str(aside))
+        text.replace("/srv/shop", shlex.quote(str(shop)))
+        .replace("/backup", "../backup")
         .replace("python3", sys.executable)
         .replace("predseg ", f"{sys.executable} -m predseg ")
         for text in blocks(OPERATIONS, "sh")

@@ -39,7 +39,15 @@ from tests.test_real_data import laid
 
 LONG = bool(os.environ.get("PREDSEG_LONG"))
 ENGINE = 'engine: {spark: {master: "local[2]", options: {spark.sql.session.timeZone: America/New_York, spark.ui.enabled: false}}}\n'
-LOCAL = Spark("local[2]", (("spark.sql.session.timeZone", "America/New_York"), ("spark.ui.enabled", "false"), ("spark.sql.shuffle.partitions", "1")))
+LOCAL = Spark(
+    "local[2]",
+    (
+        ("spark.sql.session.timeZone", "America/New_York"),
+        ("spark.ui.enabled", "false"),
+        ("spark.sql.shuffle.partitions", "1"),
+        ("spark.python.authenticate.socketTimeout", "600s"),  # a busy machine may keep a worker waiting for more than fifteen seconds
+    ),
+)
 SEGMENTS = """\
 segment: recent
 match: {all: [{did: Order Completed, sum: value, more_than: 50, within: 60 days}, {trait: {country: GB}}]}
@@ -412,7 +420,14 @@ def test_a_stream_on_spark_has_the_log_of_predseg_live_over_stops(session: Any, 
     put(tmp_path / "sorted.jsonl", [*sorted(rows, key=lambda row: row["event_time"]), end])
     assert main(["live", str(tmp_path / "sorted.jsonl"), "--new", "-c", str(tmp_path / "predseg.yaml")]) == 0
     wanted = sorted(capsys.readouterr().out.splitlines())
-    command = f"stream {folder} --checkpoint {tmp_path / 'state'} --option maxFilesPerTrigger=1 -c {tmp_path / 'predseg.yaml'}".split()
+    command = [
+        "stream",
+        str(folder),
+        "--checkpoint",
+        str(tmp_path / "state"),
+        *"--option maxFilesPerTrigger=1 -c".split(),
+        str(tmp_path / "predseg.yaml"),
+    ]
 
     put(folder / "0.jsonl", rows[:90])
     assert main([*command, "--out", str(out), "--until-caught-up"]) == 0
