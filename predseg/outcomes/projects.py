@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -157,7 +157,9 @@ def engaged(
     if asked not in seen.told:
         spells = {name: seen.ledger.spells(name) for name in chosen}
         sent, every = seen.deliveries(goal, within), workspace.config.outcomes.every
-        seen.told[asked] = engagement(sent, spells, as_of - last, as_of, every, alarms)
+        found = engagement(sent, spells, as_of - last, as_of, every, alarms)
+        runs = seen.ledger.log[seen.ledger.log["segment"].isin(chosen)]["as_of"]
+        seen.told[asked] = replace(found, recorded=int(runs.min())) if found.recorded is None and len(runs) else found  # nobody was in one
     return seen.told[asked]
 
 
@@ -191,15 +193,16 @@ def tuned(
     if aim == CLICKS:
         check_occurred(workspace, "tune", DELIVERED)
         sent = Outlook(workspace, as_of - SETTLED).deliveries()
-        moments = [day for day in mail_days(sent) if day > as_of - last]
-        tries = clicks(sent, moments)
+        sent = sent.take(np.flatnonzero(sent.time - sent.time % DAY > as_of - last))
+        moments = mail_days(sent)
+        tries = clicks(sent, moments) if moments else None
     else:
         seen = Outlook(workspace, as_of)
         check_occurred(workspace, "--goal", goal or seen.goal)
         log = seen.events(goal)
         moments = list(range(as_of - within - (last - within) // WEEK * WEEK, as_of - within + 1, WEEK))
         tries = conversions(log, moments, within)
-    if len(moments) < FEWEST_MOMENTS:
+    if tries is None or len(moments) < FEWEST_MOMENTS:
         found = f"there are {len(moments)} {'days with deliveries' if aim == CLICKS else 'weeks'} to look at, expected at least {FEWEST_MOMENTS}"
         raise UsageError("E228", name, found, "look further back with --last, or later")
     texts = workspace.texts()

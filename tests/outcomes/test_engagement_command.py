@@ -10,7 +10,7 @@ import pytest
 
 from predseg.cli import main
 from predseg.language.time import DAY, parse_instant, say_instant
-from predseg.outcomes import projects
+from predseg.outcomes import projects, tuning
 from predseg.segments import workspace
 
 PROJECT = """\
@@ -103,6 +103,21 @@ def test_a_rule_with_too_little_behind_it_is_left_as_it_is(shop: Path, capsys: p
     assert found["proposal"] is None and found["searched"]["tried"] > 0
 
 
+def test_the_days_that_are_looked_at_are_of_the_time_that_is_asked_about(
+    shop: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They were spread over all of history, and those before the time left away: of a long one too few remained."""
+    monkeypatch.setattr(tuning, "MOST_MOMENTS", 3)
+    monkeypatch.setattr(projects, "FEWEST_MOMENTS", 3)
+    found = ask(capsys, "tune", "readers", "--last", "30d", "--as-of", "2026-02-16")
+    assert found["searched"]["tried"] > 0
+
+
+def test_a_segment_that_nobody_entered_is_recorded_all_the_same(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (shop / "segments.yaml").write_text("segment: buyers\nmatch: {did: Order Completed, more_than: 99}\n", "utf-8")
+    assert main(["segment"]) == 0 and ask(capsys, "engagement")["recorded"] == "2026-02-11T00:00Z"
+
+
 @pytest.mark.parametrize(
     ("command", "code"),
     [
@@ -112,6 +127,7 @@ def test_a_rule_with_too_little_behind_it_is_left_as_it_is(shop: Path, capsys: p
         ("engagement --last long", "E203"),
         ("tune readers --for fun", "E229"),
         ("tune readers --last 20d", "E228"),
+        ("tune readers --last 1d", "E228"),
         ("tune nobody", "E220"),
         ("tune readers --keep 2", "E204"),
         ("segment --from 2000-01-01 --every 1m", "E223"),
