@@ -98,7 +98,8 @@ def _split(engine: Engine, rows: str, cuts: list[str]) -> list[Path]:
             batch = batch.drop_columns(["part"]).take(pa.array(order))
             writers = writers or [opened.enter_context(pa.ipc.new_stream(str(file), batch.schema)) for file in files]
             for writer, start, end in zip(writers, ends, ends[1:], strict=False):
-                later(writer.write_batch, batch.slice(start, end - start))
+                if end > start:  # of no rows Arrow would write where all of the batch lie
+                    later(writer.write_batch, batch.slice(start, end - start))
     return files
 
 

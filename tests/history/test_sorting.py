@@ -41,3 +41,12 @@ def test_a_part_holds_no_more_than_its_share_and_customers_stay_together(tmp_pat
     assert sum(count for count, _ in held) == 1000
     assert sum(customers for _, customers in held) == 50, "a customer is in two parts"
     assert max(count for count, _ in held) <= 120
+
+
+def test_parts_take_the_room_of_their_rows_also_when_few_parts_have_rows_of_a_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sorting, "PART", 10_000)
+    rows = "select 'c' || (1000000 + range) as customer_id, range as n from range(400000)"
+    with Engine(tmp_path) as engine:
+        files = sorting._split(engine, rows, sorting._cuts(engine, rows, 400_000))
+    assert len(files) == 41
+    assert sum(file.stat().st_size for file in files) < 30 * 400_000
