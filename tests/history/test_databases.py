@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import pwd
+import shlex
 import shutil
 import socket
 import sqlite3
@@ -165,6 +167,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     bin_ = binaries()
     if bin_ is None:
         pytest.skip("no PostgreSQL server is installed: apt-get install postgresql")
+    if os.geteuid() not in {entry.pw_uid for entry in pwd.getpwall()}:
+        pytest.skip("PostgreSQL does not start for a user without a name")
     folder = tmp_path_factory.mktemp("pg")
     user: dict[str, Any] = {}
     if os.geteuid() == 0:
@@ -178,7 +182,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 
     def start(port: int) -> None:
-        settings = f"-c listen_addresses=127.0.0.1 -p {port} -k {folder} -c fsync=off -c timezone=America/New_York"
+        settings = f"-c listen_addresses=127.0.0.1 -p {port} -k {shlex.quote(str(folder))} -c fsync=off -c timezone=America/New_York"
         subprocess.run([bin_ / "pg_ctl", "-D", folder / "db", "-w", "-t", "300", "-l", folder / "log", "-o", settings, "start"], **options, **quiet)
 
     for attempt in Retrying(stop=stop_after_attempt(5), reraise=True):  # somebody else may have taken the port since it was found free

@@ -45,6 +45,6 @@ def opened(browser: Any, where: Path | str, width: int = 1280, height: int = 900
     page.on("console", lambda message: seen.said.append(f"{message.type}: {message.text}"))
     page.on("pageerror", lambda error: seen.said.append(f"error: {error}"))
     page.on("request", lambda request: seen.asked.append(request.url))
-    page.goto(f"file://{where}" if isinstance(where, Path) else where)
+    page.goto(where.as_uri() if isinstance(where, Path) else where)
     yield page, seen
     context.close()

@@ -103,7 +103,7 @@ def test_the_page_is_whole_at_its_width_and_quiet(page: Path, width: int, scheme
         tab.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true })")
         assert tab.evaluate("document.documentElement.scrollWidth") <= width
         assert tab.evaluate("getComputedStyle(document.body).backgroundColor") == ("rgb(20, 23, 28)" if scheme == "dark" else "rgb(251, 251, 250)")
-        assert not seen.said and seen.asked == [f"file://{page}"]
+        assert not seen.said and seen.asked == [page.as_uri()]
 
 
 def nodes(**uses: str) -> dict[str, Node]:
