@@ -10,6 +10,18 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Array = np.ndarray[Any, Any]
+SEVERAL = {b"predseg.kinds": b"mixed"}
+"""What a column of texts says of itself when its values are of several kinds, see `predseg.language.spelling`."""
+
+
+def is_mixed(field: pa.Field) -> bool:
+    """Say whether the texts of a column stand for values of several kinds."""
+    return bool(SEVERAL.items() <= (field.metadata or {}).items())
+
+
+def mixed_in(schema: pa.Schema) -> frozenset[str]:
+    """Return the columns whose texts stand for values of several kinds."""
+    return frozenset(field.name for field in schema if is_mixed(field))
 
 
 def whole(table: pa.Table) -> pa.Table:

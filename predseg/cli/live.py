@@ -140,7 +140,7 @@ def _loop(project: Project, first: Any, by_events: bool, durable: bool, new: boo
     before = None
     if not new and workspace.files and isinstance(first, dict) and "clock" not in first:
         try:
-            before = Contract.of(project.config, ()).read(first).visible - 1
+            before = Contract.of(project.config).read(first).visible - 1
         except Refused:
             before = None
     return open_in_memory(project.config, workspace, before, for_ever=by_events, persons=persons)

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from predseg.columns import Array as Array
-from predseg.columns import coded, instants, single, starts, valid_in, whole
+from predseg.columns import coded, instants, is_mixed, single, starts, valid_in, whole
 from predseg.evaluate.memory import reuse
 from predseg.language.measures import SCALE, Filter
+from predseg.language.spelling import value_of
 from predseg.layers import CORE as CORE
 from predseg.layers import IDENTITY as IDENTITY
 from predseg.layers import ROWS as ROWS
@@ -39,10 +40,11 @@ def always(flag: bool, shape: tuple[int, ...]) -> Array:
 
 @dataclass(frozen=True)
 class Words:
-    """A property of text, flags or lists (all its values are tuples then): per row the position in ``values``, -1 where it is missing."""
+    """A property of text, flags, lists (all its values are tuples then) or several kinds: per row the position in ``values``, -1 where it is missing."""
 
     codes: Array  # int32 (rows)
     values: tuple[Any, ...]
+    mixed: bool = False
 
     def take(self, rows: Array | slice) -> Words:
         """The same property of some rows."""
@@ -150,7 +152,7 @@ def from_table(table: pa.Table, wanted: Collection[str] | None = None, since: in
     time, received = instants(table["event_time"]), instants(table["received_at"])
     received = time if received.ctypes.data == time.ctypes.data else np.maximum(time, received)  # one array where all was known at once
     given = [n for n in table.column_names if n not in CORE and n != "linked_at" and (wanted is None or n in wanted)]
-    properties = {n: _property(table[n]) for n in given if not pa.types.is_null(table[n].type)}
+    properties = {n: _property(table[n], is_mixed(table.schema.field(n))) for n in given if not pa.types.is_null(table[n].type)}
     block = Block(ids.take(pa.array(codes[begins])), np.append(begins, len(codes)), time, received, event, tuple(names.to_pylist()), properties)
     return _earlier_identities(block, table, since) if "linked_at" in table.column_names else block
 
@@ -195,7 +197,7 @@ def _cut(table: pa.Table, rows: int) -> Iterator[pa.Table]:
         yield table.slice(begin, end - begin)
 
 
-def _property(column: pa.ChunkedArray) -> Property:
+def _property(column: pa.ChunkedArray, mixed: bool) -> Property:
     import pyarrow as pa
 
     kind = column.type
@@ -206,7 +208,14 @@ def _property(column: pa.ChunkedArray) -> Property:
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind) or pa.types.is_boolean(kind)):
         column = column.cast(pa.string())
     codes, values = coded(column)
-    return Words(codes, tuple(values.to_pylist()))
+    return _several(codes, values.to_pylist()) if mixed else Words(codes, tuple(values.to_pylist()))
+
+
+def _several(codes: Array, texts: Iterable[str]) -> Words:
+    """Values of several kinds, each once: of lists the nulls are left out."""
+    seen: dict[tuple[type, Any], int] = {}
+    place = [seen.setdefault((type(value), value), len(seen)) for value in map(value_of, texts)]
+    return Words(np.array([*place, -1], np.int32)[codes], tuple(value for _, value in seen), True)
 
 
 def _numbers(column: pa.ChunkedArray) -> Numbers:

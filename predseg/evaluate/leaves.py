@@ -9,13 +9,12 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from predseg.evaluate.reference import Answer, compare
 from predseg.evaluate.timeline import measure_offsets
 from predseg.language.conditions import Did
-from predseg.language.measures import SCALE, Events, Measure, Step, Value, Window, kind_of
+from predseg.language.measures import SCALE, Events, Measure, Step, Value, Window, kind_of, units_of
 
 NEVER = 2**63 - 1
 FEW = 5_000
@@ -181,18 +180,7 @@ class Stream:
 def _keep(how: str, value: Value) -> Any:
     if value is None or how == "value":
         return value
-    if how != "units":
-        return kind_of(value), value
-    return int(value * SCALE) if value.__class__ is Decimal else _units(value)
-
-
-def _units(value: Value) -> int | None:
-    """Return the ten-thousandths of what is no decimal; None of what is no number, as it may have come before a rule computed with it."""
-    try:
-        number = Decimal(value) if isinstance(value, int | str) and not isinstance(value, bool) else Decimal("nan")
-    except InvalidOperation:
-        return None
-    return int(number * SCALE) if number.is_finite() else None
+    return units_of(value) if how == "units" else (kind_of(value), value)
 
 
 class Streams:

@@ -42,15 +42,17 @@ def passing(block: Block, test: Filter) -> Array:
     if column is None:
         return np.full(len(block.time), test.accepts(None))
     if isinstance(column, Words):
-        return _accepted(test, column.values)[column.codes]
+        return _accepted(test, column)[column.codes]
     units, inverse = np.unique(column.units, return_inverse=True)
     accepted = np.array([test.accepts(Decimal(int(u)) / column.scale) for u in units], bool)
     return np.where(column.present, accepted[inverse] if len(units) else False, test.accepts(None))
 
 
-def _accepted(test: Filter, values: tuple[Any, ...]) -> Array:
+def _accepted(test: Filter, column: Words) -> Array:
     """Return bool: which values pass, then whether a missing one does."""
-    texts = len(values) <= FEW and bool(values) and isinstance(values[0], str)  # flags are few, lists may hold what is equal and of another kind
+    values = column.values
+    few = len(values) <= FEW and bool(values)
+    texts = few and not column.mixed and isinstance(values[0], str)  # flags are few, others may hold what is equal and of another kind
     accepts: Callable[[Any], bool] = _remembered(test).__getitem__ if texts else test.accepts
     return np.array([*map(accepts, values), test.accepts(None)], bool)
 

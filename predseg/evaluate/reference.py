@@ -7,12 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
 from fractions import Fraction
-from typing import Any
 
 from predseg.language import conditions as c
-from predseg.language.measures import SCALE, Aggregate, Comparison, Events, Measure, Step, Value, as_float, kind_of
+from predseg.language.measures import SCALE, Aggregate, Comparison, Events, Measure, Step, Value, as_float, kind_of, units_of
 from predseg.language.time import SECOND
 
 
@@ -158,14 +156,10 @@ def _aggregate(measure: Measure, chosen: list[Event], t: int) -> Answer:
     values = [e.properties.get(str(measure.of)) for e in chosen]
     if kind == "distinct":
         return Answer(kind, len({(type(x), x) for v in values for x in (v if isinstance(v, tuple) else (v,)) if x is not None}), events=evidence)
-    units = [_units(v) for v in values if v is not None]
+    units = [u for v in values if (u := units_of(v)) is not None]
     if kind in ("sum", "avg"):
         return Answer(kind, None if kind == "avg" and not units else sum(units), len(units), events=evidence)
     return Answer(kind, (min(units) if kind == "min" else max(units)) if units else None, events=evidence)
-
-
-def _units(value: Any) -> int:
-    return int(Decimal(value) * SCALE)
 
 
 def _gap(kind: Aggregate, times: list[int], evidence: tuple[Event, ...]) -> Answer:

@@ -18,7 +18,7 @@ import numpy as np
 from predseg.errors import DataError
 from predseg.evaluate.block import Array, Block, Numbers, Words
 from predseg.evaluate.grid import Places, cell, edges
-from predseg.language.measures import SCALE, Measure, Window
+from predseg.language.measures import SCALE, Measure, Window, units_of
 from predseg.language.time import SECOND
 
 LARGEST = np.iinfo(np.int64).max
@@ -155,6 +155,8 @@ class Rows:
         column = self.block.properties.get(str(name))
         if column is None or (isinstance(column, Words) and not column.values):
             return Numbers(np.zeros(len(self.customer), np.int64), np.zeros(len(self.customer), bool))
+        if isinstance(column, Words) and column.mixed:
+            return _among(column.take(self.rows))
         if isinstance(column, Words):
             found = next(v for v in column.values if v is not None)
             raise DataError(
@@ -165,6 +167,12 @@ class Rows:
             )
         taken = column.take(self.rows)
         return taken if taken.scale == SCALE else Numbers(taken.units * (SCALE // taken.scale), taken.present)
+
+
+def _among(column: Words) -> Numbers:
+    """Return the numbers among values of several kinds; the others are as good as missing."""
+    units = [*map(units_of, column.values), None]
+    return Numbers(np.array([u or 0 for u in units], np.int64)[column.codes], np.array([u is not None for u in units])[column.codes])
 
 
 def _counted(rows: Rows, measure: Measure) -> Found:
@@ -288,7 +296,7 @@ def _elements(rows: Rows, name: str | None) -> tuple[Array | slice, Array]:
     if isinstance(taken, Numbers):
         at = np.flatnonzero(taken.present)
         return at, np.unique(taken.units[at], return_inverse=True)[1]
-    if taken.values and isinstance(taken.values[0], tuple):
+    if any(isinstance(v, tuple) for v in (taken.values if taken.mixed else taken.values[:1])):
         return _list_elements(taken)
     if taken.codes.min(initial=0) == 0:
         return slice(None), taken.codes

@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from predseg.history import values
+from predseg.history import mixed, values
 from predseg.history.sources import Reading, naive
 from predseg.language.time import MINUTE
 
@@ -35,7 +35,7 @@ _ORDER = ("customer_id", "anonymous_id", "event_id", "event", "event_time", "rec
 class Property:
     """One property of the events table: its name, its kind and the plain name it has inside the engine.
 
-    ``kind`` is ``flag``, ``whole``, ``number``, ``text`` or ``list``; ``counted`` says that measures compute with it.
+    ``kind`` is ``flag``, ``whole``, ``number``, ``text``, ``list`` or ``mixed``, of texts that say what they are; ``counted`` says that measures compute with it.
     """
 
     name: str
@@ -46,7 +46,13 @@ class Property:
     @property
     def type(self) -> pa.DataType:
         """The Arrow type of its column."""
-        return {"flag": pa.bool_(), "whole": pa.int64(), "number": values.EXACT, "text": pa.string(), "list": pa.list_(pa.string())}[self.kind]
+        types = {"flag": pa.bool_(), "whole": pa.int64(), "number": values.EXACT, "text": pa.string(), "list": pa.list_(pa.string())}
+        return types.get(self.kind, pa.string())
+
+    @property
+    def field(self) -> pa.Field:
+        """Its column of a table."""
+        return mixed.field(self.name) if self.kind == "mixed" else pa.field(self.name, self.type)
 
 
 @dataclass(frozen=True)
@@ -163,6 +169,12 @@ def _property(rows: _Batch, item: Property) -> pa.Array:
         if not item.counted and pa.types.is_floating(array.type):
             array = pc.if_else(pc.fill_null(pc.is_nan(array), True), pa.scalar(None, array.type), array)
         return rows.number(item.name, array, item.counted) if not pa.types.is_null(array.type) else pa.nulls(len(array), item.type)
+    if item.kind == "mixed":
+        tidy, large, rounded = mixed.tidy(array.cast(pa.string()))
+        if large.any():
+            rows.facts[f"{item.name} kept"] = ~large
+        rows.rounded += rounded
+        return tidy
     if pa.types.is_decimal(array.type):
         fits = pc.less(pc.abs(array.cast(pa.decimal128(38, 0))), pa.scalar(2**63 - 1, pa.decimal128(38, 0)))
         if not values.flags(pc.fill_null(fits, True)).all():

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -26,7 +25,7 @@ import pyarrow.parquet as pq
 
 from predseg.engine import Engine, engine_in
 from predseg.errors import DataError
-from predseg.history import adding, contract, files, identity, losses, merge, sources, spreading, values
+from predseg.history import adding, contract, files, identity, losses, merge, retyping, sources, spreading, values
 from predseg.history import report as report_
 from predseg.history.contract import Property
 from predseg.history.customers import ingest_customers
@@ -147,6 +146,11 @@ class _Load:
     last: report_.Memory | None
     tell: Progress
 
+    @property
+    def columns(self) -> dict[str, dict[str, str]]:
+        """The columns and types that each source had when it was read last."""
+        return self.last.state.columns if self.last else {}
+
     def all(self, found: dict[str, tuple[Path, ...]], state: report_.State) -> report_.Memory:
         """Read all sources, merge, put the tables in place, and return what is to be remembered."""
         with self.store.scratch("ingest") as folder:
@@ -175,13 +179,12 @@ class _Load:
         aside = folder / "quarantine.parquet"
         with pq.ParquetWriter(aside, QUARANTINE, compression="zstd") as quarantine:
             columns = before.state.columns if before else {}
-            stages, was = self._read(folder, found, quarantine, merge.existing_kinds(existing[0]) if existing else {}, columns)
+            stages, was = self._read(folder, found, quarantine, existing[0] if existing else None, columns)
             given = {column for stage in stages for column in stage.reading.given}
             given |= {"anonymous_id"} & set(pq.read_schema(existing[0]).names) if before else set()
             loads = {number: stage.file for number, stage in enumerate(stages)}
             properties = stages[0].properties if stages else plan([was], set())
-            known = self.last.state.columns if self.last else {}
-            retyped = {number: _retyped(stage, known.get(stage.reading.name, {})) for number, stage in enumerate(stages) if existing}
+            retyped = {number: retyping.retyped(stage, self.columns.get(stage.reading.name, {})) for number, stage in enumerate(stages) if existing}
             whole = merge.Merge(existing, was, loads, properties, "anonymous_id" in given, "event_id" in given, retyped)
             with engine_in(folder, "merge", memory=merge.MEMORY) as engine, self.store.replace("events") as target:
                 counts, refused, looked_at = self._merge(engine, whole, target, sum(stage.tally.good for stage in stages), before)
@@ -211,8 +214,9 @@ class _Load:
         return counts, refused, None
 
     def _read(
-        self, folder: Path, found: dict[str, tuple[Path, ...]], quarantine: pq.ParquetWriter, was: dict[str, str], known: dict[str, dict[str, str]]
+        self, folder: Path, found: dict[str, tuple[Path, ...]], quarantine: pq.ParquetWriter, present: Path | None, known: dict[str, dict[str, str]]
     ) -> tuple[list[Stage], dict[str, str]]:
+        was = merge.existing_kinds(present) if present else {}
         config, chosen = self.config, {name: source for name, source in self.config.sources.items() if name in found}
         found = {
             name: spreading.laid(config.engine, source, found[name], f"source {name}", folder / f"table-{number}")
@@ -225,8 +229,10 @@ class _Load:
                 engine = opened.enter_context(engine_in(folder, f"source-{number}"))
                 each = spreading.each(there, folder, found[name]) if there else None
                 zone = source.timezone or config.timezone
-                readings.append((engine, sources.read_events(engine, source, found[name], zone, known.get(name), each)))
-            properties = plan([was, *(reading.kinds for _, reading in readings)], config.numeric_properties())
+                before = self.columns.get(name) if present else None
+                readings.append((engine, sources.read_events(engine, source, found[name], zone, known.get(name), each, before)))
+            texts = retyping.texts([reading for _, reading in readings], self.columns, present, was) if present else set()
+            properties = plan([was, *(reading.kinds for _, reading in readings)], config.numeric_properties(), texts)
             places = [folder / (f"load-{n}/*.parquet" if there else f"load-{n}.parquet") for n, there in enumerate(spread)]
             stages = [
                 Stage(engine, reading, properties, staged_fields(properties), file, quarantine, self.persons)
@@ -247,17 +253,6 @@ def staged_fields(properties: list[Property]) -> pa.Schema:
     fields = [(name, pa.string()) for name in ("customer_id", "anonymous_id", "event")]
     fields += [("event_time", values.INSTANT), ("received_at", values.INSTANT), ("value", values.EXACT), ("event_id", pa.string())]
     return pa.schema(fields + [(p.column, p.type) for p in properties])
-
-
-def _retyped(stage: Stage, before: Mapping[str, str]) -> dict[str, str]:
-    """Return the columns that are text now and were not when the source was read before, and what they were."""
-    reading, names = stage.reading, {name: name for name in sources.TEXTS} | {p.name: p.column for p in stage.properties}
-    if reading.query:
-        return {}
-    now = {names[name]: label for name, label in reading.labels.items() if name in names and reading.raw.columns[label] == "VARCHAR"}
-    types = {column: before.get(label, "VARCHAR") for column, label in now.items()}
-    kinds = {column: type_ if type_.startswith("TIMESTAMP") else sources.kind_of(type_) for column, type_ in types.items()}
-    return {column: kind for column, kind in kinds.items() if kind != "text"}
 
 
 def _refused_links(refused: list[identity.Refused]) -> pa.Table:

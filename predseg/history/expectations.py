@@ -18,11 +18,13 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from predseg.columns import mixed_in
 from predseg.errors import GateError
 from predseg.history.report import IngestReport
 from predseg.history.volumes import COLUMNS, LOOKED_AT, USUAL, Daily, Volume, instants, judged
 from predseg.language.english import say_list
 from predseg.language.expectations import FAIL, OFF, WARN, Expectations
+from predseg.language.spelling import value_of
 from predseg.language.time import DAY, say_duration, say_instant
 from predseg.layers import readers
 
@@ -276,9 +278,9 @@ def _kinds(texts: pa.ChunkedArray) -> pa.Array:
 
 def _outside(rows: pa.Table, prop: str, low: Decimal, high: Decimal, facts: _Facts) -> None:
     """Count the numbers outside, and keep the one that is farthest."""
-    values = (
-        [Decimal(v) for v in rows[prop].to_pylist() if isinstance(v, int | Decimal) and not isinstance(v, bool)] if prop in rows.column_names else []
-    )
+    column = rows[prop].to_pylist() if prop in rows.column_names else []
+    column = [v and value_of(v) for v in column] if prop in mixed_in(rows.schema) else column
+    values = [Decimal(v) for v in column if isinstance(v, int | Decimal) and not isinstance(v, bool)]
     outside, number, worst = facts.outside.get(prop, (0, 0, None))
     wrong = [v for v in values if not low <= v <= high]
     far = max((v for v in (*wrong, worst) if v is not None), key=lambda v: (max(low - v, v - high), v), default=None)

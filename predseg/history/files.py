@@ -2,7 +2,8 @@
 
 Parquet brings its types along. Text files are read as text first and get their types in one look over the whole of
 them, so that a type never fails late: a column is a number, a boolean or a time only when every value is. Codes such
-as ``00123`` and ``+44123`` and whole numbers of more digits than a float can hold stay text. A CSV file needs a header line; its
+as ``00123`` and ``+44123`` and whole numbers of more digits than a float can hold stay text. Where some values are of another kind
+(``n/a`` among numbers) every value keeps its own, see `predseg.history.mixed`: the type `MIXED`, of JSON `JSON`. A CSV file needs a header line; its
 delimiter is the most frequent of ``, ; tab |`` there, its quote is ``"``. Lines that are no rows are kept aside.
 """
 
@@ -12,18 +13,16 @@ import csv
 import glob
 import gzip
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from predseg.engine import Engine, engine_errors, literal, quoted
 from predseg.errors import DataError, nearest
-from predseg.history import bounds
-
-if TYPE_CHECKING:
-    from pyarrow.parquet import FileMetaData
+from predseg.history import bounds, mixed, parquet
+from predseg.history.mixed import JSON, MIXED
 
 FORMATS = {
     ".csv": "csv",
@@ -35,7 +34,6 @@ FORMATS = {
     ".ndjson": "jsonl",
     ".json": "jsonl",
 }
-_UNION = "union_by_name = true, hive_partitioning = false"
 _SAMPLE, _HEADER = 20_000, 1_000_000
 Answer = TypeVar("Answer")
 Lay = Callable[[Engine, list[Path]], None]
@@ -44,8 +42,8 @@ Types = Callable[[str, str], bool]
 
 
 def any_type(name: str, kind: str) -> bool:
-    """Let every column get every type."""
-    return True
+    """Let every column get every type, but none several kinds."""
+    return kind != MIXED
 
 
 class Each(Protocol):
@@ -67,6 +65,7 @@ class Raw:
         notes: Why a column that looks like a number, a boolean or a time is text, by column.
         lay: Makes the view ``source_text`` of some of the files, every column as text; None when the format has types.
         typed: The query of it in the types of ``columns``, or of all files when the format has types.
+        said: Of JSON lines the types of each key, None for texts; empty where it is always null.
     """
 
     columns: dict[str, str]
@@ -75,6 +74,7 @@ class Raw:
     notes: dict[str, str] = field(default_factory=dict)
     lay: Lay | None = None
     typed: str = ""
+    said: Mapping[str, Set[str | None]] = field(default_factory=dict)
 
     def help(self) -> str:
         """Return what a query over ``source`` may use."""
@@ -123,6 +123,7 @@ def register(
     known: dict[str, str] | None = None,
     each: Each | None = None,
     types: Types = any_type,
+    before: Mapping[str, str] | None = None,
 ) -> Raw:
     """Make the view ``source`` of files of one format.
 
@@ -132,7 +133,8 @@ def register(
         place: What errors name.
         known: The columns that the source has, when these files are more of it: they are read in these columns and types.
         each: Looks at all of text files, which decides their types; by default ``engine`` does.
-        types: Which types columns of text files may get.
+        types: Which types columns may get.
+        before: The types that the columns had when the source was read before: what was text in a file without types stays text.
 
     Raises:
         Unlike: When a column is not known, or a value does not fit its type.
@@ -146,8 +148,18 @@ def register(
         if any(file.name.lower().endswith(".gz") for file in files):
             list(look(partial(_check_gzip, place)))
         kind = kinds.pop()
-        raw = _parquet(engine, files, place) if kind == "parquet" else {"csv": _csv, "jsonl": _jsonl}[kind](engine, files, place, look, types)
-        return raw if known is None or list(known.items()) == list(raw.columns.items()) else _as_known(engine, files, raw, known, look)
+        if kind == "parquet":
+            raw = _parquet(engine, files, place, types, known or {})
+        elif kind == "csv":
+            raw = _csv(engine, files, place, look, _as_before(types, before or {}))
+        else:
+            raw = _jsonl(engine, files, place, look, types)
+        return raw if known is None or list(known.items()) == list(raw.columns.items()) else _as_known(engine, files, raw, known, look, types)
+
+
+def _as_before(types: Types, before: Mapping[str, str]) -> Types:
+    """Let no property of a file without types be anything but the text that it was."""
+    return lambda name, kind: types(name, kind) and not (before.get(name) == "VARCHAR" and types(name, MIXED))
 
 
 def _check_gzip(place: str, _: Engine, some: list[Path]) -> None:
@@ -156,24 +168,52 @@ def _check_gzip(place: str, _: Engine, some: list[Path]) -> None:
             bounds.check_gzip(file, place)
 
 
-def _as_known(engine: Engine, files: list[Path], raw: Raw, known: dict[str, str], each: Each) -> Raw:
-    text = raw.lay is not None
-    if raw.columns.keys() - known.keys() or not (text or raw.columns.items() <= known.items()):
+def _as_known(engine: Engine, files: list[Path], raw: Raw, known: dict[str, str], each: Each, types: Types) -> Raw:
+    if not raw.lay:
+        known = {name: MIXED if raw.columns.get(name) == MIXED else kind for name, kind in known.items()}
+    if raw.columns.keys() - known.keys() or not (raw.lay or raw.columns.items() <= known.items()):
         raise Unlike
-    typed = [(name, known[name]) for name in raw.columns if known[name] != "VARCHAR"] if text else []
-    if raw.lay and any(map(any, each(partial(_looked, raw.lay, [f"count(*) filter ({_misfit(*one)})" for one in typed])))):
-        raise Unlike
-    here = {name: _cast(name, kind) if text else quoted(name) for name, kind in known.items() if name in raw.columns}
-    picked = (here.get(name, f"null::{kind} as {quoted(name)}") for name, kind in known.items())
-    query = f"select {', '.join(picked)} from {'source_text' if text else f'({raw.typed})'}"
+    if raw.lay and raw.said:
+        known = {name: _joined(kind, raw.said.get(name, set())) if types(name, MIXED) else kind for name, kind in known.items()}
+        raw = replace(raw, lay=partial(raw.lay, several=[name for name in raw.columns if known[name] == JSON]))  # type: ignore[call-arg]
+    if raw.lay:
+        known |= dict.fromkeys(_loosened(raw, known, each, types), MIXED)
+        raw.lay(engine, files)
+    here = {name: _cast(name, kind) if raw.lay else quoted(name) for name, kind in known.items() if name in raw.columns}
+    plain = {MIXED: "VARCHAR", JSON: "VARCHAR"}
+    picked = (here.get(name, f"null::{plain.get(kind, kind)} as {quoted(name)}") for name, kind in known.items())
+    query = f"select {', '.join(picked)} from {'source_text' if raw.lay else f'({raw.typed})'}"
     engine.view("source", query)
     return replace(raw, columns=dict(known), typed=query)
+
+
+def _joined(kind: str, said: Set[str | None]) -> str:
+    """Return the type of a column of JSON that was of one type so far, and is of these in more files."""
+    return kind if kind == JSON or said <= _SAID.get(kind, set()) or said | {kind} <= {*_NUMBERS} else JSON
+
+
+def _loosened(raw: Raw, known: dict[str, str], each: Each, types: Types) -> list[str]:
+    """Return the columns of text files that are of several kinds now, those before among them.
+
+    Raises:
+        Unlike: When other values do not fit the types that are known.
+    """
+    assert raw.lay is not None
+    typed = [(name, known[name]) for name in raw.columns if known[name] not in ("VARCHAR", MIXED, JSON)]
+    found = zip(*each(partial(_looked, raw.lay, [f"count(*) filter ({_misfit(*one)})" for one in typed])), strict=True) if typed else ()
+    odd = [name for (name, _), counted in zip(typed, found, strict=True) if any(counted)]
+    if any(known[name] not in _LOOSE or raw.said or raw.columns[name] in _LOOSE or not types(name, MIXED) for name in odd):
+        raise Unlike
+    loose = [*odd, *(name for name in raw.columns if known[name] == MIXED)]
+    if len(_without_codes(raw.lay, loose, each)) < len(loose):
+        raise Unlike
+    return loose
 
 
 def of_file(engine: Engine, file: Path, raw: Raw) -> str:
     """Return the query of one file with the columns, and in the types, that it has among others of its source."""
     if raw.lay is None:
-        return _with_columns(engine, file, raw.columns)
+        return parquet.with_columns(engine, file, raw.columns)
     raw.lay(engine, [file])
     return raw.typed
 
@@ -186,62 +226,13 @@ def _kind(file: Path, place: str) -> str:
     return kind
 
 
-def _list(files: list[Path]) -> str:
-    return "[" + ", ".join(literal(f) for f in files) + "]"
-
-
-def _parquet(engine: Engine, files: list[Path], place: str) -> Raw:
-    query = _scan_parquet({file: _kinds(bounds.check_parquet(file, place)) for file in files})
+def _parquet(engine: Engine, files: list[Path], place: str, types: Types, known: Mapping[str, str]) -> Raw:
+    kinds = {file: parquet.kinds(bounds.check_parquet(file, place)) for file in files}
+    several = parquet.several(kinds.values(), types, known)
+    query = parquet.scan(kinds, several)
     engine.view("source", query)
     rows = engine.rows("select count(*) from source")[0][0]
-    return Raw(engine.columns("select * from source"), rows, typed=query)
-
-
-def _kinds(footer: FileMetaData | None) -> dict[str, str]:
-    """Return what some columns of a file are: "float", "text", of times "offset", "none", or "spark", whose INT96 says nothing of an offset and means UTC."""
-    columns = [footer.schema.column(i) for i in range(footer.num_columns)] if footer else []
-    old = "spark" if footer and b"org.apache.spark.version" in (footer.metadata or {}) else "none"
-    found = {}
-    for column in (c for c in columns if c.path == c.name):  # not those inside of others
-        if column.logical_type.type == "TIMESTAMP":
-            found[column.name] = "offset" if json.loads(column.logical_type.to_json())["isAdjustedToUTC"] else "none"
-        elif column.physical_type == "INT96" or column.logical_type.type == "DATE":
-            found[column.name] = old if column.physical_type == "INT96" else "none"
-        elif column.physical_type in ("FLOAT", "DOUBLE") or column.logical_type.type == "STRING":
-            found[column.name] = "text" if column.logical_type.type == "STRING" else "float"
-    return found
-
-
-def _scan_parquet(kinds: dict[Path, dict[str, str]]) -> str:
-    """Return the query of files; a column that has an offset in some of them and none in others is text, as it would be in text files.
-
-    So is one of floats in some and texts in others: whole numbers without their ``.0``, NaN null.
-    """
-    every = {(name.lower(), kind) for found in kinds.values() for name, kind in found.items()}
-    mixed = {name for name, kind in every if kind == "none" and {(name, "offset"), (name, "spark")} & every}
-    mixed |= {name for name, kind in every if kind == "float" and (name, "text") in every}
-    alike: dict[tuple[tuple[str, str], ...], list[Path]] = {}
-    for file, found in kinds.items():
-        alike.setdefault(tuple((c, kind) for c, kind in found.items() if kind == "spark" or c.lower() in mixed), []).append(file)
-    parts = []
-    for same, some in alike.items():
-        says = {c: {"spark": f"timezone('UTC', {quoted(c)})", "float": float_text(quoted(c))}.get(kind, quoted(c)) for c, kind in same}
-        said = ", ".join(f"{value}{'::varchar' if c.lower() in mixed else ''} as {quoted(c)}" for c, value in says.items())
-        parts.append(f"select *{f' replace ({said})' if said else ''} from read_parquet({_list(some)}, {_UNION})")
-    return " union all by name ".join(parts)
-
-
-def float_text(column: str) -> str:
-    """Return the SQL of a float as text: no ``.0`` of whole numbers, NaN null."""
-    whole = f"{column} = trunc({column}) and abs({column}) < 1e15"
-    return f"case when {whole} then try_cast({column} as bigint)::varchar when not isnan({column}) then {column}::varchar end"
-
-
-def _with_columns(engine: Engine, file: Path, columns: dict[str, str]) -> str:
-    scan = f"({_scan_parquet({file: _kinds(bounds.footer_of(file))})})"
-    present = {name.lower() for name in engine.columns(f"select * from {scan}")}
-    picked = (f"{quoted(name) if name.lower() in present else 'null'}::{kind} as {quoted(name)}" for name, kind in columns.items())
-    return f"select {', '.join(picked)} from {scan}"
+    return Raw({name: MIXED if name.lower() in several else kind for name, kind in engine.columns("select * from source").items()}, rows, typed=query)
 
 
 # csv
@@ -306,7 +297,7 @@ def _distinct(names: list[str]) -> tuple[str, ...]:
 def _scan(files: list[Path], names: tuple[str, ...], delimiter: str) -> str:
     columns = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in names)
     dialect = f"delim = {literal(delimiter)}, quote = '\"', escape = '\"', header = true, auto_detect = false, null_padding = false"
-    return f"read_csv({_list(files)}, {dialect}, columns = {{{columns}}}, store_rejects = true, max_line_size = 16777216)"
+    return f"read_csv({parquet.listed(files)}, {dialect}, columns = {{{columns}}}, store_rejects = true, max_line_size = 16777216)"
 
 
 # json lines
@@ -320,11 +311,14 @@ def _jsonl(engine: Engine, files: list[Path], place: str, each: Each, types: Typ
         )
     kinds = _json_kinds(structures)
     bounds.check_columns(kinds, place)
-    names, lay = _distinct(list(kinds)), partial(_lay_jsonl, list(kinds))
+    names = _distinct(list(kinds))
+    said = dict(zip(names, kinds.values(), strict=True))
+    candidates = {name: _one_kind(found, types(name, MIXED)) for name, found in said.items()}
+    lay = partial(_lay_jsonl, list(kinds), several=[name for name, kind in candidates.items() if kind == JSON])
     lay(engine, files)
-    raw = _typed(engine, lay, names, dict(zip(names, kinds.values(), strict=True)), "csv_line as raw, 'not UTF-8 text' as reason", each, types)
+    raw = _typed(engine, lay, names, candidates, "csv_line as raw, 'not UTF-8 text' as reason", each, types)
     bad = f"select line as raw, {_VERDICT} as reason from source_lines where {_VERDICT} is not null"
-    return replace(raw, rejected=f"{bad} union all {raw.rejected}")
+    return replace(raw, rejected=f"{bad} union all {raw.rejected}", said=said)
 
 
 _VERDICT = bounds.verdict("line")
@@ -338,22 +332,21 @@ def _structures(engine: Engine, some: list[Path]) -> set[str]:
 
 
 def _lay_lines(engine: Engine, some: list[Path]) -> None:
-    scan = f"read_csv({_list(some)}, delim = '\x01', quote = '', escape = '', header = false, auto_detect = false, columns = {{'line': 'VARCHAR'}}"
+    scan = f"read_csv({parquet.listed(some)}, delim = '\x01', quote = '', escape = '', header = false, auto_detect = false, columns = {{'line': 'VARCHAR'}}"
     engine.view("source_lines", f"select line from {scan}, store_rejects = true, max_line_size = 16777216) where trim(line) <> ''")
 
 
-def _lay_jsonl(keys: list[str], engine: Engine, some: list[Path]) -> None:
-    """Make ``source_text`` of the keys of some of the files."""
+def _lay_jsonl(keys: list[str], engine: Engine, some: list[Path], several: Collection[str] = ()) -> None:
+    """Make ``source_text`` of the keys of some of the files; those of several kinds as JSON."""
     _lay_lines(engine, some)
-    paths = "[" + ", ".join(literal("/" + name.replace("~", "~0").replace("/", "~1")) for name in keys) + "]"
-    picked = ", ".join(f"v[{i}] as {quoted(name)}" for i, name in enumerate(_distinct(keys), 1))
-    engine.view("source_text", f"select {picked} from (select json_extract_string(line, {paths}) as v from ({_GOOD}))")
+    paths = [literal("/" + name.replace("~", "~0").replace("/", "~1")) for name in keys]
+    says = {name: f"json_extract(line, {path})::varchar" for name, path in zip(_distinct(keys), paths, strict=True) if name in several}
+    picked = ", ".join(f"{says.get(name, f'v[{i}]')} as {quoted(name)}" for i, name in enumerate(_distinct(keys), 1))
+    engine.view("source_text", f"select {picked} from (select line, json_extract_string(line, [{', '.join(paths)}]) as v from ({_GOOD}))")
 
 
-def _json_kinds(structures: list[str]) -> dict[str, str | None]:
-    """Return the type to try for every key: numbers and booleans of JSON, lists of text; the rest stays text."""
-    import json
-
+def _json_kinds(structures: list[str]) -> dict[str, set[str | None]]:
+    """Return the types that every key has: numbers and booleans of JSON, lists of text, and None for the rest, which is text."""
     known = {"BIGINT": "BIGINT", "UBIGINT": "BIGINT", "HUGEINT": "BIGINT", "DOUBLE": "DOUBLE", "BOOLEAN": "BOOLEAN"}
     found: dict[str, set[str | None]] = {}
     for name, kind in (item for structure in structures for item in json.loads(structure).items()):
@@ -362,13 +355,13 @@ def _json_kinds(structures: list[str]) -> dict[str, str | None]:
             kinds.add("VARCHAR[]")
         elif kind != "NULL":
             kinds.add(known.get(kind) if isinstance(kind, str) else None)
-    return {name: _one_kind(kinds) for name, kinds in found.items()}
+    return found
 
 
-def _one_kind(kinds: set[str | None]) -> str | None:
+def _one_kind(kinds: set[str | None], several: bool) -> str | None:
     if kinds == {"BIGINT", "DOUBLE"}:
         return "DOUBLE"
-    return next(iter(kinds)) if len(kinds) == 1 else None
+    return next(iter(kinds)) if len(kinds) == 1 else JSON if kinds and several else None
 
 
 # types of text
@@ -377,12 +370,15 @@ def _one_kind(kinds: set[str | None]) -> str | None:
 def _typed(engine: Engine, lay: Lay, names: tuple[str, ...], candidates: dict[str, str | None], rejected: str, each: Each, allowed: Types) -> Raw:
     """Make ``source`` of ``source_text``: every column in the narrowest type that all of its values have."""
     tries = [
-        (name, kind) for name, first in candidates.items() if first and allowed(name, first) for kind in (_NUMBERS if first == "BIGINT" else (first,))
+        (name, kind)
+        for name, first in candidates.items()
+        if first not in (None, JSON) and allowed(name, first)
+        for kind in (_NUMBERS if first == "BIGINT" else (first,))
     ]
     counts = [f"count(*) filter ({_misfit(name, kind)}), min({quoted(name)}) filter ({_misfit(name, kind)})" for name, kind in tries]
     totals, *found = zip(*each(partial(_looked, lay, ["count(*)", *counts])), strict=True)
     rows = sum(totals)
-    types = dict.fromkeys(names, "VARCHAR")
+    types = {name: JSON if candidates[name] == JSON else "VARCHAR" for name in names}
     notes: dict[str, str] = {}
     for (name, kind), counted, examples in zip(tries, found[::2], found[1::2], strict=True):
         if types[name] != "VARCHAR":
@@ -393,10 +389,20 @@ def _typed(engine: Engine, lay: Lay, names: tuple[str, ...], candidates: dict[st
         else:
             example = min(one for one in examples if one is not None)
             notes[name] = f"{name} is text: {example!r} ({bad:,} of {rows:,} values) is not {_SAY[kind]}"
+    for name in _without_codes(lay, [name for name in notes if candidates[name] in _LOOSE and allowed(name, MIXED)], each):
+        types[name] = MIXED
+        del notes[name]
     query = f"select {', '.join(_cast(name, types[name]) for name in names)} from source_text"
     engine.view("source", query)
     lines = "select distinct on (file_path, line_byte_position) * from reject_errors join reject_scans using (scan_id, file_id)"
     return Raw(types, rows, f"select {rejected} from ({lines})", notes, lay, query)
+
+
+def _without_codes(lay: Lay, names: list[str], each: Each) -> list[str]:
+    """Return the columns that are of numbers or flags but for some values, none of which makes codes of all."""
+    tests = [f"count(*) filter (not {_number(name)} and regexp_full_match({quoted(name)}, {literal(mixed.CODE)}))" for name in names]
+    found = zip(*each(partial(_looked, lay, tests)), strict=True) if names else ()
+    return [name for name, counted in zip(names, found, strict=True) if not any(counted)]
 
 
 def _looked(lay: Lay, tests: list[str], engine: Engine, some: list[Path]) -> tuple[Any, ...]:
@@ -417,6 +423,10 @@ def _looks(engine: Engine, tests: list[str], table: str) -> tuple[Any, ...]:
 
 _AT_ONCE = 40
 _NUMBERS = ("BIGINT", "DOUBLE")
+_LOOSE = (*_NUMBERS, "BOOLEAN")
+"""Types of which a column in a file without types may be but for some values."""
+_SAID: dict[str, set[str | None]] = {kind: {kind} for kind in (*_LOOSE, "VARCHAR[]")}
+_SAID |= {"DOUBLE": {*_NUMBERS}, "VARCHAR": {None}}
 _SAY = {"BIGINT": "a whole number", "DOUBLE": "a number", "BOOLEAN": "true or false", "DATE": "a date", "VARCHAR[]": "a list of texts"}
 _SAY |= {"TIMESTAMP": "a time without offset", "TIMESTAMP WITH TIME ZONE": "a time with offset"}
 _ORDER = ("BIGINT", "DOUBLE", "BOOLEAN", "DATE", "TIMESTAMP WITH TIME ZONE", "TIMESTAMP")
@@ -461,5 +471,13 @@ def _try(name: str, kind: str) -> str:
     return f"try_cast({text} as {kind})"
 
 
+def _number(name: str) -> str:
+    """Return the test that a value of the column is a number."""
+    return f"not ({' and '.join(f'({_misfit(name, kind)})' for kind in _NUMBERS)})"
+
+
 def _cast(name: str, kind: str) -> str:
+    if kind in (MIXED, JSON):
+        said = mixed.of_json(f"{quoted(name)}::json") if kind == JSON else mixed.of_untyped(quoted(name), _number(name))
+        return f"{said} as {quoted(name)}"
     return quoted(name) if kind == "VARCHAR" else f"{_try(name, kind)} as {quoted(name)}"

@@ -30,13 +30,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from predseg.columns import is_mixed
 from predseg.engine import Engine, literal
-from predseg.history import identity, values
+from predseg.history import identity, mixed, values
 from predseg.history.behind import behind
 from predseg.history.contract import Property
 from predseg.history.repeats import EXISTING, Counts, without_repeats
 from predseg.history.sorting import in_order
-from predseg.history.staging import as_text, number_text
+from predseg.history.staging import as_kind, number_text
 from predseg.language.time import parse_instant
 from predseg.layers import gone_in, name_of
 
@@ -47,6 +48,8 @@ MEMORY = "1GB"
 COUNTED = 4_000_000
 """Event ids that are compared at once."""
 MADE = r"^~[0-9a-f]{24}(~[0-9a-f]{6})?$"
+KINDS = {b"predseg.version": b"2"}
+"""What a table says of itself whose texts are texts: before, numbers beside texts were texts too."""
 _EVENT = pa.dictionary(pa.int32(), pa.string())
 
 
@@ -102,7 +105,8 @@ def _json_sql(properties: list[Property], anonymous: bool) -> str:
     if anonymous:
         texts["anonymous_id"] = "to_json(anonymous_id)"
     for item in properties:
-        texts[item.name] = number_text(item.column) if item.kind == "number" else f"to_json({item.column})"
+        plain = number_text(item.column) if item.kind == "number" else f"to_json({item.column})"
+        texts[item.name] = mixed.json_sql(item.column) if item.kind == "mixed" else plain
     pairs = [f"{literal(',' + _json_text(name) + ':')} || {texts[name]}" for name in sorted(texts)]
     return f"'{{' || substr(concat({', '.join(pairs)}), 2) || '}}'"
 
@@ -143,7 +147,9 @@ def existing_kinds(file: Path) -> dict[str, str]:
             type_ = column.type
             is_text = "list" if pa.types.is_list(type_) else "text"
             kinds[column.name] = (
-                "flag"
+                "mixed"
+                if is_mixed(column)
+                else "flag"
                 if pa.types.is_boolean(type_)
                 else "whole"
                 if pa.types.is_integer(type_)
@@ -152,6 +158,11 @@ def existing_kinds(file: Path) -> dict[str, str]:
                 else is_text
             )
     return kinds
+
+
+def tells_kinds(file: Path) -> bool:
+    """Say whether texts of an events file are texts, and no numbers that an earlier version took in beside texts."""
+    return bool(KINDS.items() <= (pq.read_schema(file).metadata or {}).items())
 
 
 def scan(files: list[Path], gone: Mapping[str, np.ndarray], temp: Path, *, numbered: bool = False) -> str:
@@ -188,14 +199,14 @@ def _converted(item: Property, was: str | None, aliases: dict[str, str]) -> str:
     if was is None:
         return f"null::{_SQL[item.kind]}"
     column = aliases[item.name]
-    return as_text(column, was) if item.kind == "text" != was else f"{column}::{_SQL[item.kind]}"
+    return column if was == item.kind else f"({as_kind(column, was, item.kind)})::{_SQL[item.kind]}"
 
 
 def _made(column: str) -> str:
     return f"(starts_with({column}, '~') and regexp_matches({column}, {literal(MADE)}))"
 
 
-_SQL = {"flag": "boolean", "whole": "bigint", "number": "decimal(18,4)", "text": "varchar", "list": "varchar[]"}
+_SQL = {"flag": "boolean", "whole": "bigint", "number": "decimal(18,4)", "text": "varchar", "mixed": "varchar", "list": "varchar[]"}
 
 
 def rows_sql(merge: Merge, existing: str | None) -> str:
@@ -236,7 +247,9 @@ def _as_before(column: str, kind: str) -> str:
         return f"case when lower(trim({column})) in ('true', 'false') then lower(trim({column})) else {column} end"
     if kind == "list":
         return f"coalesce(to_json(try_cast(try_cast({column} as json) as varchar[]))::varchar, {column})"
-    if kind == "number":
+    if kind == "mixed":
+        column = f"coalesce(case when lower(trim({column})) in ('true', 'false') then lower(trim({column})) end, {column})"
+    if kind in ("number", "mixed"):
         return f"coalesce({number_text(f'try_cast({column} as decimal(18,4))')}, {column})"
     return f"coalesce(try_cast({column} as {'bigint' if kind == 'whole' else kind})::varchar, {column})"
 
@@ -322,7 +335,8 @@ def schema_of(merge: Merge) -> pa.Schema:
     fields = [("customer_id", pa.string()), ("event", _EVENT), ("event_time", values.INSTANT), ("received_at", values.INSTANT)]
     fields += [("value", values.EXACT), ("event_id", pa.string())]
     fields += [("anonymous_id", pa.string()), ("linked_at", values.INSTANT)] if merge.anonymous else []
-    return pa.schema(fields + [(p.name, p.type) for p in merge.properties])
+    told = not merge.existing or tells_kinds(merge.existing[0])
+    return pa.schema([*(pa.field(*field) for field in fields), *(p.field for p in merge.properties)], metadata=KINDS if told else None)
 
 
 def final(rows: pa.Table, merge: Merge) -> pa.Table:

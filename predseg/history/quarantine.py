@@ -29,9 +29,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from predseg.columns import is_mixed
 from predseg.disks import disk_errors
 from predseg.engine import Engine, engine_in, literal, quoted
-from predseg.history import contract, customers, privacy, report, sources, spreading, values
+from predseg.history import contract, customers, mixed, privacy, report, sources, spreading, values
 from predseg.history.events import staged_fields
 from predseg.history.persons import IDS, Persons, bad_row
 from predseg.history.sources import Reading
@@ -249,8 +250,8 @@ def _fits(column: str, kind: str) -> str:
 def _good(stage: Stage) -> pa.Table:
     """Return the rows that passed as a source gives them, columns without any value left away."""
     table = pq.read_table(stage.file)
-    names = {p.column: p.name for p in stage.properties}
-    table = table.rename_columns([names.get(name, name) for name in table.column_names])
+    named = {p.column: p.field for p in stage.properties}
+    table = pa.table(table.columns, schema=pa.schema([named.get(field.name, field) for field in table.schema]))
     return table.select([name for name in table.column_names if table[name].null_count < len(table) or name in ("customer_id", ROW)])
 
 
@@ -270,10 +271,14 @@ def _keep(store: Store, name: str, passed: pa.Table, dry_run: bool) -> int:
 
 
 def _united(a: pa.Table, b: pa.Table) -> pa.Table:
-    """Return the rows of two tables; a column of which they say different things is text."""
+    """Return the rows of two tables; in a column of which they say different things each value keeps its kind."""
     for name in {*a.column_names} & {*b.column_names}:
-        if a[name].type != b[name].type:
-            a, b = (t.set_column(t.column_names.index(name), name, t[name].cast(pa.string())) for t in (a, b))
+        one, other = a.schema.field(name), b.schema.field(name)
+        if one.type != other.type or is_mixed(one) != is_mixed(other):
+            a, b = (
+                t.set_column(t.column_names.index(name), mixed.field(name), pa.array(mixed.column(t[name], is_mixed(f)), pa.string()))
+                for t, f in ((a, one), (b, other))
+            )
     return pa.concat_tables([a, b], promote_options="default")
 
 

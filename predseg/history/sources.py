@@ -8,7 +8,7 @@ Every column that is not canonical becomes a property.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from predseg.errors import DataError, nearest
 from predseg.history import databases, files
 from predseg.history.files import Each, Raw
 from predseg.history.keys import FLOAT
+from predseg.history.mixed import JSON, MIXED
 from predseg.language.urls import without_password
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Reading:
         inner: Query of the rows under the names of the source.
         given: Canonical column → SQL expression over ``inner``.
         properties: Property → SQL expression over ``inner``.
-        kinds: Property → ``flag``, ``whole``, ``number``, ``text`` or ``list``.
+        kinds: Property → ``flag``, ``whole``, ``number``, ``text``, ``list`` or ``mixed``.
         columns: The names that ``inner`` gives, in order.
         labels: Canonical column or property → the name it has in the source; constants have none.
         floats: The properties that are binary floats.
@@ -109,16 +110,22 @@ def definition(source: Source, zone: str | None) -> dict[str, Any]:
 
 
 def read_events(
-    engine: Engine, source: Source, found: tuple[Path, ...], zone: str | None, known: dict[str, str] | None = None, each: Each | None = None
+    engine: Engine,
+    source: Source,
+    found: tuple[Path, ...],
+    zone: str | None,
+    known: dict[str, str] | None = None,
+    each: Each | None = None,
+    before: Mapping[str, str] | None = None,
 ) -> Reading:
-    """Register a source of events and say how its rows are read; ``known`` and ``each`` are those of `predseg.history.files.register`.
+    """Register a source of events and say how its rows are read; ``known``, ``each`` and ``before`` are those of `predseg.history.files.register`.
 
     Raises:
         Unlike: When these files have other columns.
         DataError: E402 to E408, naming the source, what was found and what to write.
     """
     place = f"source {source.name}"
-    reading = _read(engine, source, found, zone, place, EVENT_COLUMNS, dict(source.columns), known, each)
+    reading = _read(engine, source, found, zone, place, EVENT_COLUMNS, dict(source.columns), known, each, before)
     _require(reading, engine.columns(reading.inner), source)
     return reading
 
@@ -145,11 +152,12 @@ def _read(
     mapping: dict[str, str],
     known: dict[str, str] | None = None,
     each: Each | None = None,
+    before: Mapping[str, str] | None = None,
 ) -> Reading:
     if source.url:
         raw = _register_table(engine, source, found, place)
     else:
-        raw = files.register(engine, list(found), place, known, each, files.any_type if source.query else _types(mapping))
+        raw = files.register(engine, list(found), place, known, each, _types(mapping, canonical, bool(source.query)), before)
     inner = "select * from source"
     if source.query:
         inner = f"select * from ({source.query.strip().rstrip(';')}\n)"
@@ -161,17 +169,27 @@ def _read(
     _check_names(properties, place)
     for column in given.keys() & set(TIMES):
         _check_time(column, labels.get(column), types, zone, place)
-    kinds = {name: kind_of(types[name]) for name in properties}
+    kinds = {name: "mixed" if kind_of(raw.columns.get(name, "")) == "mixed" else kind_of(types[name]) for name in properties}
     expressions = {name: _expression(name, types[name]) for name in properties}
     labels |= {name: name for name in properties}
     floats = frozenset(name for name in properties if types[name] in ("DOUBLE", "FLOAT"))
     return Reading(source.name, place, inner, tuple(types), given, expressions, kinds, labels, floats, bool(source.query), zone, raw)
 
 
-def _types(mapping: dict[str, str]) -> files.Types:
-    """Return which types columns get whose text matters: phone numbers keep their ``+``, and times that are properties are as they were written."""
+def _types(mapping: dict[str, str], canonical: Sequence[str], query: bool) -> files.Types:
+    """Return which types columns get: phone numbers keep their ``+``, times that are properties are as they were written.
+
+    Only properties are of several kinds, of events that no query reshapes.
+    """
     texts, times = ({mapping.get(name, name) for name in names} for names in (TEXTS, TIMES))
-    return lambda name, kind: name not in texts and (name in times or not kind.startswith(("TIMESTAMP", "DATE")))
+    used = {mapping.get(name, name) for name in canonical}
+
+    def allowed(name: str, kind: str) -> bool:
+        if kind == MIXED:
+            return canonical == EVENT_COLUMNS and not query and name not in used
+        return query or (name not in texts and (name in times or not kind.startswith(("TIMESTAMP", "DATE"))))
+
+    return allowed
 
 
 def _register_table(engine: Engine, source: Source, found: tuple[Path, ...], place: str) -> Raw:
@@ -265,7 +283,9 @@ def naive(place: str, name: str, column: str | None, example: str | None = None)
 
 
 def kind_of(type_: str) -> str:
-    """Return flag, whole, number, list or text for a type of DuckDB."""
+    """Return flag, whole, number, list, text or mixed for the type of a column."""
+    if type_ in (MIXED, JSON):
+        return "mixed"
     if type_ == "BOOLEAN":
         return "flag"
     if type_ in _WHOLE:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 
 from predseg.engine import Engine, engine_errors, literal, quoted
 from predseg.errors import DataError
-from predseg.history import values
+from predseg.history import mixed, values
 from predseg.history.behind import behind
 from predseg.history.contract import NOT_ROW, Checked, Property
-from predseg.history.files import float_text
+from predseg.history.parquet import float_text
 from predseg.history.persons import EVERYBODY, Persons
 from predseg.history.report import SAMPLES, Sample, SourceReport
 from predseg.history.sources import Reading
@@ -181,14 +181,21 @@ def select(reading: Reading, properties: list[Property]) -> str:
     for item in properties:
         if item.name in reading.properties:
             expression, kind = reading.properties[item.name], reading.kinds[item.name]
-            if item.kind == "text" != kind:
-                expression = float_text(expression) if item.name in reading.floats else as_text(expression, kind)
-            columns.append(f"{expression} as {item.column}")
+            float_ = item.kind in ("text", "mixed") and item.name in reading.floats
+            columns.append(f"{float_text(expression) if float_ else as_kind(expression, kind, item.kind)} as {item.column}")
     return f"select {', '.join(columns)} from ({reading.inner})"
 
 
-def as_text(expression: str, kind: str) -> str:
-    """Return the SQL of an exact property as text, when it is of another kind in another load."""
+def as_kind(expression: str, kind: str, wanted: str) -> str:
+    """Return the SQL of a property of one kind as one of another, which it is of in another load."""
+    if kind == wanted:
+        return expression
+    if kind == "mixed":
+        return mixed.plain(expression)
+    if wanted == "mixed":
+        return number_text(expression) if kind == "number" else mixed.of_kind(expression, kind)
+    if wanted != "text":
+        return expression
     if kind == "number":
         return number_text(expression)
     return f"to_json({expression})::varchar" if kind == "list" else f"{expression}::varchar"
@@ -199,16 +206,17 @@ def number_text(column: str) -> str:
     return f"case when {column} % 1 = 0 then {column}::bigint::varchar else rtrim({column}::varchar, '0') end"
 
 
-def plan(kinds: list[dict[str, str]], counted: set[str]) -> list[Property]:
+def plan(kinds: list[dict[str, str]], counted: set[str], texts: Collection[str] = ()) -> list[Property]:
     """Return the properties of a table fed by several loads, in order of their names.
 
-    A property that is computed with is a number whatever its sources say; whole and fractional make a number; any
-    other mixture is text.
+    A property that is computed with is a number whatever its sources say; whole and fractional make a number; of any other mixture
+    each value keeps its kind, but for ``texts``.
     """
     found = []
     for position, name in enumerate(sorted({name for load in kinds for name in load})):
         seen = {load[name] for load in kinds if name in load}
-        kind = "number" if name in counted or seen == {"whole", "number"} else seen.pop() if len(seen) == 1 else "text"
+        several = "text" if name in texts else "mixed"
+        kind = "number" if name in counted or seen == {"whole", "number"} else seen.pop() if len(seen) == 1 else several
         found.append(Property(name, kind, f"p{position}", name in counted))
     return found
 

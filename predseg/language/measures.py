@@ -250,6 +250,17 @@ class Measure:
         return self.aggregate in ("count", "sum", "distinct")
 
 
+def units_of(value: Value) -> int | None:
+    """Return a number in ten-thousandths; None of what is no number, which is as good as missing where numbers are summed.
+
+    >>> units_of(Decimal("12.5")), units_of("12.5"), units_of(True)
+    (125000, None, None)
+    """
+    if value.__class__ is Decimal or (isinstance(value, int | Decimal) and not isinstance(value, bool)):
+        return int(value * SCALE)
+    return None
+
+
 def as_float(aggregate: Aggregate, number: Any, count: Any, squares: Any) -> Any:
     """Return exact parts as the floating point number of a feature; for float64 scalars and arrays alike, with the same bits.
 

@@ -8,7 +8,7 @@ of facts of the customer. A line ``{"clock": INSTANT}`` only moves the clock.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
@@ -18,10 +18,8 @@ from zoneinfo import ZoneInfo
 import orjson
 
 from predseg.config import Config
-from predseg.evaluate.program import Rule
 from predseg.history.contract import AHEAD
 from predseg.history.persons import id_text
-from predseg.language.conditions import measures
 from predseg.language.measures import Value
 from predseg.language.time import parse_instant
 
@@ -78,22 +76,19 @@ class Contract:
     Attributes:
         zone: Of times without an offset; None refuses them.
         counted: Properties that must be numbers, below 10^9.
-        summed: Others that live rules compute with: numbers as well.
         events: Event names that may occur; None for any.
     """
 
     zone: ZoneInfo | None = None
     counted: frozenset[str] = frozenset({"value"})
     events: frozenset[str] | None = None
-    summed: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, config: Config, rules: Iterable[Rule]) -> Contract:
-        """Return the contract of a project with such live rules."""
-        summed = frozenset(m.of for rule in rules for m in measures(rule.match) if m.numeric and m.of)
+    def of(cls, config: Config) -> Contract:
+        """Return the contract of a project."""
         events = config.contract.events
         zone = ZoneInfo(config.timezone) if config.timezone else None
-        return cls(zone, frozenset(config.numeric_properties()), None if events is None else frozenset(events), summed)
+        return cls(zone, frozenset(config.numeric_properties()), None if events is None else frozenset(events))
 
     def read(self, row: Mapping[str, Any], latest: int | None = None) -> Seen:
         """Return the event of a row.
@@ -160,9 +155,9 @@ class Contract:
         return {name: self._value(name, value) for name, value in more.items() if value is not None}
 
     def _value(self, name: str, value: Any) -> Value:
-        if name in self.counted or name in self.summed:
+        if name in self.counted:
             blank = isinstance(value, str) and not value.strip()
-            return None if blank else _number(name, value, LIMIT if name in self.counted else WIDE)
+            return None if blank else _number(name, value, LIMIT)
         if isinstance(value, str | bool):
             return value
         if isinstance(value, int | float | Decimal):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from predseg.columns import mixed_in
 from predseg.evaluate.leaves import TRUE
 from predseg.evaluate.live import BEGINNING, LATENESS, Engine
 from predseg.evaluate.program import Origin, Program, Row, Rule
@@ -58,7 +59,7 @@ def open_durable(config: Config, workspace: Workspace, now: int, **options: Any)
     program, published = Program(rules_of(workspace)), published_of(workspace, state)
     published.score(state.scores())
     options.setdefault("rescore", rescorer_of(config, workspace, state))
-    contract, fingerprint = Contract.of(config, program.rules), fingerprint_of(program)
+    contract, fingerprint = Contract.of(config), fingerprint_of(program)
     if state.get("program") == fingerprint:
         return _lean(resumed(program, contract, published, state, **options), now)
     engine = Engine(program, published)
@@ -131,7 +132,7 @@ def open_in_memory(config: Config, workspace: Workspace, clock: int | None, *, f
     if clock is not None:
         fill(engine, workspace.files, clock, to_come=False)  # what comes after is what the lines tell, of which the table may have some
         join(engine, {})
-    return Loop(engine, Contract.of(config, engine.program.rules), published, persons=persons)
+    return Loop(engine, Contract.of(config), published, persons=persons)
 
 
 def fingerprint_of(program: Program) -> str:
@@ -185,9 +186,10 @@ def _rows(program: Program, files: Iterable[Path]) -> Iterator[Row]:
     core = {"customer_id", "anonymous_id", "linked_at", "event", "event_time", "received_at"}
     for reader in readers(files):
         columns = [name for name in reader.names if name in core | wanted]
+        several = mixed_in(reader.file.schema_arrow)
         for group in range(len(reader.sizes)):
             for row in (row for batch in reader.group(group, columns).to_batches(65_536) for row in batch.to_pylist()):
                 customer, anonymous, linked = row["customer_id"], row.get("anonymous_id"), row.get("linked_at")
                 own = None if anonymous is not None and (linked is not None or customer == anonymous) else customer
-                event = to_event({**row, "linked_at": None})
+                event = to_event({**row, "linked_at": None}, several)
                 yield Row(event.visible, event.time, program.route(event.name).hits(event.time, event.properties), own, anonymous)

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from predseg.columns import SEVERAL, mixed_in
 from predseg.config import Config
 from predseg.evaluate.block import CORE, from_table
 from predseg.forecast.dataset import Source, open_source
+from predseg.history import mixed
 from predseg.history.merge import made_id
 from predseg.layers import tables_with
 from predseg.live.handover import events_table
@@ -137,25 +138,37 @@ def _joined(table: pa.Table, owner: Mapping[str, str]) -> pa.Table:
 
 
 def _concat(tables: Sequence[pa.Table]) -> pa.Table:
-    """Put tables under each other; a property that is of two kinds becomes what an ingest makes of it."""
+    """Put tables under each other; of a property that is of two kinds each value keeps its own, as in an ingest."""
     import pyarrow as pa
 
     names = list(dict.fromkeys(name for table in tables for name in table.column_names))
-    columns = {name: [t[name] if name in t.column_names else pa.nulls(len(t)) for t in tables] for name in names}
-    return pa.table({name: _one_kind(parts) for name, parts in columns.items()})
+    parts = {name: [t[name] if name in t.column_names else pa.nulls(len(t)) for t in tables] for name in names}
+    marked = {name: [name in mixed_in(t.schema) for t in tables] for name in names}
+    several = {name for name in names if any(marked[name]) or _kinds(parts[name]) > 1}
+    columns = [_spelled(parts[name], marked[name]) if name in several else _one_kind(parts[name]) for name in names]
+    fields = [pa.field(name, column.type, metadata=SEVERAL if name in several else None) for name, column in zip(names, columns, strict=True)]
+    return pa.table(columns, schema=pa.schema(fields))
+
+
+def _kinds(parts: Sequence[Any]) -> int:
+    """Return of how many kinds some columns are."""
+    import pyarrow as pa
+
+    types = {_plain(part.type) for part in parts} - {pa.null()}
+    return len({pa.decimal128(18, 4) if pa.types.is_integer(kind) or pa.types.is_decimal(kind) else kind for kind in types})
+
+
+def _spelled(parts: Sequence[Any], marked: Sequence[bool]) -> pa.Array:
+    import pyarrow as pa
+
+    return pa.array([text for part, already in zip(parts, marked, strict=True) for text in mixed.column(part, already)], pa.string())
 
 
 def _one_kind(parts: Sequence[Any]) -> pa.Array:
     import pyarrow as pa
 
     types = {_plain(part.type) for part in parts} - {pa.null()}
-    if len(types) == 1 or not types:
-        wanted = types.pop() if types else pa.null()
-    elif all(pa.types.is_integer(kind) or pa.types.is_decimal(kind) for kind in types):
-        wanted = pa.decimal128(18, 4)
-    else:
-        several = any(map(pa.types.is_list, types))
-        return pa.array([_texts(value, several) for part in parts for value in part.to_pylist()])
+    wanted = types.pop() if len(types) == 1 else pa.decimal128(18, 4) if types else pa.null()
     return pa.chunked_array([chunk for part in parts for chunk in _chunks(part.cast(wanted))], wanted).combine_chunks()
 
 
@@ -167,14 +180,3 @@ def _plain(kind: pa.DataType) -> pa.DataType:
     import pyarrow as pa
 
     return kind.value_type if pa.types.is_dictionary(kind) else kind
-
-
-def _texts(value: Any, several: bool) -> Any:
-    """Return a value as the text that an ingest makes of it, in a list where others are lists."""
-    if value is None:
-        return None
-    if several:
-        return [_texts(v, False) for v in (value if isinstance(value, list) else [value])]
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f"{value.normalize():f}" if isinstance(value, Decimal) else str(value)

@@ -88,7 +88,7 @@ def refused(workspace: Workspace, persons: Persons, lines: Any, *, links: Litera
 def _read(workspace: Workspace, persons: Persons, lines: Any, links: str) -> Any:
     persons = _carried(persons)
     contract, traits = (
-        Contract.of(workspace.config, rules_of(workspace)),
+        Contract.of(workspace.config),
         any(isinstance(p, c.Trait) for rule in rules_of(workspace) for p in c.walk(rule.match)),
     )
 
@@ -175,7 +175,7 @@ class _Knowledge:
 def _decider(workspace: Workspace) -> _Knowledge:
     facts = workspace.facts(workspace.ledger())
     snapshot = Facts(Snapshot(workspace.store), facts.traits, facts.members, facts.rescored)
-    return _Knowledge(rules_of(workspace), snapshot, workspace.listed(), Contract.of(workspace.config, rules_of(workspace)))
+    return _Knowledge(rules_of(workspace), snapshot, workspace.listed(), Contract.of(workspace.config))
 
 
 def _processor(knowledge: _Knowledge) -> Any:

@@ -11,7 +11,7 @@ from predseg.segments.definitions import Segment
 
 _HOLDS = {"flag": "true and false", "number": "numbers", "whole": "numbers", "text": "texts", "list": "texts"}
 _HELP = {
-    "texts": "one value that is no number makes all of them texts: write yours in quotes, or cast the column in a `query:`",
+    "texts": "a code such as 00123, or any text among traits, makes all of them texts: write yours in quotes, or cast the column in a `query:`",
     "numbers": "write it without quotes",
 }
 

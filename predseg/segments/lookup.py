@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from math import ceil
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from predseg.columns import mixed_in
 from predseg.errors import UsageError
 from predseg.evaluate.block import CORE, IDENTITY
 from predseg.evaluate.reference import Event, Truth
@@ -18,6 +19,7 @@ from predseg.forecast.traits import at_moments
 from predseg.language import conditions as c
 from predseg.language.english import say_comparison, say_filter, say_list, say_score, say_value, score_noun
 from predseg.language.measures import Comparison, Value
+from predseg.language.spelling import value_of
 from predseg.language.time import parse_instant, say_duration, say_instant
 from predseg.layers import Reader, readers, tables_with
 from predseg.segments.customer import Customer, Found
@@ -29,6 +31,8 @@ from predseg.segments.memberships import OPEN
 from predseg.store import steady
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from predseg.segments.workspace import Workspace
 
 NEAREST = 3
@@ -49,19 +53,29 @@ def read_events(files: Sequence[Path], customer_id: str, as_of: int | None = Non
     Raises:
         OSError: when a file cannot be read.
     """
-    found = [to_event(row) for table in tables_with(files, "customer_id", [customer_id]) for row in table.to_pylist()]
+    found = [event for table in tables_with(files, "customer_id", [customer_id]) for event in to_events(table)]
     for table in tables_with(files, "anonymous_id", [customer_id]) if as_of is not None else ():
-        for row in table.to_pylist():
+        for row, event in zip(table.to_pylist(), to_events(table), strict=True):
             if (_micros(row["linked_at"]) or 0) > as_of and row["customer_id"] != customer_id:  # type: ignore[operator]
-                found.append(replace(to_event(row), received=_micros(row["received_at"])))
+                found.append(replace(event, received=_micros(row["received_at"])))
     return found
 
 
-def to_event(row: dict[str, Any]) -> Event:
-    """Return a row of the events table as the reference takes it: numbers exact, lists as tuples, what is missing left out."""
+def to_events(table: pa.Table) -> list[Event]:
+    """Return rows of the events table as the reference takes them."""
+    several = mixed_in(table.schema)
+    return [to_event(row, several) for row in table.to_pylist()]
+
+
+def to_event(row: dict[str, Any], several: Collection[str] = ()) -> Event:
+    """Return a row of the events table as the reference takes it: numbers exact, lists as tuples, what is missing left out.
+
+    ``several``: the columns that hold values of several kinds.
+    """
     linked = _micros(row.get("linked_at")) or 0
     received = max(_micros(row["received_at"]) or 0, linked)
-    properties = {name: _value(v) for name, v in row.items() if name not in CORE and name not in IDENTITY and name != "event_id" and v is not None}
+    given = {name: v for name, v in row.items() if name not in CORE and name not in IDENTITY and name != "event_id" and v is not None}
+    properties = {name: value_of(v) if name in several else _value(v) for name, v in given.items()}
     time = _micros(row["event_time"])
     assert time is not None
     return Event(time, row["event"], properties, received)

@@ -21,7 +21,7 @@ from predseg.evaluate.reference import Event, Facts, Truth, decide
 from predseg.evaluate.timeline import instants, transitions
 from predseg.language import conditions as c
 from predseg.language.english import say_condition
-from predseg.language.measures import Measure, Window
+from predseg.language.measures import Measure, Window, kind_of
 from predseg.language.time import DAY, SECOND, say_instant
 from predseg.layers import parts, whole_customers
 from predseg.segments.facts import DIMENSIONS, rfv_scores
@@ -324,7 +324,7 @@ class _Real:
 
     def trial(self, r: random.Random, rule: c.Condition | None) -> Trial:
         """Return a trial on a few customers: a given rule, or a random one of events and properties that they have."""
-        from predseg.segments.lookup import to_event
+        from predseg.segments.lookup import to_events
 
         table = self._sample(r)
         palette = _palette(r, table)
@@ -332,8 +332,8 @@ class _Real:
             palette = replace(palette_of([rule], 0), properties=palette.properties)
         condition = rule if rule is not None else random_condition(r, palette)
         histories: dict[str, list[Event]] = {}
-        for row in table.to_pylist():
-            histories.setdefault(row["customer_id"], []).append(to_event(row))
+        for who, event in zip(table["customer_id"].to_pylist(), to_events(table), strict=True):
+            histories.setdefault(who, []).append(event)
         palette = replace(palette, times=tuple(sorted({e.time for events in histories.values() for e in events})))
         published = random_publications(r, palette, condition, histories)
         return Trial(condition, histories, published, _moments(r, condition, histories, published), palette, block=from_table(table))
@@ -354,13 +354,13 @@ def _palette(r: random.Random, table: pa.Table) -> Palette:
     """What random rules about some rows are made of."""
     from predseg.evaluate.block import CORE, IDENTITY
     from predseg.language.time import DAY, HOUR
-    from predseg.segments.lookup import to_event
+    from predseg.segments.lookup import to_events
 
-    events = [to_event(row) for row in table.slice(0, 5_000).to_pylist()]
+    events = to_events(table.slice(0, 5_000))
     names = sorted({e.name for e in events})
     properties = {}
     for name in sorted(set(table.column_names) - {*CORE, *IDENTITY, "event_id"}):
-        values = list(dict.fromkeys(e.properties[name] for e in events if name in e.properties))
+        values = [value for _, value in dict.fromkeys((kind_of(e.properties[name]), e.properties[name]) for e in events if name in e.properties)]
         if values:
             properties[name] = (None, *r.sample(values, min(len(values), 6)))
     times = tuple(sorted({e.time for e in events}))

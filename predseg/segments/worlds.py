@@ -11,10 +11,12 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from predseg.columns import SEVERAL
 from predseg.evaluate.reference import Event
 from predseg.evaluate.timeline import offsets
 from predseg.language import conditions as c
-from predseg.language.measures import COMPARISONS, Comparison, Events, Filter, Measure, Step, Test, Value, Window, kind_of
+from predseg.language.measures import COMPARISONS, SCALE, Comparison, Events, Filter, Measure, Step, Test, Value, Window, kind_of, units_of
+from predseg.language.spelling import spelled
 from predseg.language.time import SECOND
 from predseg.segments.facts import DIMENSIONS
 
@@ -28,7 +30,7 @@ class Palette:
 
     Attributes:
         names: Events.
-        properties: Property → the values it takes, None among them where it may be missing; of one kind each.
+        properties: Property → the values it takes, None among them where it may be missing; of one kind or of several.
         spans: Durations (microseconds) for windows and what follows.
         times: Instants at which events happen.
         models, clusters, traits, segments: What is published.
@@ -47,12 +49,12 @@ class Palette:
 
     def numeric(self) -> list[str]:
         """The properties that can be summed."""
-        return [name for name, values in self.properties.items() if _kind(values) == "number"]
+        return [name for name, values in self.properties.items() if any(units_of(v) is not None for v in values)]
 
 
 def _kind(values: Iterable[Value]) -> str:
-    some = next((v for v in values if v is not None), "")
-    return "list" if isinstance(some, tuple) else kind_of(some)
+    kinds = {"list" if isinstance(v, tuple) else kind_of(v) for v in values if v is not None}
+    return kinds.pop() if len(kinds) == 1 else "mixed" if kinds else "text"
 
 
 def small(unit: int) -> Palette:
@@ -62,11 +64,14 @@ def small(unit: int) -> Palette:
         "word": ("x", "y", None),
         "tags": (None, (), ("x",), ("x", "y"), ("y", "y")),
         "flag": (None, True, False),
+        "any": (None, Decimal(1), Decimal("2.5"), "1", "n/a", "'1", True, "true", ("1", "n/a")),
     }
     return Palette(("A", "B", "C"), properties, tuple(n * unit for n in range(1, 9)), tuple(n * unit for n in range(14)))
 
 
 SMALL = small(SECOND)
+STRAYS: tuple[Value, ...] = ("n/a", Decimal("0.5"))
+"""Values of which some are of another kind than the others of a property, whatever that is."""
 
 
 def palette_of(conditions: Sequence[c.Condition], start: int) -> Palette:
@@ -84,6 +89,7 @@ def palette_of(conditions: Sequence[c.Condition], start: int) -> Palette:
     filters = [f for m in measures for f in _filters(m)]
     summed = {m.of: p.comparison for p in parts if isinstance(p, c.Did) and (m := p.measure).of is not None}
     properties = {name: _values(name, filters, summed) for name in sorted({f.property for f in filters} | {str(n) for n in summed} | {"value"})}
+    properties |= {name: (*values, *STRAYS) for name, values in properties.items() if name != "value"}
     traits = {p.filter.property: _values(p.filter.property, [p.filter], {}) for p in parts if isinstance(p, c.Trait)}
     scored = {p.model for p in parts if isinstance(p, c.Score)}
     clusters = {p.model: (*p.names, "another") for p in parts if isinstance(p, c.Cluster)}
@@ -155,7 +161,7 @@ def _did(r: random.Random, palette: Palette) -> c.Did:
 
 
 def _numbers(values: Iterable[Value]) -> list[Decimal]:
-    return [Decimal(v) for v in values if isinstance(v, int | Decimal)]
+    return [Decimal(units) / SCALE for v in values if (units := units_of(v)) is not None]
 
 
 def _comparison(r: random.Random, values: Sequence[Decimal]) -> Comparison:
@@ -271,6 +277,9 @@ def to_table(histories: Mapping[str, Sequence[Event]], palette: Palette) -> pa.T
         "received_at": pa.array([e.visible for _, e in rows], pa.int64()).cast(stamp),
     }
     types = {"number": pa.decimal128(18, 4), "text": pa.string(), "flag": pa.bool_(), "list": pa.list_(pa.string())}
+    fields = [pa.field(name, column.type) for name, column in columns.items()]
     for name, values in palette.properties.items():
-        columns[name] = pa.array([e.properties.get(name) for _, e in rows], types[_kind(values)])
-    return pa.table(columns)
+        found, kind = [e.properties.get(name) for _, e in rows], _kind(values)
+        columns[name] = pa.array([*map(spelled, found)], pa.string()) if kind == "mixed" else pa.array(found, types[kind])
+        fields.append(pa.field(name, columns[name].type, metadata=SEVERAL if kind == "mixed" else None))
+    return pa.table(columns, pa.schema(fields))

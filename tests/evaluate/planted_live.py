@@ -119,6 +119,13 @@ BUGS = (
     ),
     Bug("streams forget too early", "forgetting", "else engine.clock - stream.span)", "else engine.clock - stream.span // 2)"),
     Bug("streams sum nothing up", "forgetting", "kept.folded.add(stream.columns, tuple([column[i] for column in kept.columns]))", "pass"),
+    Bug(
+        "a text is summed when it looks like a number",
+        "leaves",
+        "return units_of(value) if",
+        "return int(value) * SCALE if value == '1' else units_of(value) if",
+    ),
+    Bug("what is tied is tied to what looks the same", "leaves", "(kind_of(value), value)", "str(value)"),
     Bug("a summary counts twice", "leaves", "        self.count += 1\n", "        self.count += 2\n"),
 )
 EQUIVALENT = (

@@ -25,6 +25,7 @@ from tests.evaluate.differential import ORIGINAL, Question, question
 from tests.evaluate.worlds import (
     LONG,
     MOMENTS,
+    PROPERTIES,
     SECOND,
     SEED,
     TICKS,
@@ -167,7 +168,7 @@ def test_cutting_a_history_into_blocks_changes_nothing(rows: int, tmp_path: Path
     pq.write_table(to_table(events), file, row_group_size=5)
     whole = Question(rows, events, measures).answers()
     found: dict[str, np.ndarray] = {}
-    cut = list(blocks([file], {"value", "n", "word", "tags", "flag"}, rows))
+    cut = list(blocks([file], set(PROPERTIES), rows))
     for block in cut:
         parts = np.array([v.to_float() for v in batch.evaluate(block, MOMENTS, measures)])
         assert not found.keys() & set(block.customers), "a customer stands in two blocks"

@@ -7,15 +7,18 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
 
+from predseg.columns import SEVERAL
 from predseg.evaluate import block as original
 from predseg.evaluate.block import Block
 from predseg.evaluate.reference import Event
 from predseg.language import conditions as c
 from predseg.language.measures import COMPARISONS, Comparison, Events, Filter, Measure, Step, Test, Window
+from predseg.language.spelling import spelled
 
 SEED = int(os.environ.get("PREDSEG_SEED", "0"))
 """Shifts every random world: PREDSEG_SEED=7 pytest tests/evaluate."""
@@ -42,7 +45,11 @@ PROPERTIES = {
     "word": pa.string(),
     "tags": pa.list_(pa.string()),
     "flag": pa.bool_(),
+    "any": pa.string(),
 }
+SEVERAL_KINDS = ("any",)
+"""The properties of which each value has a kind of its own."""
+ANY = (None, Decimal(1), Decimal("2.5"), Decimal("-1.5"), "1", "'1", "n/a", "12 EUR", "true", True, ("1", "x"), ("n/a", "n/a"))
 
 
 @dataclass(frozen=True)
@@ -66,6 +73,7 @@ def random_event(r: random.Random, late: float, jitter: bool = False) -> Event:
         "word": r.choice(WORDS),
         "tags": r.choice([None, (), ("x",), ("x", "y"), ("y", "y")]),
         "flag": r.choice([None, True, False]),
+        "any": r.choice(ANY),
     }
     return Event(time, r.choice(NAMES), properties, time + r.randrange(-2, 6) * SECOND if r.random() < late else None)
 
@@ -93,9 +101,11 @@ def to_table(events: Mapping[str, Sequence[Event]], kinds: Mapping[str, pa.DataT
         "received_at": pa.array([e.time if e.received is None else e.received for _, e in rows], pa.int64()).cast(instant),
     }
     for name, kind in kinds.items():
-        values = [_column_value(e.properties.get(name), kind) for _, e in rows]
+        spell = spelled if name in SEVERAL_KINDS else partial(_column_value, kind=kind)
+        values = [spell(e.properties.get(name)) for _, e in rows]
         columns[name] = pa.array(values, pa.int64()).cast(kind) if pa.types.is_timestamp(kind) else pa.array(values, kind)
-    return pa.table(columns)
+    marks = {name: SEVERAL for name in SEVERAL_KINDS}
+    return pa.table(columns, schema=pa.schema([pa.field(name, column.type, metadata=marks.get(name)) for name, column in columns.items()]))
 
 
 def _column_value(value: Any, kind: pa.DataType) -> Any:
@@ -130,6 +140,11 @@ def random_filter(r: random.Random) -> Filter:
             Filter("value", (Test("is", (Decimal(2),)),)),
             Filter("value", (Test("at_least", (Decimal("-1.5"),)), Test("less_than", (Decimal("2.5"),)))),
             Filter("nowhere", (Test("exists", (r.random() < 0.5,)),)),
+            Filter("any", (Test(r.choice(["more_than", "at_least", "less_than", "at_most", "exactly"]), (r.choice([Decimal(1), Decimal("2.5")]),)),)),
+            Filter("any", (Test(r.choice(["is", "not"]), (r.choice([Decimal(1), "1", "'1", "n/a", "true", True]),)),)),
+            Filter("any", (Test("is", (Decimal("2.5"), "n/a", True)),)),
+            Filter("any", (Test(r.choice(["contains", "at_least"]), ("1",)),)),
+            Filter("any", (Test("exists", (r.random() < 0.5,)),)),
         ]
     )
 
@@ -153,7 +168,7 @@ def random_window(r: random.Random) -> Window:
 
 def random_step(r: random.Random, depth: int = 2) -> Step:
     within = r.choice([None, r.randrange(1, 5) * SECOND])
-    same = r.choice([None, None, "word", "value", "tags", "n"])
+    same = r.choice([None, None, "word", "value", "tags", "n", "any"])
     if r.random() < 0.4:
         return Step(random_events(r), within, False, 1, same)
     then = random_step(r, depth - 1) if depth and r.random() < 0.4 else None
@@ -164,9 +179,9 @@ def random_measure(r: random.Random) -> Measure:
     aggregate = r.choice(AGGREGATES)
     of = None
     if aggregate == "distinct":
-        of = r.choice(["word", "tags", "value", "n", "flag", "nowhere"])
+        of = r.choice(["word", "tags", "value", "n", "flag", "any", "nowhere"])
     elif aggregate in ("sum", "avg", "min", "max"):
-        of = r.choice(["value", "value", "value", "n", "nowhere"])
+        of = r.choice(["value", "value", "value", "n", "any", "nowhere"])
     return Measure(random_events(r), random_window(r), aggregate, of, random_step(r) if r.random() < 0.35 else None)  # type: ignore[arg-type]
 
 

@@ -198,7 +198,10 @@ def test_equal_events_stay_equal_when_the_type_of_a_property_changes(place: Plac
 
 
 @pytest.mark.parametrize("named", [False, True])
-def test_events_do_not_come_twice_when_a_property_becomes_text_that_was_spelled_otherwise(place: Place, named: bool) -> None:
+@pytest.mark.parametrize("code", ["x1", "x"])
+def test_events_do_not_come_twice_when_a_property_gets_texts_and_was_spelled_otherwise(place: Place, named: bool, code: str) -> None:
+    """With a code among them all become texts as they were written; else each keeps its kind."""
+
     def csv(name: str, rows: list[dict[str, str]]) -> None:
         head = "customer_id,event,event_time,size,flag,n" + (",event_id" if named else "")
         lines = [f"c1,A,2026-01-01T00:00Z,{','.join(row.values())}" + (f",{name}{i}" if named else "") for i, row in enumerate(rows)]
@@ -210,11 +213,12 @@ def test_events_do_not_come_twice_when_a_property_becomes_text_that_was_spelled_
     csv("kept", [{"size": "1.50", "flag": "True", "n": "2"}] * 2)
     assert place.ingest(text).rows == 3
     (place.root / "a/gone.csv").unlink()
-    csv("new", [{"size": "n/a", "flag": "maybe", "n": "x"}])
+    csv("new", [{"size": code, "flag": code, "n": code}])
     report = place.ingest(text)
     assert report.rows == 4 and report.sources[0].conflicts == 0
     found = sorted((row["size"], row["flag"], row["n"]) for row in place.events())
-    assert found == [("1.5", "true", "7"), ("1.50", "True", "2"), ("1.50", "True", "2"), ("n/a", "maybe", "x")]
+    size, flag = ("1.50", "True") if code == "x1" else ("1.5", "true")
+    assert found == sorted([("1.5", "true", "7"), (size, flag, "2"), (size, flag, "2"), (code, code, code)])
     kept = place.store.read("events")
     csv("gone", [])
     place.ingest(text)
@@ -227,7 +231,7 @@ def test_a_store_of_ids_and_times_that_were_read_as_types_has_each_event_once(pl
     place.write("a/1.csv", head + "+44,A,2026-01-01T00:00Z,2026-01-02T10:00\n")
     text = "sources: {a: {path: 'a/*.csv'}}\n"
     with monkeypatch.context() as patch:
-        patch.setattr(sources, "_types", lambda mapping: lambda name, kind: True)
+        patch.setattr(sources, "_types", lambda *declared: files.any_type)
         patch.setattr(files, "_misfit", partial(_as_it_was, files._misfit))
         place.ingest(text)
     assert [(r["customer_id"], r["due"]) for r in place.events()] == [("44", "2026-01-02 10:00:00")]

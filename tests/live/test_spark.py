@@ -20,7 +20,7 @@ from predseg.history.persons import EVERYBODY, Persons
 from predseg.history.privacy import OptedOut, person
 from predseg.language.time import parse_instant, say_instant
 from predseg.live.lines import Contract
-from predseg.live.opening import open_in_memory, rules_of
+from predseg.live.opening import open_in_memory
 from predseg.live.spark import _carried, _decider, _of_line
 
 LONG = bool(os.environ.get("PREDSEG_LONG"))
@@ -91,7 +91,7 @@ def test_any_cut_into_batches_gives_the_log_of_the_sorted_stream(project: Projec
     """What Spark does, without Spark: states as bytes, a watermark in milliseconds, timers, rows of a batch in any order."""
     rows, r = stream(seed), random.Random(seed)
     workspace = project.segments()
-    decide, contract = _decider(workspace).decide(), Contract.of(project.config, rules_of(workspace))
+    decide, contract = _decider(workspace).decide(), Contract.of(project.config)
     states: dict[str, bytes] = {}
     timers: dict[str, int] = {}
     found: list[Change] = []
@@ -115,7 +115,7 @@ def test_any_cut_into_batches_gives_the_log_of_the_sorted_stream(project: Projec
 
 
 def test_what_a_stream_on_spark_does_not_take(project: Project) -> None:
-    contract = Contract.of(project.config, ())
+    contract = Contract.of(project.config)
     line = json.dumps({"customer_id": "a", "anonymous_id": "v", "event": "X", "event_time": "2026-03-01T00:00Z"})
     refuse, ignore = (_of_line(line, contract, EVERYBODY, links, False) for links in ("refuse", "ignore"))
     assert refuse is not None and refuse[3] == "anonymous_id" and refuse[0] is None

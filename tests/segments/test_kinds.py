@@ -9,8 +9,8 @@ from predseg.language.yaml import read_documents
 from predseg.segments.definitions import Segment
 from predseg.segments.kinds import never_passed
 
-PROPERTIES = {"price": "text", "sku": "whole", "tags": "list", "gift": "flag", "amount": "number"}
-TEXTS = "; one value that is no number makes all of them texts: write yours in quotes, or cast the column in a `query:`"
+PROPERTIES = {"any": "mixed", "price": "text", "sku": "whole", "tags": "list", "gift": "flag", "amount": "number"}
+TEXTS = "; a code such as 00123, or any text among traits, makes all of them texts: write yours in quotes, or cast the column in a `query:`"
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,10 @@ TEXTS = "; one value that is no number makes all of them texts: write yours in q
         ("{did: O, then: {did: P, where: {gift: 1}, within: 1 days}, within: 2 days}", "`gift 1`, because gift holds true and false in the data"),
         ("{all: [{trait: {zip: 8000}}]}", f"`zip 8,000`, because zip holds texts in the data{TEXTS}"),
         ("{rfv: {of: O, where: {amount: x}, recency: [5]}}", "`amount x`, because amount holds numbers in the data; write it without quotes"),
-        ("{did: O, where: {price: '1', sku: [1, x], tags: x, gift: true, amount: {between: [1, 2]}, unknown: 1, value: {exists: true}}}", None),
+        (
+            "{did: O, where: {any: 1, price: '1', sku: [1, x], tags: x, gift: true, amount: {between: [1, 2]}, unknown: 1, value: {exists: true}}}",
+            None,
+        ),
     ],
 )
 def test_a_filter_on_values_of_another_kind_is_said(rule: str, said: str | None) -> None:
