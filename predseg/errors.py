@@ -83,7 +83,7 @@ class ChannelError(PredsegError):
 
 
 def nearest(word: str, known: list[str] | tuple[str, ...], more: str = "") -> str:
-    """Return ``"did you mean 'x'?"`` for the closest known word, or the list of them and ``more``.
+    r"""Return ``"did you mean 'x'?"`` for the closest known word, or the list of them and ``more``.
 
     >>> nearest("sorces", ["sources", "store"])
     "did you mean 'sources'?"
@@ -91,10 +91,15 @@ def nearest(word: str, known: list[str] | tuple[str, ...], more: str = "") -> st
     'known are: a, b'
     >>> nearest("a", [])
     'none is known yet'
+    >>> nearest("Cafe\u0301", ["Caf\u00e9"])
+    "did you mean 'Café'? It looks the same, with letters composed otherwise in Unicode: copy it from there"
     """
     from difflib import get_close_matches
+    from unicodedata import normalize
 
     known = sorted({str(k) for k in known})
+    if same := [k for k in known if k != word and normalize("NFC", k) == normalize("NFC", str(word))]:
+        return f"did you mean {same[0]!r}? It looks the same, with letters composed otherwise in Unicode: copy it from there"
     lowered = {k.lower(): k for k in known}
     if close := get_close_matches(str(word).lower(), list(lowered), n=1, cutoff=0.6):
         return f"did you mean {lowered[close[0]]!r}?"
