@@ -18,7 +18,8 @@ from predseg.segments.memberships import to_table
 from predseg.segments.workspace import MEMBERSHIPS, RFV, RUNS, ledger_of, log_table
 from predseg.store import Store
 
-PUBLISHED = (SCORES, RFV, CLUSTERS)
+PUBLISHED = (SCORES, CLUSTERS)
+"""What commands publish for a moment; rfv scores of one are published by whoever looks at it, too."""
 
 
 def last_after(store: Store, limit: int) -> int | None:
@@ -39,7 +40,7 @@ def take_back(store: Store, limit: int) -> None:
             for name, table in ((MEMBERSHIPS, to_table(before.history)), (RUNS, log_table(before.log))):
                 store.write(name, table) if len(before.log) else store.drop(name)
         designs.take_back(store, limit)
-        for name in PUBLISHED:
+        for name in (*PUBLISHED, RFV):
             for moment in store.partitions(name):
                 if moment > limit:
                     store.drop(name, moment)

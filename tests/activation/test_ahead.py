@@ -92,6 +92,7 @@ def test_after_it_is_taken_back_everything_is_as_if_it_had_not_been(shop: Path, 
 def test_doctor_finds_it_and_takes_it_back(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (shop / "events.csv").write_text("customer_id,event_time,event,value\nann,2026-03-01T10:00:00Z,Order Completed,5\n")
     project = Project.load()
+    assert main(["preview", "twice", "--as-of", "2462-01-01"]) == 0 and ahead.last_after(project.store, clock()) is None, "it may be looked at"
     project.segments().run(FUTURE)
     assert main(["segment"]) == 0
     assert "at 2462-01-01T00:00Z" in (said := capsys.readouterr().err) and "`predseg doctor --repair` takes it back" in said
