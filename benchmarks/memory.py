@@ -1,7 +1,7 @@
 """Peak memory of reading in 20 million events, and of everyone's features, scores and 20 segments: all go block by block.
 
     python -m benchmarks.memory                          # 20 million events, 900,000 customers
-    python -m benchmarks.memory --events 100_000_000     # five times as many events of as many customers; needs 20 GB of disk
+    python -m benchmarks.memory --events 100_000_000     # five times as many events of as many customers; needs 25 GB of disk
     python -m benchmarks.memory --small
 
 Each step is a process of its own; its peak is what the operating system says (resident set, Linux and macOS).
