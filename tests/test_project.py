@@ -18,6 +18,7 @@ import pytest
 from predseg import DataError, GateError, LabelError, ModelError, Project, UsageError
 from predseg.language.time import DAY, parse_instant
 from tests import small
+from tests.patience import eventually
 
 COLUMNS = ["customer_id", "as_of", "model", "model_version", "probability", "percentile", "decile", "reasons"]
 
@@ -201,8 +202,11 @@ def test_a_killed_run_leaves_nothing_half_written_and_the_next_one_works(trained
     file = small.copied(trained, tmp_path)
     with (tmp_path / "events.csv").open("a") as events:
         events.write("late,2025-10-27T00:00:00Z,Order Completed,5.00\n")
-    for delay in (0.9, 1.4, 2.0, 2.6):
+    work = tmp_path / "store" / ".work"
+    for delay in (0, 0.1, 0.3, 0.8):
         process = subprocess.Popen([sys.executable, "-m", "predseg", "score", "-c", str(file)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        before = set(work.iterdir())
+        eventually(lambda process=process, before=before: set(work.iterdir()) - before or process.poll() is not None)  # it writes
         time.sleep(delay)
         process.send_signal(signal.SIGKILL)
         process.wait()
