@@ -10,6 +10,7 @@ import numpy as np
 
 from predseg.config import Config
 from predseg.errors import UsageError, nearest
+from predseg.forecast.dataset import span
 from predseg.history.volumes import LOOKED_AT, Counts, daily_counts
 from predseg.language.documents import NEVER
 from predseg.language.time import DAY, WEEK, YEAR, say_instant
@@ -200,7 +201,8 @@ def tuned(
         seen = Outlook(workspace, as_of)
         check_occurred(workspace, "--goal", goal or seen.goal)
         log = seen.events(goal)
-        moments = list(range(as_of - within - (last - within) // WEEK * WEEK, as_of - within + 1, WEEK))
+        first, _ = span(workspace.files, as_of)  # before that there was nobody
+        moments = [t for t in range(as_of - within - (last - within) // WEEK * WEEK, as_of - within + 1, WEEK) if t >= first]
         tries = conversions(log, moments, within)
     if tries is None or len(moments) < FEWEST_MOMENTS:
         found = f"there are {len(moments)} {'days with deliveries' if aim == CLICKS else 'weeks'} to look at, expected at least {FEWEST_MOMENTS}"

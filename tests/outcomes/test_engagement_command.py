@@ -113,6 +113,12 @@ def test_the_days_that_are_looked_at_are_of_the_time_that_is_asked_about(
     assert found["searched"]["tried"] > 0
 
 
+def test_weeks_before_the_first_event_are_not_looked_at(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By default a year is looked at: of a younger shop the earlier part had nobody, and nothing could be found in it."""
+    found = ask(capsys, "tune", "readers", "--for", "conversions", "--within", "3d", "--as-of", "2026-03-01")
+    assert found["first"] > "2026-01-05" and found["searched"]["tried"] > 0
+
+
 def test_a_segment_that_nobody_entered_is_recorded_all_the_same(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (shop / "segments.yaml").write_text("segment: buyers\nmatch: {did: Order Completed, more_than: 99}\n", "utf-8")
     assert main(["segment"]) == 0 and ask(capsys, "engagement")["recorded"] == "2026-02-11T00:00Z"
