@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 Moment = str | int | None
 """An instant as text or in microseconds; None is the last moment of the data."""
 
-AHEAD = DAY
-"""So far ahead of the clock runs are recorded: a day that ends at midnight may be meant."""
+AHEAD, MISTYPED = DAY, 180 * DAY
+"""How far ahead of the clock a recorded run may be meant to be, as a day that ends at midnight; and from where on it is taken for mistyped."""
 
 
 def moment_of(as_of: Moment, report: IngestReport) -> int:
@@ -53,13 +53,13 @@ def instant(as_of: str | int) -> int:
 
 
 def recordable(as_of: Moment, unless: bool = False) -> None:
-    """Refuse to record what is more than a day ahead of the clock: until then no run but that one would count. ``unless`` nothing is recorded.
+    """Refuse to record what is more than half a year ahead of the clock: until then no run but that one would count. ``unless`` nothing is recorded.
 
     Raises:
         UsageError: E203 when the text is no instant, E213 when it lies ahead.
     """
     ahead = 0 if as_of is None or unless else instant(as_of) - clock()
-    if as_of is not None and ahead > AHEAD:
+    if as_of is not None and ahead > MISTYPED:
         found = f"{say_instant(instant(as_of))} lies {say_duration(ahead // DAY * DAY)} ahead of the clock, and nothing before it would be recorded until then"
         raise UsageError("E213", "--as-of", found, "correct the moment; with `--dry-run` it can be looked at, and nothing is recorded")
 

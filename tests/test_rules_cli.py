@@ -10,6 +10,8 @@ from xml.etree import ElementTree
 import pytest
 
 from predseg.cli import main
+from predseg.language.time import DAY, say_instant
+from predseg.moment import clock
 
 GOLDEN = Path(__file__).parent / "golden" / "rules"
 PROJECT = """\
@@ -164,6 +166,15 @@ def test_a_mistyped_moment_ahead_of_the_clock_is_not_recorded(shop: Path, capsys
     assert not (shop / "out").exists() and not list(shop.rglob("segment_runs"))
     assert main(["segment", "--as-of", "2462-04-01", "--dry-run", "--json"]) == 0, "it can be looked at"
     assert json.loads(capsys.readouterr().out)["as_of"] == "2462-04-01T00:00Z"
+
+
+def test_a_run_a_month_ahead_of_the_clock_is_recorded_and_can_be_taken_back(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["segment", "--as-of", say_instant(clock() + 30 * DAY)]) == 0
+    assert "lies ahead of the clock" in capsys.readouterr().err
+    assert main(["doctor"]) == 1 and main(["doctor", "--repair"]) == 0
+    capsys.readouterr()
+    assert main(["segment"]) == 0
+    assert "not recorded" not in capsys.readouterr().err
 
 
 def test_json_of_explain(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:

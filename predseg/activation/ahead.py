@@ -1,6 +1,6 @@
 """Runs that were recorded ahead of the clock, by a mistyped moment or a wrong clock: nothing else is recorded until then. They can be taken back.
 
-Commands refuse to record what is more than a day ahead (`predseg.moment.recordable`); this is for what was recorded all the same.
+Commands refuse to record what is more than half a year ahead (`predseg.moment.recordable`); this is for what was recorded all the same.
 """
 
 from __future__ import annotations

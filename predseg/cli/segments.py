@@ -63,6 +63,8 @@ def segment(
         export(workspace.store, out, audience.table)
     notes = workspace.warnings(as_of, names or ())
     published = _published(project, audience, names, result.recorded, run.dry_run) if publish else None
+    if result.recorded and as_of > clock() + AHEAD and not run.dry_run:
+        notes.append(f"{_say(as_of)} lies ahead of the clock, and no run before it is recorded until then: `predseg doctor --repair` takes it back")
     if not result.recorded:
         later = max(result.ledger.last_run(name) or as_of for name in result.spells)
         notes.append(f"a later run is recorded already, at {_say(later)}, so this one at {_say(as_of)} was computed but not recorded")
