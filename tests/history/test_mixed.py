@@ -121,7 +121,10 @@ class File:
             place.jsonl(f"in/{number}.jsonl", self.rows)
         elif self.form == "parquet":
             names = sorted({name for row in self.rows for name in row})
-            place.parquet(f"in/{number}.parquet", **{name: [row.get(name) for row in self.rows] for name in names})
+            columns = {name: [row.get(name) for row in self.rows] for name in names}
+            lists = {name for name, values in columns.items() if any(isinstance(v, list) for v in values)}
+            typed = {name: pa.array(values, pa.list_(pa.string()) if name in lists else None) for name, values in columns.items()}
+            place.parquet(f"in/{number}.parquet", **typed)
         elif self.form == "live":
             (place.root / "in").mkdir(exist_ok=True)
             table = events_table([Contract().read(row) for row in self.rows])
@@ -215,7 +218,6 @@ def _same(place: Place, files: Sequence[File], r: random.Random) -> None:
 
 PLANTED: dict[str, tuple[Any, str, Any]] = {
     "a text that looks like a number is one": (mixed, "of_text", lambda text: text),
-    "numbers are texts in the content": (mixed, "json_sql", lambda column: f"to_json({column})::varchar"),
     "numbers are not spelled anew": (mixed, "tidy", lambda column: (column, np.zeros(len(column), bool), np.zeros(len(column), bool))),
     "numbers that are there stay as their column has them": (merge, "as_kind", lambda column, *kinds: f"{column}::varchar"),
     "lists that are there become texts": (mixed, "of_kind", lambda column, kind: mixed.of_text(f"{column}::varchar")),
@@ -229,7 +231,7 @@ def test_planted_errors_are_found(name: str, tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(where, attribute, wrong)
     if attribute == "KINDS":
         monkeypatch.setattr(merge, "tells_kinds", lambda file: False)
-    with pytest.raises((AssertionError, ValueError, DataError)):
+    with pytest.raises((AssertionError, ValueError)):
         for seed in range(30):
             for form in ("jsonl", "live"):
                 with pytest.MonkeyPatch.context() as patch:
