@@ -156,23 +156,34 @@ class Rows:
         if column is None or (isinstance(column, Words) and not column.values):
             return Numbers(np.zeros(len(self.customer), np.int64), np.zeros(len(self.customer), bool))
         if isinstance(column, Words) and column.mixed:
-            return _among(column.take(self.rows))
+            return _among(column.take(self.rows), name)
         if isinstance(column, Words):
             found = next(v for v in column.values if v is not None)
             raise DataError(
-                "E430",
+                "E432",
                 f"property {name!r}",
                 f"cannot be summed or compared as a number: found {found!r}",
                 "cast it in the source's `query`, or use `distinct`",
             )
         taken = column.take(self.rows)
-        return taken if taken.scale == SCALE else Numbers(taken.units * (SCALE // taken.scale), taken.present)
+        if taken.scale == SCALE:
+            return taken
+        _require_room((int(taken.units.max(initial=0)), int(taken.units.min(initial=0))), name)
+        return Numbers(taken.units * (SCALE // taken.scale), taken.present)
 
 
-def _among(column: Words) -> Numbers:
+def _among(column: Words, name: str | None) -> Numbers:
     """Return the numbers among values of several kinds; the others are as good as missing."""
     units = [*map(units_of, column.values), None]
+    _require_room((u // SCALE for u in units if u is not None), name)
     return Numbers(np.array([u or 0 for u in units], np.int64)[column.codes], np.array([u is not None for u in units])[column.codes])
+
+
+def _require_room(numbers: Iterable[int], name: str | None) -> None:
+    """Refuse whole numbers whose ten-thousandths no int64 holds: their sums would be of other numbers."""
+    if (largest := max(map(abs, numbers), default=0)) > LARGEST // SCALE:
+        message = f"cannot be summed or compared as a number: found {largest:,} or its negative, expected at most {LARGEST // SCALE:,}"
+        raise DataError("E432", f"property {name!r}", message, "make it smaller or leave it away in the source's `query`, or use `distinct`")
 
 
 def _counted(rows: Rows, measure: Measure) -> Found:

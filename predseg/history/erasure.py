@@ -15,10 +15,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from predseg.columns import mixed_in
 from predseg.disks import disk_errors, link
 from predseg.history import customers, exports, report
 from predseg.history.persons import IDS, names
 from predseg.history.privacy import DATABASE
+from predseg.language.spelling import value_of
 from predseg.layers import Reader, is_recent, readers, tables_with
 from predseg.store import Store
 
@@ -138,7 +140,8 @@ def everybody(store: Store) -> set[str]:
 
 def _rows(name: str, reader: Reader, ids: Sequence[str]) -> list[dict[str, Any]]:
     table = reader.read()
-    rows = table.filter(_about(table, ids)).to_pylist()
+    several = mixed_in(table.schema)
+    rows = [{k: value_of(v) if k in several and v is not None else v for k, v in row.items()} for row in table.filter(_about(table, ids)).to_pylist()]
     inside = reader.path.parent.name
     return [{**row, "partition": inside} for row in rows] if inside != name else rows
 

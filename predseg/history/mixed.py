@@ -23,6 +23,8 @@ JSON = "MIXED JSON"
 """The same where they are of JSON, which says of each of which kind it is."""
 _WHOLE = r"^(0|-?[1-9][0-9]{0,18})$"
 """Whole numbers, which stand as they are."""
+_SPACES = " \t\n\r\v\f"
+"""What may stand around a number in a text file."""
 CODE = r"\s*\+?[0-9A-Za-z_./:-]*[0-9][0-9A-Za-z_./:-]*\s*"
 """A text that makes a column of numbers in a file without types one of codes, which are texts: ``00123``, ``85123A``, but not ``n/a`` or ``12 EUR``."""
 
@@ -46,17 +48,17 @@ def of_text(text: str) -> str:
 def of_untyped(text: str, fits: str) -> str:
     """Return the SQL of a value of a file without types; ``fits`` says whether it is a number."""
     flag = f"lower(trim({text})) in ('true', 'false')"
-    return f"case when {fits} then trim({text}) when {flag} then lower(trim({text})) else {of_text(text)} end"
+    return f"case when {fits} then trim({text}, {literal(_SPACES)}) when {flag} then lower(trim({text})) else {of_text(text)} end"
 
 
 def of_json(value: str) -> str:
-    """Return the SQL of a value of JSON, which is of its own kind; of a list the elements are texts. Whole numbers of too many digits are texts."""
+    """Return the SQL of a value of JSON, which is of its own kind, whatever stands beside it: lists of anything but texts and whole numbers of too many digits are texts."""
     kind, plain = f"json_type({value})", f"({value} ->> '$')"
     number = f"{kind} in ('UBIGINT', 'BIGINT', 'HUGEINT', 'DOUBLE') and (not regexp_full_match({plain}, '-?[0-9]+') or try_cast({plain} as bigint) is not null)"
     parts = [
         f"when {kind} is null or {kind} = 'NULL' then null",
         f"when {number} or {kind} = 'BOOLEAN' then {plain}",
-        f"when {kind} = 'ARRAY' then to_json(json_extract_string({value}, '$[*]'))::varchar",
+        f"when {kind} = 'ARRAY' and json_structure({value})::varchar in ('[\"VARCHAR\"]', '[\"NULL\"]') then to_json(json_extract_string({value}, '$[*]'))::varchar",
     ]
     return f"case {' '.join(parts)} else {of_text(plain)} end"
 

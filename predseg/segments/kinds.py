@@ -11,7 +11,8 @@ from predseg.segments.definitions import Segment
 
 _HOLDS = {"flag": "true and false", "number": "numbers", "whole": "numbers", "text": "texts", "list": "texts"}
 _HELP = {
-    "texts": "a code such as 00123, or any text among traits, makes all of them texts: write yours in quotes, or cast the column in a `query:`",
+    "texts": "a code such as 00123, or any text among traits, makes all of them texts, as any text did in a table of an earlier version, which "
+    "`predseg check --rebuild` builds anew: write yours in quotes, or cast the column in a `query:`",
     "numbers": "write it without quotes",
 }
 

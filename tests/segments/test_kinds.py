@@ -10,7 +10,10 @@ from predseg.segments.definitions import Segment
 from predseg.segments.kinds import never_passed
 
 PROPERTIES = {"any": "mixed", "price": "text", "sku": "whole", "tags": "list", "gift": "flag", "amount": "number"}
-TEXTS = "; a code such as 00123, or any text among traits, makes all of them texts: write yours in quotes, or cast the column in a `query:`"
+TEXTS = (
+    "; a code such as 00123, or any text among traits, makes all of them texts, as any text did in a table of an earlier version, which "
+    "`predseg check --rebuild` builds anew: write yours in quotes, or cast the column in a `query:`"
+)
 
 
 @pytest.mark.parametrize(
