@@ -81,6 +81,13 @@ def json_sql(column: str) -> str:
     return f"case when {other} then {column} else to_json({plain(column)})::varchar end"
 
 
+def json_as_written(column: str) -> str:
+    """Return the SQL of the values as JSON before their numbers are tidy."""
+    number = f"regexp_full_match({column}, {literal(READ)})"
+    odd = f"{number} and not regexp_full_match({column}, {literal(NUMBER)})"
+    return f"case when {column} is null then null when {odd} then to_json({column}::double) else ({json_sql(column)})::json end"
+
+
 def tidy(column: pa.Array) -> tuple[pa.Array, np.ndarray, np.ndarray]:
     """Return the values with their numbers as they are spelled; which are 10^14 or more, and which lost digits."""
     number = values.flags(pc.match_substring_regex(column, f"^({READ})$"))

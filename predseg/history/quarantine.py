@@ -208,7 +208,9 @@ def _reading(engine: Engine, reading: Reading, file: Path, persons: Persons) -> 
     objects = f"select raw, {ROW} from read_parquet({literal(file)}) where json_valid(raw) and json_type(raw) = 'OBJECT'"
     engine.view("objects", f"select raw, {ROW} from ({objects}) where {shape}")
     engine.view("typed", f"select json_transform(raw, {whole}) as t, json_transform(raw, {plain}) as j, {ROW} from objects")
-    engine.view("again", f"select {', '.join(f't.{quoted(name)} as {quoted(name)}' for name in types)}, {ROW} from typed where {kept}")
+    several = {name for name, kind in reading.kinds.items() if kind == "mixed"}
+    said = {name: mixed.of_json(f"j.{quoted(name)}") if name in several else f"t.{quoted(name)}" for name in types}
+    engine.view("again", f"select {', '.join(f'{value} as {quoted(name)}' for name, value in said.items())}, {ROW} from typed where {kept}")
     return replace(
         reading,
         inner="select * from again",

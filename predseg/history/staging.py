@@ -163,14 +163,15 @@ class Stage:
 
     def _raw(self, rows: pa.RecordBatch) -> pa.Array:
         """Return rows as JSON under the names they have in the source."""
-        named = {p.column: p.name for p in self.properties}
+        named, several = {p.column: p.name for p in self.properties}, {p.column for p in self.properties if p.kind == "mixed"}
         labels = {self.reading.labels.get(named.get(column.name, column.name)): column for column in rows.schema}
         pairs = []
         for label in self.reading.columns:
             if column := labels.get(label):
                 value = quoted(column.name)
                 finite = f"case when isfinite({value}) then to_json({value}) else to_json({value}::varchar) end"
-                pairs.append(f"{literal(label)}: {finite if pa.types.is_floating(column.type) else value}")
+                said = finite if pa.types.is_floating(column.type) else mixed.json_as_written(value) if column.name in several else value
+                pairs.append(f"{literal(label)}: {said}")
         query = f"select to_json({{{', '.join(pairs)}}})::varchar as raw from bad_rows"
         return self.engine.over("bad_rows", pa.Table.from_batches([rows]), query).column("raw").combine_chunks()
 

@@ -23,9 +23,11 @@ from predseg.errors import DataError
 from predseg.evaluate import batch
 from predseg.evaluate.block import Words, blocks, from_table
 from predseg.evaluate.reference import Event, decide
-from predseg.history import adding, files, merge, mixed
+from predseg.history import adding, files, merge, mixed, quarantine
 from predseg.history.erasure import held
+from predseg.history.events import ingest
 from predseg.history.merge import canonical_json
+from predseg.history.persons import EVERYBODY
 from predseg.language import conditions as c
 from predseg.language.measures import Comparison, Events, Measure, Value, kind_of
 from predseg.language.spelling import spelled, value_of
@@ -33,7 +35,7 @@ from predseg.live.handover import events_table
 from predseg.live.lines import Contract
 from predseg.segments.lookup import to_events
 from tests.evaluate.worlds import ANY, MOMENTS, SEED, random_condition, random_event
-from tests.history.projects import LONGER, Place
+from tests.history.projects import LONGER, NOW, Place
 
 TEXTS = (
     "12",
@@ -336,6 +338,22 @@ def test_what_is_held_of_a_person_says_values_as_they_came(place: Place) -> None
     place.jsonl("a.jsonl", [{"customer_id": "c", "event": "A", "event_time": "2026-01-01T00:00Z", "price": p} for p in ("7", 7, True, ["x"])])
     place.ingest("sources: {a: {path: a.jsonl}}\n")
     assert _ordered([row["price"] for row in held(place.store, ["c"])["events"]]) == _ordered(["7", Decimal(7), True, ("x",)])
+
+
+@pytest.mark.parametrize("first, then", [(["7", "'x"], [5.5]), ([7.25, 3.5], ["n/a", "7", True, ["a"], None])])
+def test_bad_rows_say_values_as_they_came_and_are_replayed_as_that(place: Place, first: list[Any], then: list[Any]) -> None:
+    text = "sources: {{a: {{path: 'a/*.jsonl'}}}}\ncontract: {{events: [{}], tolerance: 100%}}\n"
+    for name, prices in (("A", first), ("B", then)):
+        place.jsonl(
+            f"a/{name}.jsonl", [{"customer_id": "c", "event": e, "event_time": "2026-01-01T00:00Z", "price": p} for e in "XY" for p in prices]
+        )
+        place.ingest(text.format("X"))
+    raw = [json.loads(row["raw"])["price"] for row in place.quarantine()]
+    assert sorted(map(repr, raw)) == sorted(map(repr, (*first, *then)))
+    config = place.config(text.format("X, Y"))
+    [replayed] = quarantine.replay(config, place.store, quarantine.rows(place.store), now=NOW, persons=EVERYBODY)
+    assert replayed.passed == len(raw)
+    assert ingest(quarantine.with_replayed(config), place.store, now=NOW).rows == 2 * len(raw)
 
 
 @pytest.mark.parametrize("more", [[], ["n/a"]])
