@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from predseg.evaluate.ahead import Over, here
-from predseg.evaluate.batch import decide, evaluate
+from predseg.evaluate.batch import decide, evaluate, known_customers
 from predseg.evaluate.block import Array, Block
 from predseg.language import conditions as c
 from predseg.language.time import DAY
@@ -24,7 +24,7 @@ from predseg.outcomes.log import Log
 from predseg.outcomes.variations import Variation
 from predseg.segments.definitions import Segment
 from predseg.segments.facts import Facts
-from predseg.segments.population import NOBODY, SEEN, Listed, everyone
+from predseg.segments.population import NOBODY, Listed, everyone
 from predseg.segments.replay import inline_all
 
 SEARCHED = 2 / 3
@@ -160,14 +160,14 @@ def _counts(
     split: int,
     over: Over,
 ) -> list[Counts]:
-    needed = [*dict.fromkeys(m for rule in rules for m in c.measures(rule)), SEEN]
-    properties = set().union(*(m.properties() for m in needed))
+    needed = list(dict.fromkeys(m for rule in rules for m in c.measures(rule)))
+    properties = {name for m in needed for name in m.properties()}
 
     def work(block: Block, since: Array) -> list[Counts]:
         tried, succeeded = tries(block.customers)
         rows, found = np.flatnonzero(tried.any(axis=1)), []
         answers = dict(zip(needed, evaluate(block, list(moments), needed), strict=True))
-        known = (answers[SEEN].number > 0) | (since[:, None] <= np.asarray(moments))
+        known = known_customers(block, moments) | (since[:, None] <= np.asarray(moments))
         for rule in rules:
             inside = decide(rule, answers, block, moments, facts).true & known
             found.append((_halves(tried * inside, split)[rows], _halves(succeeded * inside, split)[rows]))

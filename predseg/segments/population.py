@@ -11,16 +11,15 @@ from typing import Any
 import numpy as np
 
 from predseg.evaluate.ahead import Answer, Over, here
-from predseg.evaluate.batch import Truth, Values, answered, compare, layer
+from predseg.evaluate.batch import Truth, Values, answered, compare, known_customers, layer
 from predseg.evaluate.block import BEGINNING, NEVER, Array, Block
 from predseg.evaluate.block import ROWS as BLOCK
 from predseg.evaluate.moments import Known, transitions
 from predseg.language import conditions as c
-from predseg.language.measures import Events, Measure
+from predseg.language.measures import Measure
 from predseg.segments.definitions import Segment
 from predseg.segments.facts import DIMENSIONS, Facts, Run, rfv_scores, run_key
 
-SEEN = Measure(Events())
 ROWS = 2 * BLOCK
 """Rows of a block at one moment, where each customer needs little memory: fewer blocks, fewer calls of small functions."""
 
@@ -119,12 +118,12 @@ def decider_of(
         asked: Live ones among the segments whose changes are wanted as well.
     """
     rules = dict(zip(segments, c.shared(segment.match for segment in segments.values()), strict=True))
-    measures = list(dict.fromkeys([SEEN, *(m for rule in rules.values() for m in c.measures(rule))]))
+    measures = list(dict.fromkeys(m for rule in rules.values() for m in c.measures(rule)))
     changes = _changes(asked or {}, as_of, facts)
 
     def decide(block: Block, since: Array) -> tuple[Decider, Array]:
         decider = Decider(block, as_of, dict(answered(block, [as_of], measures)), facts)
-        present = (decider.answers[SEEN].number[:, 0] > 0) | (since <= as_of)
+        present = known_customers(block, [as_of])[:, 0] | (since <= as_of)
         for name, rule in rules.items():
             decider.members[name] = decider(rule).true & present
         decider.changes.update(changes(block, since, decider.members))

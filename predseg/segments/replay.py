@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from predseg.evaluate.ahead import Over, here
-from predseg.evaluate.batch import decide, evaluate
+from predseg.evaluate.batch import decide, evaluate, known_customers
 from predseg.evaluate.block import Array, Block
 from predseg.evaluate.moments import Known, transitions
 from predseg.forecast.labels import block_labels
@@ -18,7 +18,7 @@ from predseg.language.actions import Action
 from predseg.language.assignment import HOLDOUT
 from predseg.segments.definitions import Segment
 from predseg.segments.facts import Facts
-from predseg.segments.population import NOBODY, SEEN, Listed, everyone
+from predseg.segments.population import NOBODY, Listed, everyone
 from predseg.segments.preview import Overlap
 
 
@@ -138,9 +138,9 @@ class _Tally:
         return counts, did, int(inside.any(axis=1).sum())
 
     def _members(self, block: Block, since: Array) -> tuple[Array, Array]:
-        needed = [*c.measures(self.rule.match), SEEN]
+        needed = c.measures(self.rule.match)
         answers = dict(zip(needed, evaluate(block, self.moments, needed), strict=True))
-        known = (answers[SEEN].number > 0) | (since[:, None] <= np.asarray(self.moments))
+        known = known_customers(block, self.moments) | (since[:, None] <= np.asarray(self.moments))
         return decide(self.rule.match, answers, block, self.moments, self.facts).true & known, known
 
     def _changes(self, block: Block, since: Array, inside: Array) -> tuple[Array, Array, Array]:
