@@ -14,6 +14,13 @@ SEVERAL = {b"predseg.kinds": b"mixed"}
 """What a column of texts says of itself when its values are of several kinds, see `predseg.language.spelling`."""
 
 
+def field_of(name: str, kind: pa.DataType, mixed: bool) -> pa.Field:
+    """Return a column of a table; of texts it says whether they stand for values of several kinds."""
+    import pyarrow as pa
+
+    return pa.field(name, kind, metadata=SEVERAL if mixed else None)
+
+
 def is_mixed(field: pa.Field) -> bool:
     """Say whether the texts of a column stand for values of several kinds."""
     return bool(SEVERAL.items() <= (field.metadata or {}).items())

@@ -58,9 +58,13 @@ def recordable(as_of: Moment, unless: bool = False) -> None:
     Raises:
         UsageError: E203 when the text is no instant, E213 when it lies ahead.
     """
-    ahead = 0 if as_of is None or unless else instant(as_of) - clock()
-    if as_of is not None and ahead > MISTYPED:
-        found = f"{say_instant(instant(as_of))} lies {say_duration(ahead // DAY * DAY)} ahead of the clock, and nothing before it would be recorded until then"
+    if as_of is None or unless:
+        return
+    moment = instant(as_of)
+    if (ahead := moment - clock()) > MISTYPED:
+        found = (
+            f"{say_instant(moment)} lies {say_duration(ahead // DAY * DAY)} ahead of the clock, and nothing before it would be recorded until then"
+        )
         raise UsageError("E213", "--as-of", found, "correct the moment; with `--dry-run` it can be looked at, and nothing is recorded")
 
 

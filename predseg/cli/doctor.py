@@ -67,15 +67,13 @@ def _disk(folder: Path) -> Finding:
 
 def of_project(project: Project) -> Iterator[Finding]:
     """Yield what is found of a project: its store, what was recorded in it, and its models."""
-    from predseg.activation.ahead import last_after
     from predseg.forecast import custody
     from predseg.history import health
     from predseg.language.time import say_instant
-    from predseg.moment import AHEAD, clock
 
     yield from health.examine(project.people)
     if project.config.store.is_dir():
-        ahead = last_after(project.store, clock() + AHEAD)
+        _, ahead = _ahead(project)
         said = (
             f"there is one at {say_instant(ahead)}, ahead of the clock: nothing else is recorded until then"
             if ahead
@@ -92,17 +90,25 @@ def of_project(project: Project) -> Iterator[Finding]:
             yield Finding(f"model {kept.model} {kept.version}", "broken" if kept.wrong else "ok", kept.wrong or kept.said, kept.help)
 
 
+def _ahead(project: Project) -> tuple[int, int | None]:
+    """Return up to where runs may lie ahead of the clock, and the last one that lies beyond."""
+    from predseg.activation.ahead import last_after
+    from predseg.moment import AHEAD, clock
+
+    limit = clock() + AHEAD
+    return limit, last_after(project.store, limit) if project.config.store.is_dir() else None
+
+
 def repair(project: Project) -> list[str]:
     """Repair what can be repaired and return what was done."""
-    from predseg.activation.ahead import last_after, take_back
+    from predseg.activation.ahead import take_back
     from predseg.forecast import custody
     from predseg.history import health
     from predseg.language.time import say_instant
-    from predseg.moment import AHEAD, clock
 
     registry, done = project.registry(), []
-    limit = clock() + AHEAD
-    if project.config.store.is_dir() and (ahead := last_after(project.store, limit)) is not None:
+    limit, ahead = _ahead(project)
+    if ahead:
         take_back(project.store, limit)
         done.append(f"took back what runs up to {say_instant(ahead)} recorded ahead of the clock")
     if registry.exists():

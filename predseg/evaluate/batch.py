@@ -110,16 +110,10 @@ def answered(block: Block, as_of: Sequence[int], measures: Iterable[Measure], *,
 
 def known_customers(block: Block, as_of: Sequence[int]) -> Array:
     """Return bool (n, m): who has any event visible at each moment."""
-    moments, some = np.asarray(as_of, np.int64), np.flatnonzero(np.diff(block.offsets))
-    found = np.zeros((block.size, len(moments)), bool)
-    begins = block.offsets[some]
     if block.hidden is None:
-        first = block.time[begins] if block.received is block.time else np.minimum.reduceat(block.received, begins)
-        found[some] = first[:, None] <= moments
-    else:
-        for k, t in enumerate(moments.tolist()):
-            found[some, k] = np.logical_or.reduceat(block.visible(slice(None), t), begins)
-    return found
+        return np.asarray(block.first[:, None] <= np.asarray(as_of, np.int64))
+    seen = [np.bincount(block.customer[block.visible(slice(None), t)], minlength=block.size) > 0 for t in as_of]
+    return np.array(seen, bool).reshape(len(seen), block.size).T
 
 
 def truth(block: Block, as_of: Sequence[int], condition: c.Condition, *, known: int | None = None, facts: Facts | None = None) -> Truth:

@@ -102,6 +102,14 @@ class Block:
         """The customer of each row, as a position."""
         return np.repeat(np.arange(self.size), np.diff(self.offsets))
 
+    @cached_property
+    def first(self) -> Array:
+        """When the first event of each customer was received: int64 (n), `NEVER` without an event."""
+        some = np.flatnonzero(np.diff(self.offsets))
+        begins, found = self.offsets[some], np.full(self.size, NEVER)
+        found[some] = self.time[begins] if self.received is self.time else np.minimum.reduceat(self.received, begins)
+        return found
+
     def visible(self, rows: Array | slice, t: int | Array) -> Array:
         """Say which of some rows count at a moment, or each at one of its own."""
         found: Array = self.received[rows] <= t

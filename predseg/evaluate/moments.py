@@ -117,9 +117,7 @@ def changes(block: Block, condition: c.Condition, after: int, until: int, known:
 
 def _first_known(block: Block, known: Known) -> Array:
     """When each customer was first known: by an event or otherwise."""
-    first = np.full(block.size, NEVER)
-    np.minimum.at(first, block.customer, block.received)
-    return first if known.since is None else np.minimum(first, known.since)
+    return block.first if known.since is None else np.minimum(block.first, known.since)
 
 
 def _portions(rows: Array) -> Iterator[Array]:

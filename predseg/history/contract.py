@@ -14,6 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from predseg.columns import field_of
 from predseg.history import mixed, values
 from predseg.history.sources import Reading, naive
 from predseg.language.time import MINUTE
@@ -46,13 +47,13 @@ class Property:
     @property
     def type(self) -> pa.DataType:
         """The Arrow type of its column."""
-        types = {"flag": pa.bool_(), "whole": pa.int64(), "number": values.EXACT, "text": pa.string(), "list": pa.list_(pa.string())}
-        return types.get(self.kind, pa.string())
+        types = {"flag": pa.bool_(), "whole": pa.int64(), "number": values.EXACT, "text": pa.string(), "mixed": pa.string()}
+        return pa.list_(pa.string()) if self.kind == "list" else types[self.kind]
 
     @property
     def field(self) -> pa.Field:
         """Its column of a table."""
-        return mixed.field(self.name) if self.kind == "mixed" else pa.field(self.name, self.type)
+        return field_of(self.name, self.type, self.kind == "mixed")
 
 
 @dataclass(frozen=True)

@@ -141,7 +141,7 @@ def everybody(store: Store) -> set[str]:
 def _rows(name: str, reader: Reader, ids: Sequence[str]) -> list[dict[str, Any]]:
     table = reader.read()
     several = mixed_in(table.schema)
-    rows = [{k: value_of(v) if k in several and v is not None else v for k, v in row.items()} for row in table.filter(_about(table, ids)).to_pylist()]
+    rows = [{k: value_of(v) if k in several else v for k, v in row.items()} for row in table.filter(_about(table, ids)).to_pylist()]
     inside = reader.path.parent.name
     return [{**row, "partition": inside} for row in rows] if inside != name else rows
 

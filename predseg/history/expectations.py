@@ -279,7 +279,7 @@ def _kinds(texts: pa.ChunkedArray) -> pa.Array:
 def _outside(rows: pa.Table, prop: str, low: Decimal, high: Decimal, facts: _Facts) -> None:
     """Count the numbers outside, and keep the one that is farthest."""
     column = rows[prop].to_pylist() if prop in rows.column_names else []
-    column = [v and value_of(v) for v in column] if prop in mixed_in(rows.schema) else column
+    column = [*map(value_of, column)] if prop in mixed_in(rows.schema) else column
     values = [Decimal(v) for v in column if isinstance(v, int | Decimal) and not isinstance(v, bool)]
     outside, number, worst = facts.outside.get(prop, (0, 0, None))
     wrong = [v for v in values if not low <= v <= high]

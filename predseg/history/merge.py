@@ -243,12 +243,13 @@ def _not_respelled(merge: Merge, present: str, columns: list[str]) -> str:
 
 def _as_before(column: str, kind: str) -> str:
     """Return the SQL of a text as a present row has it that was read as of another kind."""
+    if kind in ("flag", "mixed"):
+        flag = f"lower(trim({column}))"
+        column = f"(case when {flag} in ('true', 'false') then {flag} else {column} end)"
     if kind == "flag":
-        return f"case when lower(trim({column})) in ('true', 'false') then lower(trim({column})) else {column} end"
+        return column
     if kind == "list":
         return f"coalesce(to_json(try_cast(try_cast({column} as json) as varchar[]))::varchar, {column})"
-    if kind == "mixed":
-        column = f"coalesce(case when lower(trim({column})) in ('true', 'false') then lower(trim({column})) end, {column})"
     if kind in ("number", "mixed"):
         return f"coalesce({number_text(f'try_cast({column} as decimal(18,4))')}, {column})"
     return f"coalesce(try_cast({column} as {'bigint' if kind == 'whole' else kind})::varchar, {column})"

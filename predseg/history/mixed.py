@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from predseg.columns import SEVERAL
+from predseg.columns import field_of
 from predseg.engine import literal
 from predseg.history import values
 from predseg.language.spelling import NUMBER, READ, TAKEN, spelled
@@ -31,7 +31,7 @@ CODE = r"\s*\+?[0-9A-Za-z_./:-]*[0-9][0-9A-Za-z_./:-]*\s*"
 
 def field(name: str) -> pa.Field:
     """Return the column of a table that holds values of several kinds."""
-    return pa.field(name, pa.string(), metadata=SEVERAL)
+    return field_of(name, pa.string(), mixed=True)
 
 
 def column(values_: Any, already: bool = False) -> list[str | None]:
@@ -99,5 +99,5 @@ def tidy(column: pa.Array) -> tuple[pa.Array, np.ndarray, np.ndarray]:
     large[odd], rounded[odd] = found.large, found.rounded
     mask = np.zeros(len(column), bool)
     mask[odd] = True
-    spelled = pc.replace_substring_regex(values.exact(found).cast(pa.string()), r"\.?0+$", "")
-    return pc.replace_with_mask(column, pa.array(mask), spelled), large, rounded
+    plainly = pc.replace_substring_regex(values.exact(found).cast(pa.string()), r"\.?0+$", "")
+    return pc.replace_with_mask(column, pa.array(mask), plainly), large, rounded

@@ -193,13 +193,9 @@ def as_kind(expression: str, kind: str, wanted: str) -> str:
         return expression
     if kind == "mixed":
         return mixed.plain(expression)
-    if wanted == "mixed":
-        return number_text(expression) if kind == "number" else mixed.of_kind(expression, kind)
-    if wanted != "text":
+    if wanted not in ("text", "mixed"):
         return expression
-    if kind == "number":
-        return number_text(expression)
-    return f"to_json({expression})::varchar" if kind == "list" else f"{expression}::varchar"
+    return number_text(expression) if kind == "number" else mixed.of_kind(expression, kind)
 
 
 def number_text(column: str) -> str:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from decimal import Decimal
 
-from predseg.language.measures import Value
+from predseg.language.measures import Value, kind_of
 
 NUMBER = r"-?(0|[1-9][0-9]*)(\.[0-9]*[1-9])?"
 """A number as it is spelled; ``-0`` is not."""
@@ -38,12 +39,23 @@ def spelled(value: Value) -> str | None:
     return f"{Decimal(value).normalize() + 0:f}"
 
 
-def value_of(text: str) -> Value:
+def kinds_of(values: Iterable[Value]) -> set[str]:
+    """Return of which kinds some values are: number, flag, text, list.
+
+    >>> sorted(kinds_of([Decimal("12.5"), "12 EUR", None, ("a", "b")]))
+    ['list', 'number', 'text']
+    """
+    return {"list" if isinstance(value, tuple) else kind_of(value) for value in values if value is not None}
+
+
+def value_of(text: str | None) -> Value:
     """Return the value that stands in the column.
 
     >>> [value_of(t) for t in ("12.5", "12 EUR", "'12", "true", '["a","b"]')]
     [Decimal('12.5'), '12 EUR', '12', True, ('a', 'b')]
     """
+    if text is None:
+        return None
     if text[:1] == "'":
         return text[1:]
     if text[:1] == "[":

@@ -13,12 +13,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from predseg.columns import SEVERAL
+from predseg.columns import field_of
 from predseg.config import Config, Source
 from predseg.disks import disk_errors
 from predseg.evaluate.reference import Event
 from predseg.language.measures import Value, kind_of
-from predseg.language.spelling import spelled
+from predseg.language.spelling import kinds_of, spelled
 from predseg.live.lines import Seen
 from predseg.live.state import DATABASE, State, connect
 from predseg.segments.live_scores import LIVE_SCORES, table_of
@@ -91,7 +91,7 @@ def events_table(events: Sequence[Seen]) -> pa.Table:
     found = {name: _properties([e.properties.get(name) for e in events]) for name in names}
     plain = texts | times
     fields = [pa.field(name, column.type) for name, column in plain.items()]
-    fields += [pa.field(name, column.type, metadata=SEVERAL if several else None) for name, (column, several) in found.items()]
+    fields += [field_of(name, column.type, several) for name, (column, several) in found.items()]
     return pa.table([*plain.values(), *(column for column, _ in found.values())], schema=pa.schema(fields))
 
 
@@ -99,8 +99,7 @@ def _properties(values: Sequence[Value]) -> tuple[pa.Array, bool]:
     """Return a column of values, and whether it says of each of which kind it is because they are of several."""
     import pyarrow as pa
 
-    kinds = {"list" if isinstance(v, tuple) else kind_of(v) for v in values if v is not None}
-    return (pa.array([*map(spelled, values)], pa.string()), True) if len(kinds) > 1 else (_column(values), False)
+    return (pa.array([*map(spelled, values)], pa.string()), True) if len(kinds_of(values)) > 1 else (_column(values), False)
 
 
 def traits_table(rows: Sequence[tuple[str, int, int, dict[str, Any]]]) -> pa.Table:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from predseg.columns import SEVERAL, mixed_in
+from predseg.columns import field_of, mixed_in
 from predseg.config import Config
 from predseg.evaluate.block import CORE, from_table
 from predseg.forecast.dataset import Source, open_source
@@ -144,18 +144,20 @@ def _concat(tables: Sequence[pa.Table]) -> pa.Table:
     names = list(dict.fromkeys(name for table in tables for name in table.column_names))
     parts = {name: [t[name] if name in t.column_names else pa.nulls(len(t)) for t in tables] for name in names}
     marked = {name: [name in mixed_in(t.schema) for t in tables] for name in names}
-    several = {name for name in names if any(marked[name]) or _kinds(parts[name]) > 1}
-    columns = [_spelled(parts[name], marked[name]) if name in several else _one_kind(parts[name]) for name in names]
-    fields = [pa.field(name, column.type, metadata=SEVERAL if name in several else None) for name, column in zip(names, columns, strict=True)]
+    types = {name: None if any(marked[name]) else _type_of(parts[name]) for name in names}
+    columns = [_spelled(parts[name], marked[name]) if kind is None else _cast(parts[name], kind) for name, kind in types.items()]
+    fields = [field_of(name, column.type, types[name] is None) for name, column in zip(names, columns, strict=True)]
     return pa.table(columns, schema=pa.schema(fields))
 
 
-def _kinds(parts: Sequence[Any]) -> int:
-    """Return of how many kinds some columns are."""
+def _type_of(parts: Sequence[Any]) -> pa.DataType | None:
+    """Return the type that holds what is in some columns; None where they are of several kinds."""
     import pyarrow as pa
 
     types = {_plain(part.type) for part in parts} - {pa.null()}
-    return len({pa.decimal128(18, 4) if pa.types.is_integer(kind) or pa.types.is_decimal(kind) else kind for kind in types})
+    if len(types) < 2:
+        return types.pop() if types else pa.null()
+    return pa.decimal128(18, 4) if all(pa.types.is_integer(kind) or pa.types.is_decimal(kind) for kind in types) else None
 
 
 def _spelled(parts: Sequence[Any], marked: Sequence[bool]) -> pa.Array:
@@ -164,11 +166,9 @@ def _spelled(parts: Sequence[Any], marked: Sequence[bool]) -> pa.Array:
     return pa.array([text for part, already in zip(parts, marked, strict=True) for text in mixed.column(part, already)], pa.string())
 
 
-def _one_kind(parts: Sequence[Any]) -> pa.Array:
+def _cast(parts: Sequence[Any], wanted: pa.DataType) -> pa.Array:
     import pyarrow as pa
 
-    types = {_plain(part.type) for part in parts} - {pa.null()}
-    wanted = types.pop() if len(types) == 1 else pa.decimal128(18, 4) if types else pa.null()
     return pa.chunked_array([chunk for part in parts for chunk in _chunks(part.cast(wanted))], wanted).combine_chunks()
 
 

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from predseg.columns import SEVERAL
+from predseg.columns import field_of
 from predseg.evaluate.reference import Event
 from predseg.evaluate.timeline import offsets
 from predseg.language import conditions as c
 from predseg.language.measures import COMPARISONS, SCALE, Comparison, Events, Filter, Measure, Step, Test, Value, Window, kind_of, units_of
-from predseg.language.spelling import spelled
+from predseg.language.spelling import kinds_of, spelled
 from predseg.language.time import SECOND
 from predseg.segments.facts import DIMENSIONS
 
@@ -53,7 +53,7 @@ class Palette:
 
 
 def _kind(values: Iterable[Value]) -> str:
-    kinds = {"list" if isinstance(v, tuple) else kind_of(v) for v in values if v is not None}
+    kinds = kinds_of(values)
     return kinds.pop() if len(kinds) == 1 else "mixed" if kinds else "text"
 
 
@@ -281,5 +281,5 @@ def to_table(histories: Mapping[str, Sequence[Event]], palette: Palette) -> pa.T
     for name, values in palette.properties.items():
         found, kind = [e.properties.get(name) for _, e in rows], _kind(values)
         columns[name] = pa.array([*map(spelled, found)], pa.string()) if kind == "mixed" else pa.array(found, types[kind])
-        fields.append(pa.field(name, columns[name].type, metadata=SEVERAL if kind == "mixed" else None))
+        fields.append(field_of(name, columns[name].type, kind == "mixed"))
     return pa.table(columns, pa.schema(fields))

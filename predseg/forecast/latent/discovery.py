@@ -21,7 +21,7 @@ import numpy as np
 from predseg.config import Config
 from predseg.errors import LabelError, UsageError
 from predseg.evaluate.ahead import Answer
-from predseg.evaluate.batch import Values, decide, evaluate
+from predseg.evaluate.batch import Values, decide, evaluate, known_customers
 from predseg.evaluate.block import Array, Block
 from predseg.forecast.dataset import CUSTOMERS, count_customers, sampled
 from predseg.forecast.latent import choice
@@ -49,7 +49,6 @@ FEWEST = 100
 """Customers below which there is nothing to group."""
 MOST = 20
 """Clusters that may be asked for."""
-SEEN = Measure(Events())
 Progress = Callable[[str, int, int | None], None]
 
 
@@ -287,11 +286,11 @@ def _everyone(
 
     Who may not, and the keys that tell, stay on this machine: ``work`` sees everybody.
     """
-    wanted = list(dict.fromkeys([*measures, SEEN, Measure(event)]))
+    wanted = list(dict.fromkeys([*measures, Measure(event)]))
 
     def of_block(block: Block) -> tuple[Array, Array, Array, Answer]:
         answers = dict(zip(wanted, evaluate(block, [as_of], wanted), strict=True))
-        known = answers[SEEN].number[:, 0] > 0
+        known = known_customers(block, [as_of])[:, 0]
         present = known & (answers[Measure(event)].number[:, 0] > 0)
         return block.customers, known, present, work(block, answers, known, present)
 
