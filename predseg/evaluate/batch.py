@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, reduce
+from itertools import pairwise
 
 import numpy as np
 
@@ -59,7 +60,10 @@ class Values:
 
 @dataclass(frozen=True)
 class Truth:
-    """A condition of n customers at m moments in three values; ``true`` and ``unknown`` are bool (n, m) and never both."""
+    """A condition of n customers at m moments in three values; ``true`` and ``unknown`` are bool (n, m) and never both.
+
+    Where each is asked at one moment they may be bits instead, see `predseg.evaluate.bits`.
+    """
 
     true: Array
     unknown: Array
@@ -139,7 +143,7 @@ def decide(condition: c.Condition, answers: dict[Measure, Values], block: Block,
 def layer(condition: c.Layer, parts: Sequence[Truth]) -> Truth:
     """Combine the truths of the parts in Kleene's logic."""
     if isinstance(condition, c.Holds):
-        return Truth.of(parts[0].true == condition.member)
+        return Truth.of(parts[0].true if condition.member else ~parts[0].true)
     certain, maybe = [part.true for part in parts], [part.possible for part in parts]
     decided = all(t is p for t, p in zip(certain, maybe, strict=True))
     true = _enough(condition, certain)
@@ -152,8 +156,16 @@ def layer(condition: c.Layer, parts: Sequence[Truth]) -> Truth:
 def _enough(condition: c.Layer, parts: Sequence[Array]) -> Array:
     """Return where enough of the parts are true; for `none`, where one is."""
     if isinstance(condition, c.Some):
-        return np.sum(parts, axis=0) >= condition.at_least
-    return reduce(np.logical_and if isinstance(condition, c.All) else np.logical_or, parts)
+        return _at_least(condition.at_least, parts)
+    return reduce(np.bitwise_and if isinstance(condition, c.All) else np.bitwise_or, parts)
+
+
+def _at_least(wanted: int, parts: Sequence[Array]) -> Array:
+    """Return where so many of the parts are true: with each part it is known better where one, two, three ... are."""
+    found = [np.zeros_like(parts[0])] * wanted
+    for part in parts:
+        found = [found[0] | part, *(more | (before & part) for before, more in pairwise(found))]
+    return found[-1]
 
 
 def compare(values: Values, comparison: Comparison) -> Truth:

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from predseg.evaluate import bits
 from predseg.evaluate.ahead import Answer, Over, here
 from predseg.evaluate.batch import Truth, Values, answered, compare, known_customers, layer
 from predseg.evaluate.block import BEGINNING, NEVER, Array, Block
@@ -20,8 +21,13 @@ from predseg.language.measures import Measure
 from predseg.segments.definitions import Segment
 from predseg.segments.facts import DIMENSIONS, Facts, Run, rfv_scores, run_key
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 ROWS = 2 * BLOCK
 """Rows of a block at one moment, where each customer needs little memory: fewer blocks, fewer calls of small functions."""
+STRETCH = 1 << 16
+"""Ids that are made Python's texts of all segments at a time: so many stay in the processor's cache."""
 
 Changed = tuple[Array, Array, Array]
 """Customer id, instant, member from then on: one row per change, in order."""
@@ -42,10 +48,11 @@ class Asked:
 
 @dataclass
 class Decider:
-    """Decides conditions about one block at one moment, each only once.
+    """Decides conditions about one block at one moment, each only once. All that it says is bits, see `predseg.evaluate.bits`.
 
     Attributes:
-        members: The segments decided so far in this block, bool (customers).
+        present: Who is known.
+        members: The segments decided so far in this block, of who is known.
         changes: What changed in it, of the live rules that were asked.
     """
 
@@ -53,27 +60,27 @@ class Decider:
     as_of: int
     answers: dict[Measure, Values]
     facts: Facts
+    present: Array
     members: dict[str, Array] = field(default_factory=dict)
     changes: dict[str, Changed] = field(default_factory=dict)
     decided: dict[c.Condition, Truth] = field(default_factory=dict)
 
     def __call__(self, condition: c.Condition) -> Truth:
-        """Return the truth of each customer, (customers)."""
+        """Return the truth of each customer, whether known or not."""
         found = self.decided.get(condition)
         if found is None:
             found = self.decided[condition] = self._decide(condition)
         return found
 
     def _decide(self, condition: c.Condition) -> Truth:
-        n = self.block.size
-        if isinstance(condition, c.Did):
-            truth = compare(self.answers[condition.measure], condition.comparison)
-            return Truth(truth.true[:, 0], truth.unknown[:, 0])
         if isinstance(condition, c.LAYERS):
             return layer(condition, [self(part) for part in condition.of])
         if isinstance(condition, c.In) and condition.segment in self.members:
-            return Truth(self.members[condition.segment] == condition.member, np.zeros(n, bool))
-        return self.facts(condition, self.block.customers, np.full(n, self.as_of))
+            inside = self.members[condition.segment]
+            return Truth.of(inside if condition.member else ~inside)
+        if isinstance(condition, c.Did):
+            return bits.of(compare(self.answers[condition.measure], condition.comparison))
+        return bits.of(self.facts(condition, self.block.customers, np.full(self.block.size, self.as_of)))
 
 
 @dataclass(frozen=True)
@@ -92,8 +99,11 @@ class Listed:
 
     def known_since(self, customers: Array) -> Array:
         """Return int64 (n): from when each is known, the largest integer for who is not listed."""
-        rows = np.asarray(self.index.get_indexer(customers)) if len(self.customers) else np.full(len(customers), -1)
-        return np.where(rows >= 0, np.append(self.since, NEVER)[rows], NEVER)
+        return np.asarray(np.append(self.since, NEVER)[self.index.get_indexer(customers)])
+
+    def of(self, block: Block) -> Array:
+        """Return the same of the customers of a block, whose ids nobody has to look at where none is listed."""
+        return self.known_since(block.customers) if len(self.customers) else np.full(block.size, NEVER)
 
 
 NOBODY = Listed(np.zeros(0, object), np.zeros(0, np.int64))
@@ -106,10 +116,8 @@ def properties_of(rules: Iterable[Segment | Asked]) -> set[str]:
 
 def decider_of(
     segments: Mapping[str, Segment], as_of: int, facts: Facts, asked: Mapping[str, Asked] | None = None
-) -> Callable[[Block, Array], tuple[Decider, Array]]:
-    """Return a function of a block, and since when its customers are known without an event.
-
-    It gives a decider that has decided the segments, and who is known, bool (customers).
+) -> Callable[[Block, Array], Decider]:
+    """Return a function of a block, and since when its customers are known without an event: it gives a decider that has decided the segments.
 
     Args:
         segments: The rules, in dependency order.
@@ -121,13 +129,13 @@ def decider_of(
     measures = list(dict.fromkeys(m for rule in rules.values() for m in c.measures(rule)))
     changes = _changes(asked or {}, as_of, facts)
 
-    def decide(block: Block, since: Array) -> tuple[Decider, Array]:
-        decider = Decider(block, as_of, dict(answered(block, [as_of], measures)), facts)
+    def decide(block: Block, since: Array) -> Decider:
         present = known_customers(block, [as_of])[:, 0] | (since <= as_of)
+        decider = Decider(block, as_of, dict(answered(block, [as_of], measures)), facts, np.packbits(present))
         for name, rule in rules.items():
-            decider.members[name] = decider(rule).true & present
-        decider.changes.update(changes(block, since, decider.members))
-        return decider, present
+            decider.members[name] = decider(rule).true & decider.present
+        decider.changes.update(changes(block, since, {name: bits.flags(decider.members[name], block.size) for name in asked or ()}))
+        return decider
 
     return decide
 
@@ -148,17 +156,17 @@ def everyone(
     """
     import pyarrow as pa
 
-    seen: list[Array] = []
+    seen: list[pa.Array] = []
 
-    def with_ids(block: Block) -> tuple[Array, Answer]:
-        return block.customers, work(block, listed.known_since(block.customers))
+    def with_ids(block: Block) -> tuple[pa.Array, Answer]:
+        return block.ids, work(block, listed.of(block))
 
-    for customers, answer in over(with_ids, files, properties, ROWS, as_of if since is None else since):
-        seen.append(customers)
+    for ids, answer in over(with_ids, files, properties, ROWS, as_of if since is None else since):
+        seen.append(ids)
         yield answer
     rest = listed.since <= as_of
     if seen and rest.any():
-        rest &= ~listed.index.isin(np.concatenate(seen))
+        rest &= ~listed.index.isin(pa.chunked_array(seen).to_numpy())
     if rest.any():
         empty = np.zeros(0, np.int64)
         block = Block(
@@ -180,32 +188,48 @@ def members_and_changes(
     """Return the members of each segment, see `members_at`, and what changed in live ones, see `live_changes`, in one pass over the events."""
     decide = decider_of(segments, as_of, facts, asked)
 
-    def work(block: Block, since: Array) -> tuple[Array, dict[str, Array], dict[str, Changed]]:
-        decider, _ = decide(block, since)
-        return block.customers, {name: np.flatnonzero(inside) for name, inside in decider.members.items()}, decider.changes
+    def work(block: Block, since: Array) -> tuple[pa.Array, dict[str, Array], dict[str, Changed]]:
+        decider = decide(block, since)
+        return block.ids, {name: np.flatnonzero(bits.flags(inside, block.size)) for name, inside in decider.members.items()}, decider.changes
 
-    found: dict[str, list[Array]] = {name: [NOBODY.since] for name in segments}
+    ids: list[pa.Array] = []
+    found: dict[str, list[Array]] = {name: [] for name in segments}
     changed: dict[str, list[Changed]] = {name: [] for name in asked}
-    ids, before = [NOBODY.customers], 0
-    properties = properties_of([*segments.values(), *asked.values()])
-    for customers, inside, changes in everyone(work, files, properties, as_of, listed, _since(asked, as_of), over):
+    properties, before = properties_of([*segments.values(), *asked.values()]), 0
+    for some, inside, changes in everyone(work, files, properties, as_of, listed, _since(asked, as_of), over):
         for name, positions in inside.items():
-            found[name].append(positions + before)
-        for name, some in changes.items():
-            changed[name].append(some)
-        ids.append(customers)
-        before += len(customers)
-    whole = np.concatenate(ids)
-    order = np.argsort(whole, kind="stable")  # almost in order already
-    rank = np.empty(len(order), np.int32)
-    rank[order] = np.arange(len(order))
-    moved = bool((np.diff(order) < 0).any())
-    whole = whole[order]
-    members = {}
-    for name, parts in found.items():
-        at = np.concatenate(parts)
-        members[name] = whole[np.sort(rank[at]) if moved else at]
-    return members, {name: _joined(changes) for name, changes in changed.items()}
+            positions += before
+            found[name].append(positions)
+        for name, rows in changes.items():
+            changed[name].append(rows)
+        ids.append(some)
+        before += len(some)
+    return _named(ids, found), {name: _joined(changes) for name, changes in changed.items()}
+
+
+def _named(ids: Sequence[pa.Array], found: Mapping[str, list[Array]]) -> dict[str, Array]:
+    """Return the ids, sorted, at places among all, which are given in parts: object.
+
+    They are taken a stretch of ids after another, for all segments, so that a stretch's ids stay in the processor's cache.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    whole = pa.chunked_array(ids, pa.string()).cast(pa.large_string()).combine_chunks()
+    places = {name: np.concatenate([NOBODY.since, *parts]) for name, parts in found.items()}
+    if not pc.all(pc.less_equal(whole[:-1], whole[1:])).as_py():  # earlier identities and who is listed come after the others
+        order = pc.sort_indices(whole)
+        rank = np.empty(len(whole), np.int64)
+        rank[order.to_numpy()] = np.arange(len(whole))
+        whole, places = whole.take(order), {name: np.sort(rank[at]) for name, at in places.items()}
+    texts, edges = whole.to_numpy(zero_copy_only=False), [*range(0, len(whole), STRETCH), len(whole)]
+    named = {name: np.empty(len(at), object) for name, at in places.items()}
+    cuts = {name: np.searchsorted(at, edges).tolist() for name, at in places.items()}
+    for i in range(len(edges) - 1):
+        for name, at in places.items():
+            low, high = cuts[name][i : i + 2]
+            texts.take(at[low:high], out=named[name][low:high], mode="clip")  # "raise" would make a copy first
+    return named
 
 
 def rfv_wanted(segments: Iterable[Segment]) -> dict[str, c.Rfv]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from predseg.evaluate import bits
 from predseg.evaluate.ahead import Over, ahead, here
 from predseg.evaluate.block import CORE, IDENTITY, Array, Block, from_table
 from predseg.history.privacy import NOBODY as NOT_ASKED
@@ -117,9 +118,9 @@ def preview(
     properties, decide, conditions = properties_of(segments.values()), decider_of(segments, as_of, facts), counts.parts
 
     def work(block: Block, since: Array) -> _Found:
-        return _found(name, conditions, *decide(block, since))
+        return _found(name, conditions, decide(block, since))
 
-    sampled = ahead(lambda block: work(block, listed.known_since(block.customers)), sampled_blocks(files, properties, share, as_of))
+    sampled = ahead(lambda block: work(block, listed.of(block)), sampled_blocks(files, properties, share, as_of))
     for found in sampled if share < 1 else everyone(work, files, properties, as_of, listed, over=over):
         counts.add(found)
     return counts.result(as_of, before, counts.rows / rows if share < 1 and counts.rows else 1.0)
@@ -150,17 +151,17 @@ class _Found:
     funnel: list[list[int]]
 
 
-def _found(name: str, conditions: Sequence[c.Condition], decider: Decider, present: Array) -> _Found:
-    mine = decider.members[name]
-    others = {other: int(inside.sum()) for other, inside in decider.members.items()}
-    both = {other: int((inside & mine).sum()) for other, inside in decider.members.items()}
-    funnel, remaining = [], present
+def _found(name: str, conditions: Sequence[c.Condition], decider: Decider) -> _Found:
+    mine, block, remaining = decider.members[name], decider.block, decider.present
+    others = {other: bits.number(inside) for other, inside in decider.members.items()}
+    both = {other: bits.number(inside & mine) for other, inside in decider.members.items()}
+    funnel = []
     for condition in conditions:
         truth = decider(condition)
         after = remaining & truth.true
-        funnel.append([int(found.sum()) for found in (truth.true & present, truth.unknown & present, remaining & ~after, after)])
+        funnel.append([*map(bits.number, (truth.true & decider.present, truth.unknown & decider.present, remaining & ~after, after))])
         remaining = after
-    return _Found(int(present.sum()), int(decider.block.offsets[-1]), decider.block.customers[mine], others, both, funnel)
+    return _Found(bits.number(decider.present), int(block.offsets[-1]), block.customers[bits.flags(mine, block.size)], others, both, funnel)
 
 
 @dataclass

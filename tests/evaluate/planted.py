@@ -110,11 +110,12 @@ BUGS = (
         "Truth(passed & values.present, np.zeros_like(values.present))",
     ),
     Bug("none of them holds when one is unknown", "batch", "true, possible = ~possible, ~true", "true, possible = ~true, ~true"),
-    Bug("some need one more than they ask for", "batch", ">= condition.at_least", "> condition.at_least"),
-    Bug("any is all", "batch", "np.logical_and if isinstance(condition, c.All)", "np.logical_and if isinstance(condition, c.All | c.Any)"),
+    Bug("some need one more than they ask for", "batch", "_at_least(condition.at_least, parts)", "_at_least(condition.at_least + 1, parts)"),
+    Bug("a part that is true counts twice", "batch", "more | (before & part)", "more | before | part"),
+    Bug("any is all", "batch", "np.bitwise_and if isinstance(condition, c.All)", "np.bitwise_and if isinstance(condition, c.All | c.Any)"),
     Bug("a part that may be true is taken for one that is", "batch", "[part.true for part in parts]", "[part.possible for part in parts]"),
     Bug("what may still be true is not looked at", "batch", "true if decided else _enough(condition, maybe)", "true"),
-    Bug("not in a segment is in it", "batch", "parts[0].true == condition.member", "parts[0].true"),
+    Bug("not in a segment is in it", "batch", "parts[0].true if condition.member else ~parts[0].true", "parts[0].true"),
     # what is visible, and whose
     Bug("late events count from their own time", "batch", "late_corrections(block, moments, asked) if known is None else []", "[]"),
     Bug(

@@ -22,3 +22,12 @@ def test_an_estimate_is_scaled_by_what_was_looked_at_and_not_by_what_was_meant_t
     found = preview([file], rules("segment: buyer\nmatch: {did: Buy}"), "buyer", 9 * DAY, Facts(None), rows=4_000, sample=sample)
     assert found.sampled < 1 and found.known == pytest.approx(1_000, abs=15) and found.members == pytest.approx(500, abs=25)
     assert preview([file], rules("segment: buyer\nmatch: {did: Buy}"), "buyer", 9 * DAY, Facts(None), rows=4_000, sample=None).known == 1_000
+
+
+def test_only_who_is_known_is_counted(tmp_path: Path) -> None:
+    """Nobody who comes later, and nobody at all where a byte has room for more customers than there are."""
+    events = [("a", 1 * DAY, "Buy", {}), ("b", 2 * DAY, "Look", {}), ("c", 2 * DAY, "Look", {}), ("later", 5 * DAY, "Look", {})]
+    rule = "segment: quiet\nmatch: {all: [{none: [{did: Buy}]}, {none: [{did: Add}]}]}\n---\nsegment: buyer\nmatch: {not_in: quiet}"
+    found = preview(write_events(tmp_path, events), rules(rule), "quiet", 3 * DAY, Facts(None), rows=4, sample=None)
+    assert (found.known, found.members) == (3, 2)
+    assert [(s.alone, s.unknown, s.removes, s.remains) for s in found.steps] == [(2, 0, 1, 2), (3, 0, 0, 2)]

@@ -112,6 +112,14 @@ match: {none: [{in: rich}]}
     assert {name: list(s.customers) for name, s in run.spells.items()} == {"rich": ["b", "c"], "rich_and_leaving": ["b"], "others": ["a"]}
 
 
+def test_only_who_is_known_belongs(tmp_path: Path) -> None:
+    """Whoever comes later did not buy either, and is in no segment; `not_in` is of the same run, also for a part of a byte of customers."""
+    files = write_events(tmp_path, [("a", 1 * DAY, "Order", {}), ("b", 2 * DAY, "Look", {}), ("later", 5 * DAY, "Order", {})])
+    segments = rules(BUYERS + "---\nsegment: others\nmatch: {not_in: buyers}\n---\nsegment: quiet\nmatch: {none: [{did: Order}, {did: Add}]}")
+    run = run_segments(files, segments, 3 * DAY, Facts(), Ledger.empty())
+    assert {name: list(s.customers) for name, s in run.spells.items()} == {"buyers": ["a"], "others": ["b"], "quiet": ["b"]}
+
+
 def test_customers_without_events_are_known_from_the_customers_file(tmp_path: Path) -> None:
     files = write_events(tmp_path, [("a", 1 * DAY, "Order", {})])
     segments = rules("segment: quiet\nmatch: {did_not: Order}")
