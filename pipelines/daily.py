@@ -17,8 +17,9 @@ def main(arguments: list[str]) -> int:
     try:
         project = Project.load(*arguments[:1])
         project.check()
-        if project.config.models:
-            project.score()
+        missing = project.missing()
+        if asked := [name for name in project.config.models if name not in missing]:
+            project.score(asked)
         lost = 0
         if project.config.segments:
             workspace = project.segments()
@@ -32,9 +33,11 @@ def main(arguments: list[str]) -> int:
     except PredsegError as error:
         print(error, file=sys.stderr)  # noqa: T201
         return error.exit_code
+    for refusal in missing.values():
+        print(refusal, file=sys.stderr)  # noqa: T201
     if failing:
         print(f"failing: {', '.join(failing)}", file=sys.stderr)  # noqa: T201
-    return 8 if lost else 1 if failing else 0
+    return 8 if lost else 7 if missing else 1 if failing else 0
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from predseg.config import Config, Model, load
-from predseg.errors import UsageError, nearest
+from predseg.errors import ModelError, UsageError, nearest
 from predseg.moment import Moment, clock, moment_of, recordable
 from predseg.store import PATIENCE, Store
 
@@ -208,7 +208,7 @@ class Project:
             return Watcher(self.config, store, moment, report.customers, without, not dry_run).drift(self.registry(keep=not dry_run), chosen)
 
     def monitor(self, models: Sequence[str] | None = None, as_of: Moment = None, *, dry_run: bool = False, seen: Outlook | None = None) -> Monitored:
-        """Look at all watches, and keep what was found, so that the next look tells what began and what ended.
+        """Look at all watches, and keep what was found, so that the next look tells what began and what ended; see `missing`.
 
         Args:
             models: Names; all of the project file by default.
@@ -217,7 +217,7 @@ class Project:
             seen: The project from that moment, when something of it is read already.
 
         Raises:
-            ModelError: when a model is not trained, was changed on disk, or does not fit the features.
+            ModelError: when a model was changed on disk, or does not fit the features.
             ConfigError: E339 when the channel that is to be told is not declared.
         """
         from predseg.activation.alerts import watches
@@ -225,10 +225,12 @@ class Project:
         from predseg.outcomes.watching import look
 
         tell = watches(self.config, os.environ, clock)
-        drift = self.drift(models, as_of, dry_run=dry_run) if models or self.config.models else {}
+        missing = self.missing(models, dry_run=dry_run)
+        drift = self.drift(asked, as_of, dry_run=dry_run) if (asked := [m for m in models or self.config.models if m not in missing]) else {}
         seen = seen or Outlook(self.segments(), self.moment(as_of))
         with self._events(False) as (_, report):
-            return look(seen, report, drift, clock() if as_of is None else seen.as_of, keep=not dry_run, tell=tell)
+            found = look(seen, report, drift, clock() if as_of is None else seen.as_of, keep=not dry_run, tell=tell)
+        return replace(found, missing=missing)
 
     def report(self, as_of: Moment = None, *, seen: Outlook | None = None) -> str:
         """Return the report, one HTML text that loads nothing: segments, engagement, experiments, models, data and watches at a moment; see `monitor`."""
@@ -268,18 +270,9 @@ class Project:
         recordable(as_of, unless=dry_run)
         with self._events(dry_run, alone=not dry_run) as (store, report):
             memory = discovery.remembered(self.config.store, name)
-            found = discovery.discover(
-                self.config,
-                store,
-                name,
-                moment_of(as_of, report),
-                memory=memory,
-                without=self.opted_out("training", "profiling", events=store, dry_run=dry_run),
-                clusters=clusters,
-                renames=renames,
-                seed=seed,
-                progress=self.progress,
-            )
+            without, moment = self.opted_out("training", "profiling", events=store, dry_run=dry_run), moment_of(as_of, report)
+            how = partial(discovery.discover, clusters=clusters, renames=renames, seed=seed, progress=self.progress)
+            found = how(self.config, store, name, moment, memory=memory, without=without)
             if not dry_run:
                 discovery.publish(store, found, memory)
             return found
@@ -406,6 +399,12 @@ class Project:
         """Return the version that speaks for a model, verified; None when there is none."""
         registry = self.registry()
         return registry.load(model) if registry.exists() and registry.champion(model) is not None else None
+
+    def missing(self, models: Sequence[str] | None = None, *, dry_run: bool = False) -> dict[str, ModelError]:
+        """Return which models, by default of all, have no champion yet, each with the refusal that asking for it gives."""
+        from predseg.forecast.watching import missing
+
+        return missing(self.registry(keep=not dry_run), [self.model(name).name for name in models or self.config.models])
 
     def models(self) -> dict[str, list[Version]]:
         """Return the registered versions of every model, oldest first."""

@@ -59,7 +59,9 @@ def test_a_check_leaves_the_graph_and_what_it_read(shop: Path, capsys: pytest.Ca
     assert results["seconds"] >= step["seconds"] > 0
 
 
-def test_a_refused_run_says_which_step_and_what_was_left(shop: Path) -> None:
+def test_a_refused_run_says_which_step_and_what_was_left(trained: Path, shop: Path) -> None:
+    """The champion is not of these features."""
+    small.copied(trained, shop).write_text((small.CONFIG + MORE).replace("[14 days, ", "["), "utf-8")
     assert main(["run", "-q"]) == 7
     results = left(shop, "run_results")
     assert (results["status"], results["exit_code"]) == ("error", 7)

@@ -191,11 +191,15 @@ def rollback(run: Run, model: OneModel) -> Answer:
 @command("score", "predseg score --out scores.parquet", "predseg score churn --as-of 2011-12-09T13:00 --out churn.csv")
 def score(run: Run, models: Names = None, out: Out = None, select: Select = None, exclude: Exclude = None) -> Answer:
     """Score every eligible customer at one moment."""
-    from predseg.cli import reports
+    from predseg.cli import reports, scores
 
     project = run.project()
-    scored = project.score(narrowed(project.config, "model", models, select, exclude), run.as_of, out=out, dry_run=run.dry_run)
-    return Answer(reports.summary(scored, out, run.dry_run), reports.scores(scored, out, run.dry_run), nodes=reports.rows(scored))
+    names = narrowed(project.config, "model", models, select, exclude)
+    missing = {} if models else project.missing(names, dry_run=run.dry_run)
+    asked = [name for name in names or project.config.models if name not in missing]
+    scored = project.score(asked or names, run.as_of, out=out, dry_run=run.dry_run)
+    answer = Answer(reports.summary(scored, out, run.dry_run), reports.scores(scored, out, run.dry_run), nodes=reports.rows(scored))
+    return scores.lacking(answer, missing)
 
 
 @command("run", "predseg run", "predseg run --as-of 2011-12-09T13:00 --json", "predseg run --select +abandoned_cart+", "predseg run --timings")

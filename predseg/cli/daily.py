@@ -15,6 +15,7 @@ from predseg import resuming
 from predseg.cli import checks, reports
 from predseg.cli.artifacts import said
 from predseg.cli.frame import Answer, Run, plain
+from predseg.cli.scores import lacking
 from predseg.cli.views import table
 from predseg.errors import UsageError
 from predseg.marks import Kept
@@ -111,8 +112,7 @@ def _steps(run: Run, project: Project, models: list[str], segments: list[str] | 
     seen = cache(lambda: Outlook(project.segments(), project.moment(run.as_of)))
     yield "check", lambda: _check(run, project, bool(models))
     if models:
-        scoring = _Resumable(resuming.SCORE, lambda moment: resuming.scores_made_of(project, models, moment), lambda: _score(run, project, models))
-        yield scoring.name, lambda: scoring.take(run, project, fresh)
+        yield resuming.SCORE, lambda: _scored(run, project, models, fresh)
     if segments is None or segments:
         deciding = _Resumable(
             resuming.SEGMENT, lambda moment: resuming.segments_made_of(project, segments, moment), lambda: _segment(run, project, segments, seen())
@@ -163,6 +163,15 @@ def _check(run: Run, project: Project, scores: bool) -> Answer:
     show = checks.after(reports.ingest(project.config.project, without, warnings, not failing, run.dry_run), found)
     results = {**plain(without), "warnings": warnings, "expectations": plain(found)}
     return Answer(results, show, "failed" if failing else "ok", int(bool(failing)), nodes=reports.accepted(report))
+
+
+def _scored(run: Run, project: Project, models: list[str], fresh: bool) -> Answer:
+    """Score by the models that have a champion; one that has none keeps no other step from being taken."""
+    missing = project.missing(models, dry_run=run.dry_run)
+    asked = [name for name in models if name not in missing]
+    scoring = _Resumable(resuming.SCORE, lambda moment: resuming.scores_made_of(project, asked, moment), lambda: _score(run, project, asked))
+    nothing = Answer(show=lambda console: console.print("no model is trained"))
+    return lacking(scoring.take(run, project, fresh) if asked else nothing, missing)
 
 
 def _score(run: Run, project: Project, models: list[str]) -> Answer:

@@ -10,6 +10,7 @@ import typer
 from predseg.cli.commands import Names
 from predseg.cli.frame import Answer, Run, command, plain
 from predseg.cli.options import Exclude, Select, narrowed
+from predseg.cli.scores import lacking
 from predseg.cli.views import count, heading, table
 from predseg.errors import UsageError, nearest
 from predseg.language.time import say_instant
@@ -62,7 +63,8 @@ def answer(found: Monitored, wanted: set[str]) -> Answer:
         "failed_on": failed,
     }
     bad = bool(failed or found.failing)
-    return Answer(results, lambda console: _show(console, found, failed), "failed" if bad or found.untold else "ok", int(bad), found.untold)
+    answer = Answer(results, lambda console: _show(console, found, failed), "failed" if bad or found.untold else "ok", int(bad), found.untold)
+    return lacking(answer, found.missing)
 
 
 def _alarms(drift: Mapping[str, Drift]) -> dict[str, list[str]]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from predseg import __version__
 from predseg.config import Config, Model
+from predseg.errors import ModelError
 from predseg.evaluate.block import Block
 from predseg.forecast.dataset import ROWS, Source, looked_at, open_source
 from predseg.forecast.drift import Advice, Matured, Move, compare, recommend
@@ -135,6 +136,27 @@ class Watcher:
             rows, moves = kept[0], [Move(**move) for move in kept[1]]
         advice = recommend(moves, runs, bundle.version, remembered["auc"])
         return Drift(model.name, bundle.version, self.as_of, rows, tuple(moves), tuple(runs), advice, self.share)
+
+
+def missing(registry: Registry, models: Iterable[str]) -> dict[str, ModelError]:
+    """Return which models have no champion, each with the refusal that asking for it gives."""
+    found = {}
+    for name in models:
+        if registry.champion(name) is None:
+            try:
+                registry.load(name)
+            except ModelError as error:
+                found[name] = error
+    return found
+
+
+def refusal(missing: Mapping[str, ModelError]) -> ModelError | None:
+    """Return one refusal for all models that have no champion; None when there are none."""
+    errors = list(missing.values())
+    if len(errors) < 2:
+        return errors[0] if errors else None
+    place, message, remedy = (join.join(getattr(e, part) for e in errors) for part, join in (("place", ", "), ("message", "; "), ("help", "; ")))
+    return ModelError(errors[0].code, place, message, remedy)
 
 
 def _drift_of(kept: Mapping[str, Any]) -> Drift:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from predseg import __version__
-from predseg.errors import ChannelError
+from predseg.errors import ChannelError, ModelError
 from predseg.forecast.publishing import SCORES
 from predseg.language.time import YEAR
 from predseg.marks import Kept, hashed, marks
@@ -57,6 +57,7 @@ class Monitored:
         turns: Those that began or ceased to fail since the last look.
         drift: The champions in detail.
         untold: Why somebody who should have been told was not; None when all was told. It is told again at the next look.
+        missing: Models that have no champion to look at, each with the refusal that asking for it gives.
     """
 
     as_of: int
@@ -64,6 +65,7 @@ class Monitored:
     turns: tuple[Turn, ...]
     drift: Mapping[str, Drift]
     untold: ChannelError | None = None
+    missing: Mapping[str, ModelError] = field(default_factory=dict)
 
     @property
     def failing(self) -> list[Watch]:

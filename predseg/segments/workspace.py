@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -29,6 +29,7 @@ from predseg.segments.designs import note_designs
 from predseg.segments.edits import apply
 from predseg.segments.facts import DIMENSIONS, Facts
 from predseg.segments.kinds import never_passed
+from predseg.segments.lineage import reached
 from predseg.segments.memberships import LOG, Ledger, from_table, to_table
 from predseg.segments.population import BEGINNING, NOBODY, Listed, members_at, publish_rfv, rfv_wanted
 from predseg.segments.preview import SAMPLED_ROWS, Preview, preview
@@ -238,7 +239,7 @@ class Workspace:
         self.publish_rfv(as_of)
         facts, listed = self.facts(ledger), self.listed()
         members = members_at(self.files, self.segments, as_of, facts, listed, self.over)
-        undecided = frozenset(name for name, s in self.segments.items() if self.unscored([s], as_of))
+        undecided = frozenset(name for name in self.segments if self.unscored(self._resting_on([name]), as_of))
 
         def measure(rules: dict[str, Segment]) -> Members:
             return members_at(self.files, rules, as_of, facts, listed, self.over)
@@ -264,11 +265,17 @@ class Workspace:
 
     def warnings(self, as_of: int, names: Sequence[str] = ()) -> list[str]:
         """Return what a reader of the figures must know: events that never occurred, filters that nothing passes, models without scores."""
-        chosen = [self.segments[n] for n in names] or list(self.segments.values())
+        chosen = self._resting_on(names or self.segments)
         found = never_occurred(chosen, self.vocabulary) + never_passed(chosen, *self._kinds())
         for model in self.unscored(chosen, as_of):
-            found.append(f"{model} has no scores at or before {say_instant(as_of)}: what asks for them is unknown; run `predseg score {model}`")
+            remedy = f"run `predseg score {model}`, before that `predseg train {model}` if it is not trained yet"
+            found.append(f"{model} has no scores at or before {say_instant(as_of)}: what asks for them is unknown; {remedy}")
         return found
+
+    def _resting_on(self, names: Iterable[str]) -> list[Segment]:
+        """Return segments with all that they ask about, however far down."""
+        needed = reached(names, {name: segment.uses() for name, segment in self.segments.items()})
+        return [segment for name, segment in self.segments.items() if name in needed]
 
     def _kinds(self) -> tuple[dict[str, str], dict[str, str]]:
         """Return of which kind the properties of events are, and the traits, as far as there is one table of each."""
