@@ -29,7 +29,9 @@ def live(
     source: Annotated[str, typer.Argument(metavar="[FILE|-]", help="Lines of JSON, an event each; `-` is standard input.")] = "-",
     clock: Annotated[str, typer.Option("--clock", metavar="event|wall", help="Time is that of the events, or that of the world.")] = "event",
     durable: Annotated[bool, typer.Option("--durable", help="Keep state and what is due in the store, and go on from there.")] = False,
-    new: Annotated[bool, typer.Option("--new", help="Begin with nothing known; else with the project's events before the first line.")] = False,
+    new: Annotated[
+        bool, typer.Option("--new", help="Begin with nothing known; else with the project's events before the first line. Not with --durable.")
+    ] = False,
 ) -> Answer:
     """Print who enters and leaves live segments, event by event and by the clock alone."""
     from predseg.errors import UsageError, nearest
@@ -40,6 +42,9 @@ def live(
     recordable(run.as_of, unless=not durable or run.dry_run)
     if clock not in CLOCKS:
         raise UsageError("E203", "--clock", f"no such clock: {clock!r}", nearest(clock, CLOCKS))
+    if durable and new:
+        remedy = "leave --new away; or leave --durable away to see who would enter and leave if nothing were known"
+        raise UsageError("E268", "--new, --durable", "what is kept goes on from where it was, with the project's events known", remedy)
     project = run.project()
     if durable:
         _told_once(project, source)

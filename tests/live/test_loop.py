@@ -338,6 +338,18 @@ def test_a_file_that_a_source_reads_is_kept_by_no_live_state_as_well(tmp_path: P
     assert main(["live", str(tmp_path / "orders.jsonl"), "--durable", "-c", str(tmp_path)]) == 0
 
 
+def test_what_is_kept_never_begins_with_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The batch side knows the project's events, and what is kept must agree with it; `--new` was passed over."""
+    (tmp_path / "rules.yaml").write_text(RULES)
+    (tmp_path / "lines.jsonl").write_text(json.dumps(event("Order Completed", f"{DAY0}10:00:00", value=60)) + "\n")
+    (tmp_path / "predseg.yaml").write_text("project: shop\nstore: out\nsources: {}\nsegments: rules.yaml\n")
+    for more in ([], ["--dry-run"]):
+        assert main(["live", str(tmp_path / "lines.jsonl"), "--new", "--durable", "-c", str(tmp_path), *more]) == 2
+        assert "error[E268] --new, --durable" in capsys.readouterr().err and not (tmp_path / "out").exists()
+    for alone in ("--new", "--durable"):
+        assert main(["live", str(tmp_path / "lines.jsonl"), alone, "-c", str(tmp_path)]) == 0
+
+
 def test_a_line_cannot_move_a_clock_that_is_kept_ahead_of_the_world(project: Project) -> None:
     """All that came until then would have been too late."""
     loop = opened(project)
