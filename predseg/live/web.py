@@ -16,6 +16,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from starlette.concurrency import run_in_threadpool
+from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response, StreamingResponse
@@ -220,6 +221,12 @@ async def _settled(desk: Desk, rows: list[Row | Rejected]) -> None:
 # segments, customers and changes are asked for
 
 
+class Anything(PathConvertor):
+    """The rest of a path, whatever stands there: by itself it would end at a line break."""
+
+    regex = "(?s:.*)"
+
+
 def _reading(app: FastAPI, desk: Desk) -> None:
     def denied(request: Request) -> Response | None:
         given = keys.presented(request.headers.get("authorization"))
@@ -228,7 +235,7 @@ def _reading(app: FastAPI, desk: Desk) -> None:
     async def customer(request: Request, customer_id: str, features: bool = False) -> Response:
         if (no := denied(request)) is not None:
             return no
-        now, served, name = desk.clock(), desk.served, desk.name(customer_id)
+        now, served, name = desk.clock(), desk.served, desk.name(customer_id.strip())  # as an id that comes in
         as_of = None if served.as_of is None else say_instant(served.as_of)
         stale, more, ends = served.down() is not None, dict[str, Any](), dict[str, int]()
         try:
@@ -261,8 +268,9 @@ def _reading(app: FastAPI, desk: Desk) -> None:
     async def metrics(request: Request) -> Response:
         return denied(request) or Response(exposition(desk), headers=NO_STORE, media_type="text/plain; version=0.0.4; charset=utf-8")
 
+    register_url_convertor("anything", Anything())
     for path, function in (
-        ("/v1/customers/{customer_id:path}", customer),
+        ("/v1/customers/{customer_id:anything}", customer),
         ("/v1/segments", segments),
         ("/v1/segments/{name}", segment),
         ("/v1/changes", changes),

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -175,6 +176,14 @@ def test_a_customer_and_a_segment(up: Running) -> None:
     assert up.ask("/v1/segments")[1]["segments"][0]["segment"] == "inside"
     status, answer, _ = up.ask("/v1/segments/insdie")
     assert status == 404 and "did you mean 'inside'?" in answer["message"]
+
+
+@pytest.mark.parametrize("who", ["a\nb", "a\r\n\nb", "a/b", "/", "//a/", "a#b?c=d&e", "100%", "%41", "ü\u2028ñ", "a+b c", ";", "a\0b"])
+def test_a_customer_is_found_whatever_its_id(up: Running, who: str) -> None:
+    up.ask("/v1/batch", {"batch": [track("Enter", "ann", timestamp="2026-03-01T12:00:00Z"), track("Enter", who, timestamp="2026-03-01T13:00:00Z")]})
+    status, found, _ = up.ask(f"/v1/customers/{quote(who, safe='')}")
+    assert (status, found["customer_id"], [s["since"] for s in found["segments"]]) == (200, who, ["2026-03-01T13:00Z"])
+    assert up.ask("/v1/customers/" + quote(f" {who}\n", safe=""))[1] == found, "space around an id is no part of it, as where events come in"
 
 
 def test_metrics_are_what_prometheus_reads(up: Running) -> None:
