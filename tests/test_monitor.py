@@ -67,6 +67,23 @@ def test_a_shop_that_changes_is_noticed(trained: Path, tmp_path: Path, capsys: p
     assert "next: predseg train purchase" in said and "moved" in said
 
 
+def test_value_that_was_expected_and_never_came_is_noticed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Orders no longer come in, visits do: it counted as too few to tell."""
+    config = small.CONFIG.replace("within_next: 20 days", "sum: value, within_next: 20 days") + "monitor: {scores: off, volume: off}\n"
+    file = small.write(tmp_path, config=config)
+    project = Project.load(file)
+    project.train()
+    project.score()
+    append(tmp_path, [f"c{n:04d},2025-11-{d:02d}T12:00:00Z,Page Viewed," for n in range(300) for d in range(1, 20)])
+    assert main(["monitor", "-c", str(file), "--as-of", LATER, "--json", "--fail-on", "retrain"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    [run] = found["drift"]["models"]["purchase"]["runs"]
+    assert run["came"] == run["positives"] == 0 and 50 < run["expected"] < 200
+    assert "nothing came" in found["drift"]["models"]["purchase"]["advice"]["reason"]
+    [watch] = [w for w in found["watches"] if w["watch"] == "calibration"]
+    assert watch["status"] == "failing" and "off by 1.000" in watch["value"]
+
+
 def test_before_anything_matured_it_says_so(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = small.copied(trained, tmp_path)
     assert main(["monitor", "purchase", "-c", str(file), "--fail-on", "retrain"]) == 0

@@ -176,6 +176,7 @@ class Matured:
         chance: Of as much distance, if the probabilities were right (Hosmer and Lemeshow's test).
         value: Whether expected values were scored: then ``auc`` is the Gini coefficient, ``said`` and ``came`` are means, the
             distance is a share of the mean, and its chance that of the mean alone.
+        expected: How many were expected to bring any value; 0 where that is not known.
     """
 
     as_of: int
@@ -189,12 +190,13 @@ class Matured:
     chance: float
     positives: int
     value: bool = False
+    expected: float = 0.0
 
     @property
     def enough(self) -> bool:
         """Whether both answers occur, or were expected, often enough to say anything: that what was expected is not there is said too."""
         if self.value:
-            return self.positives >= FEWEST
+            return max(self.positives, self.expected) >= FEWEST
         expected = self.said * self.rows
         return max(self.positives, expected) >= FEWEST and self.rows - min(self.positives, expected) >= FEWEST
 
@@ -217,8 +219,8 @@ def matured(as_of: int, version: int, y: Array, probability: Array, rank: Array,
     return Matured(as_of, version, len(y), *found, bounds, error, chance, int(y.sum()))
 
 
-def matured_value(as_of: int, version: int, y: Array, expected: Array, rank: Array, seed: int = 0) -> Matured:
-    """Return how the expected values of one run came true; ``y`` is the sum."""
+def matured_value(as_of: int, version: int, y: Array, expected: Array, rank: Array, seed: int = 0, each: float = np.inf) -> Matured:
+    """Return how the expected values of one run came true; ``y`` is the sum, ``each`` what one who brings any value usually brings."""
     from scipy.stats import norm
 
     forecast = Forecast(rank, expected)
@@ -226,7 +228,8 @@ def matured_value(as_of: int, version: int, y: Array, expected: Array, rank: Arr
     miss = y - expected
     chance = 2 * float(norm.sf(abs(miss.mean()) / max(float(miss.std()) / np.sqrt(len(y)), 1e-12)))
     levels = float(expected.mean()), float(y.mean())
-    return Matured(as_of, version, len(y), *levels, found["gini"], bounds, found["off"], chance, int((y > 0).sum()), True)
+    off = found["off"] if y.any() else 1.0  # all of what was said: of the mean that came there is no share
+    return Matured(as_of, version, len(y), *levels, found["gini"], bounds, off, chance, int((y > 0).sum()), True, float(expected.sum() / each))
 
 
 def _hosmer_lemeshow(y: Array, probability: Array) -> float:
@@ -270,9 +273,10 @@ def recommend(moves: Sequence[Move], runs: Sequence[Matured], version: int, prom
 def _by_labels(run: Matured, promised: Sequence[float], moved: Sequence[str]) -> Advice:
     of = f"of those scored at {say_instant(run.as_of)[:10]}"
     low, high = run.auc_interval
-    if np.isnan(run.auc) and run.chance < UNLIKELY:
-        who = "everybody" if run.positives else "nobody"
-        return Advice("retrain", f"{of} it came true of {who}, said were {run.said:.1%}: look first whether the event comes in as it did")
+    if np.isnan(run.auc) and run.chance < UNLIKELY and not (run.value and run.positives):
+        came = "nothing came" if run.value else f"it came true of {'everybody' if run.positives else 'nobody'}"
+        said = f"{run.said:,.2f} each" if run.value else f"{run.said:.1%}"
+        return Advice("retrain", f"{of} {came}, said were {said}: look first whether the event comes in as it did")
     if high < promised[0]:
         return Advice(
             "retrain", f"{of} it ranked with {run.measure} {run.auc:.3f} ({low:.3f} to {high:.3f}), promised were {promised[0]:.3f} and more"

@@ -46,12 +46,13 @@ class Maturing:
     source: Source
     as_of: int
 
-    def runs(self, models: Sequence[Model], before: Mapping[str, Said]) -> dict[str, tuple[list[Matured], Said]]:
+    def runs(self, models: Sequence[Model], before: Mapping[str, Said], each: Mapping[str, float]) -> dict[str, tuple[list[Matured], Said]]:
         """Return of each model its newest matured runs, oldest first, and what to remember of them.
 
         Args:
             models: Their declarations.
             before: What was remembered, by model.
+            each: What one who brings any value usually brings, by model of values.
         """
         said: dict[str, Said] = {model.name: {} for model in models}
         open_: dict[str, dict[int, pd.DataFrame]] = {model.name: {} for model in models}
@@ -66,7 +67,7 @@ class Maturing:
         for model in models:
             mine = {moment: said_["run"] and matured_of(said_["run"]) for moment, said_ in said[model.name].items()}
             for moment, scores in open_[model.name].items():
-                mine[str(moment)] = run = _run(model, moment, scores, came[model.name][moment])
+                mine[str(moment)] = run = _run(model, moment, scores, came[model.name][moment], each.get(model.name, np.inf))
                 if moment + model.predict.horizon < unknown:
                     answer = asdict(run) if run is not None else None
                     said[model.name][str(moment)] = {"made_of": self._made_of(model, moment), "at": self.as_of, "run": answer}
@@ -137,13 +138,13 @@ class Maturing:
         return found
 
 
-def _run(model: Model, moment: int, scores: pd.DataFrame, came: pd.Series) -> Matured | None:
+def _run(model: Model, moment: int, scores: pd.DataFrame, came: pd.Series, each: float) -> Matured | None:
     rows = scores.join(came.rename("y"), how="inner")
     if not len(rows):
         return None
     y, p, rank = (rows[name].to_numpy() for name in ("y", "probability", "percentile"))
     version = int(rows["model_version"].iloc[0])
-    return matured_value(moment, version, np.maximum(y, 0.0), p, rank) if model.value else matured(moment, version, y, p, rank)
+    return matured_value(moment, version, np.maximum(y, 0.0), p, rank, each=each) if model.value else matured(moment, version, y, p, rank)
 
 
 def matured_of(kept: Mapping[str, Any]) -> Matured:

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from predseg import __version__
 from predseg.config import Config, Model
 from predseg.errors import ModelError
@@ -98,7 +100,8 @@ class Watcher:
     def _anew(self, registry: Registry, models: Sequence[Model]) -> dict[str, Drift]:
         bundles, source = {model.name: registry.load(model.name) for model in models}, open_source(self.config, self.store, self.without)
         said = {model.name: Kept(self.store).get(f"matured {model.name}", "") or {} for model in models}
-        runs = Maturing(self.config, self.store, source, self.as_of).runs(models, said)
+        each = {name: _brought(bundle.facts.get("forward", {})) for name, bundle in bundles.items()}
+        runs = Maturing(self.config, self.store, source, self.as_of).runs(models, said, each)
         self._put({f"matured {name}": ("", said) for name, (_, said) in runs.items()})
         return {model.name: self._drift(source, model, bundles[model.name], runs[model.name][0]) for model in models}
 
@@ -136,6 +139,11 @@ class Watcher:
             rows, moves = kept[0], [Move(**move) for move in kept[1]]
         advice = recommend(moves, runs, bundle.version, remembered["auc"])
         return Drift(model.name, bundle.version, self.as_of, rows, tuple(moves), tuple(runs), advice, self.share)
+
+
+def _brought(forward: Mapping[str, Any]) -> float:
+    """Return what those who brought any value in a forward test brought on average; without end where that is not known."""
+    return forward["rate"] * forward["rows"] / forward["positives"] if forward.get("positives") else np.inf
 
 
 def missing(registry: Registry, models: Iterable[str]) -> dict[str, ModelError]:

@@ -80,6 +80,25 @@ def test_what_was_expected_and_is_not_there_is_said(shift: float, said: str) -> 
 def test_a_run_of_values_of_which_nothing_came_is_no_warning_of_a_library() -> None:
     found = matured_value(0, 1, np.zeros(100), np.linspace(1, 5, 100), np.arange(100))
     assert (found.came, found.positives, found.enough) == (0.0, 0, False)
+    assert found.calibration_error == 1, "all that was said is missing"
+
+
+def test_value_that_was_expected_and_is_not_there_is_said() -> None:
+    """300 were expected in all: of 60 customers with 5 each, or of 3 with 100 each, of whom nobody need have come."""
+    quiet = [matured_value(0, 1, np.zeros(100), np.linspace(1, 5, 100), np.arange(100), each=each) for each in (5.0, 100.0)]
+    assert [run.enough for run in quiet] == [True, False] and quiet[0].expected == 60 and quiet[0].off
+    found = recommend([], [came(), quiet[0]], 1, PROMISED)
+    assert found.word == "retrain" and "nothing came, said were 3.00 each" in found.reason
+    assert recommend([], [came(), quiet[1]], 1, PROMISED).word == "nothing", "the run before speaks"
+    assert recommend([], [came(), came(share=0.1)], 1, PROMISED).word == "recalibrate"
+
+
+def came(share: float = 1.0) -> Matured:
+    """A run of 2,000 expected values; so much of them came, as ranked."""
+    rng = np.random.default_rng(1)
+    expected = rng.gamma(0.5, 20.0, 2_000)
+    y = np.where(rng.random(2_000) < 0.3, expected / 0.3 * share, 0.0)
+    return matured_value(0, 1, y, expected, expected, each=30.0)
 
 
 def test_right_probabilities_are_rarely_called_off() -> None:
