@@ -269,8 +269,8 @@ def _aggregate(measure: Measure, column: int) -> Aggregated:
         return summed[column] if summed else nothing
 
     def distinct(kept: Kept | None, lo: int, hi: int) -> tuple[int | None, int]:
-        found = set(folded(kept)[4])
-        for value in set(kept.columns[column][lo:hi]) if kept is not None else ():
+        found, values = set(folded(kept)[4]), kept.columns[column][lo:hi] if kept is not None else ()
+        for _, value in {(v.__class__, v) for v in values}:  # Python holds True == 1
             found |= _elements(value)
         return len(found), 0
 

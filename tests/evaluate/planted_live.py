@@ -126,6 +126,7 @@ BUGS = (
         "return int(value) * SCALE if value == '1' else units_of(value) if",
     ),
     Bug("what is tied is tied to what looks the same", "leaves", "(kind_of(value), value)", "str(value)"),
+    Bug("what Python holds equal is one value", "leaves", "{(v.__class__, v) for v in values}", "{v: v for v in values}.items()"),
     Bug("a summary counts twice", "leaves", "        self.count += 1\n", "        self.count += 2\n"),
 )
 EQUIVALENT = (

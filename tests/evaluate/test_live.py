@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from decimal import Decimal
 from functools import cache
 from typing import Any
 
@@ -76,7 +77,7 @@ def found_by(executor: Executor, most: int = 200) -> str | None:
                     return f"seed {world.seed}: {what}"
             except Exception as error:
                 return f"seed {world.seed}: {type(error).__name__}: {error}"
-    return None if summed_up(executor) == SUMMED_UP else "summed up"
+    return next((name for name, story, told_ in STORIES if story(executor) != told_), None)
 
 
 def disordered(world: World, module: Any, compiler: Any) -> Any:
@@ -133,6 +134,26 @@ def summed_up(executor: Executor) -> list[tuple[str, str, int]]:
 
 def test_what_is_summed_up_still_counts_after_a_correction() -> None:
     assert summed_up(Executor(live, program)) == SUMMED_UP
+
+
+def kinds(executor: Executor) -> list[str]:
+    """A text, a number and a flag that look alike are three values, and none is tied to another."""
+    rules = [
+        executor.program.Rule("three", rule("{did: A, distinct: code, exactly: 3}")),
+        executor.program.Rule("tied", rule("{did: A, then: {did: B, same: code}}")),
+        executor.program.Rule("nothing", rule("{did: A, where: {code: [true, '1']}, sum: code, exactly: 0}")),
+    ]
+    engine = executor.live.Engine(executor.program.Program(rules), NoFacts())
+    for t, (name, code) in enumerate([("A", "1"), ("A", Decimal(1)), ("A", True), ("B", "True"), ("B", Decimal(2))]):
+        engine.add("ann", None, t, t, name, {"code": code})
+    return [change.segment for change in engine.advance(10)]
+
+
+def test_a_text_a_number_and_a_flag_are_three_values() -> None:
+    assert kinds(Executor(live, program)) == ["nothing", "three"]
+
+
+STORIES: tuple[tuple[str, Any, list[Any]], ...] = (("summed up", summed_up, SUMMED_UP), ("kinds", kinds, ["nothing", "three"]))
 
 
 class NoFacts:
