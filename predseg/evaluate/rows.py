@@ -145,26 +145,15 @@ class Rows:
         return end.look(key, sums) - start.look(key, sums)
 
     def numbers(self, name: str | None) -> Numbers:
-        """Return a property of these rows as ten-thousandths.
-
-        Raises DataError when it is not a number.
-        """
+        """Return a property of these rows as ten-thousandths; what is no number is as good as missing."""
         return self.cached(("numbers", name), lambda: self._numbers(name))
 
     def _numbers(self, name: str | None) -> Numbers:
         column = self.block.properties.get(str(name))
-        if column is None or (isinstance(column, Words) and not column.values):
+        if column is None or (isinstance(column, Words) and not column.mixed):
             return Numbers(np.zeros(len(self.customer), np.int64), np.zeros(len(self.customer), bool))
-        if isinstance(column, Words) and column.mixed:
-            return _among(column.take(self.rows), name)
         if isinstance(column, Words):
-            found = next(v for v in column.values if v is not None)
-            raise DataError(
-                "E432",
-                f"property {name!r}",
-                f"cannot be summed or compared as a number: found {found!r}",
-                "cast it in the source's `query`, or use `distinct`",
-            )
+            return _among(column.take(self.rows), name)
         taken = column.take(self.rows)
         if taken.scale == SCALE:
             return taken

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from predseg.config import Config, read_text
-from predseg.errors import ConfigError, nearest
+from predseg.errors import ConfigError, DataError, nearest
 from predseg.language import conditions as c
 from predseg.language.actions import Action, parse_actions
 from predseg.language.assignment import HOLDOUT, Experiment
@@ -79,6 +79,7 @@ class Vocabulary:
     properties: frozenset[str] | None = None
     traits: frozenset[str] | None = None
     channels: frozenset[str] | None = None
+    numberless: frozenset[str] = frozenset()
     purposes: tuple[str, ...] = ()
 
 
@@ -212,10 +213,11 @@ def canonical(value: Any) -> Any:
 
 
 def check_names(node: Node, vocabulary: Vocabulary, segments: frozenset[str]) -> None:
-    """Refuse names that nothing has, with the nearest that something has."""
+    """Refuse names that nothing has, with the nearest that something has, and sums of a property that has no number."""
     known = {
         "event": (vocabulary.events, "E335", "it never occurred and is not listed; add it under `contract: {events: [...]}` if it will"),
         "property": (vocabulary.properties, "E336", ""),
+        "number": (vocabulary.properties, "E336", ""),
         "trait": (vocabulary.traits, "E336", ""),
         "model": (vocabulary.models, "E337", "declare it under `models:`"),
         "segment": (segments, "E338", ""),
@@ -228,7 +230,11 @@ def check_names(node: Node, vocabulary: Vocabulary, segments: frozenset[str]) ->
         names, code, remedy = known[kind]
         if names is not None and name not in names:
             hint = nearest(name, tuple(names))
-            raise ConfigError(code, place, f"unknown {kind} {name!r}", f"{hint}; {remedy}" if remedy else hint)
+            what = "property" if kind == "number" else kind
+            raise ConfigError(code, place, f"unknown {what} {name!r}", f"{hint}; {remedy}" if remedy else hint)
+        if kind == "number" and name in vocabulary.numberless:
+            remedy = "cast it in the source's `query`, or use `distinct`; texts of a table of an earlier version are read anew by `predseg check --rebuild`"
+            raise DataError("E432", place, f"{name!r} cannot be summed or compared as a number: none of its values in the data is one", remedy)
 
 
 def never_occurred(segments: Iterable[Segment], vocabulary: Vocabulary) -> list[str]:
@@ -273,4 +279,5 @@ _NAMING = {
     "same": "property",
     "send": "channel",
 }
-_NAMING |= dict.fromkeys(PROPERTY_AGGREGATES, "property")
+_NAMING |= dict.fromkeys(PROPERTY_AGGREGATES, "number")
+_NAMING["distinct"] = "property"

@@ -1,13 +1,19 @@
-"""Filters that nothing can pass, because the property holds values of another kind: a number never equals a text."""
+"""What the kinds of values in the data say of rules: filters that nothing can pass, and sums of what is no number."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+from predseg.history.merge import existing_kinds
 from predseg.language import conditions as c
 from predseg.language.english import say_filter
 from predseg.language.measures import Filter, kind_of
 from predseg.segments.definitions import Segment
+
+if TYPE_CHECKING:
+    from pyarrow.parquet import ColumnChunkMetaData
 
 _HOLDS = {"flag": "true and false", "number": "numbers", "whole": "numbers", "text": "texts", "list": "texts"}
 _HELP = {
@@ -34,6 +40,27 @@ def never_passed(segments: Iterable[Segment], properties: Mapping[str, str], tra
                 help_ = f"; {_HELP[holds]}" if holds in _HELP else ""
                 found.append(f"{segment.name}: nothing passes `{say_filter(filter_)}`, because {filter_.property} holds {holds} in the data{help_}")
     return list(dict.fromkeys(found))
+
+
+def numberless(files: Sequence[Path]) -> frozenset[str]:
+    """Return the properties in files of the events table that have values, none of which is a number."""
+    import pyarrow.parquet as pq
+
+    wanted = {name for name, kind in (existing_kinds(files[0]) if files else {}).items() if kind in ("flag", "text", "list")}
+    found: set[str] = set()
+    for file in files:
+        if found == wanted:
+            break
+        footer = pq.read_metadata(file)
+        for group in map(footer.row_group, range(footer.num_row_groups)):
+            columns = map(group.column, range(group.num_columns))
+            found |= {name for one in columns if (name := one.path_in_schema.partition(".")[0]) in wanted and _has_values(one)}
+    return frozenset(found)
+
+
+def _has_values(column: ColumnChunkMetaData) -> bool:
+    known = column.statistics
+    return known is None or not known.has_null_count or column.num_values > known.null_count
 
 
 def _filters(match: c.Condition, properties: Mapping[str, str], traits: Mapping[str, str]) -> Iterator[tuple[Filter, Mapping[str, str]]]:

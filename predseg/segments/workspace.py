@@ -28,7 +28,7 @@ from predseg.segments.definitions import STANDARD_EVENTS, Segment, Vocabulary, l
 from predseg.segments.designs import note_designs
 from predseg.segments.edits import apply
 from predseg.segments.facts import DIMENSIONS, Facts
-from predseg.segments.kinds import never_passed
+from predseg.segments.kinds import never_passed, numberless
 from predseg.segments.lineage import reached
 from predseg.segments.memberships import LOG, Ledger, from_table, to_table
 from predseg.segments.population import BEGINNING, NOBODY, Listed, members_at, publish_rfv, rfv_wanted
@@ -350,7 +350,9 @@ def vocabulary(config: Config, store: Store, occurred: Sequence[str] | None) -> 
     named = [frozenset(store.read(name).column_names) for name in (CUSTOMERS, LIVE_TRAITS) if store.exists(name)]
     traits = frozenset().union(*named) - {"customer_id", "event_time", "known_since"} if store.exists(CUSTOMERS) else None
     events, properties = STANDARD_EVENTS | declared | set(occurred), frozenset(columns | {"value"})
-    return Vocabulary(frozenset(config.models), events, frozenset(occurred), properties, traits, channels, purposes)
+    return Vocabulary(
+        frozenset(config.models), events, frozenset(occurred), properties, traits, channels, numberless(store.files("events")), purposes
+    )
 
 
 def ledger_of(store: Store) -> Ledger:

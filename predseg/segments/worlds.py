@@ -153,7 +153,7 @@ def _did(r: random.Random, palette: Palette) -> c.Did:
     aggregate = r.choice(aggregates)
     of = None
     if aggregate != "count":
-        of = r.choice(list(palette.properties) if aggregate == "distinct" else palette.numeric())
+        of = r.choice(list(palette.properties) if aggregate == "distinct" or r.random() < 0.1 else palette.numeric())
     measure = Measure(_events(r, palette), _window(r, palette), aggregate, of, _step(r, palette) if r.random() < 0.35 else None)
     whole = aggregate in ("count", "distinct")
     values = [Decimal(n) for n in (0, 1, 1, 2, 3)] if whole else _numbers(palette.properties[str(of)])

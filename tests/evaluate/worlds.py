@@ -181,7 +181,7 @@ def random_measure(r: random.Random) -> Measure:
     if aggregate == "distinct":
         of = r.choice(["word", "tags", "value", "n", "flag", "any", "nowhere"])
     elif aggregate in ("sum", "avg", "min", "max"):
-        of = r.choice(["value", "value", "value", "n", "any", "nowhere"])
+        of = r.choice(["value", "value", "value", "n", "any", "nowhere", r.choice(["word", "tags", "flag"])])
     return Measure(random_events(r), random_window(r), aggregate, of, random_step(r) if r.random() < 0.35 else None)  # type: ignore[arg-type]
 
 
