@@ -314,11 +314,17 @@ def _jsonl(engine: Engine, files: list[Path], place: str, each: Each, types: Typ
     names = _distinct(list(kinds))
     said = dict(zip(names, kinds.values(), strict=True))
     candidates = {name: _one_kind(found, types(name, MIXED)) for name, found in said.items()}
-    lay = partial(_lay_jsonl, list(kinds), several=[name for name, kind in candidates.items() if kind == JSON])
-    lay(engine, files)
-    raw = _typed(engine, lay, names, candidates, "csv_line as raw, 'not UTF-8 text' as reason", each, types)
+    raw = _as_said(engine, files, list(kinds), candidates, each, types)
+    if wide := [name for name in raw.notes if candidates[name] in _NUMBERS and types(name, MIXED)]:  # each number is what it is by itself
+        raw = _as_said(engine, files, list(kinds), candidates | dict.fromkeys(wide, JSON), each, types)
     bad = f"select line as raw, {_VERDICT} as reason from source_lines where {_VERDICT} is not null"
     return replace(raw, rejected=f"{bad} union all {raw.rejected}", said=said)
+
+
+def _as_said(engine: Engine, files: list[Path], keys: list[str], candidates: dict[str, str | None], each: Each, types: Types) -> Raw:
+    lay = partial(_lay_jsonl, keys, several=[name for name, kind in candidates.items() if kind == JSON])
+    lay(engine, files)
+    return _typed(engine, lay, tuple(candidates), candidates, "csv_line as raw, 'not UTF-8 text' as reason", each, types)
 
 
 _VERDICT = bounds.verdict("line")

@@ -48,7 +48,7 @@ MEMORY = "1GB"
 COUNTED = 4_000_000
 """Event ids that are compared at once."""
 MADE = r"^~[0-9a-f]{24}(~[0-9a-f]{6})?$"
-KINDS = {b"predseg.version": b"2"}
+KINDS = {b"predseg.version": b"3"}
 """What a table says of itself whose texts are texts: before, numbers beside texts were texts too."""
 _EVENT = pa.dictionary(pa.int32(), pa.string())
 

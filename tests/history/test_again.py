@@ -1,0 +1,83 @@
+"""Files that are read again, in whatever order, with whatever came since: no event comes twice, and none becomes another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from predseg.history import merge
+from tests.history.projects import LONGER, Place
+
+JSONL = "sources: {a: {path: 'a/*.jsonl'}}\n"
+NUMBERS: tuple[Any, ...] = (0, 5, -7, 2.5, 1e-7, 2**53 + 1, 2**62, 2**63 - 1, 2**63, -(2**63), -(2**63) - 1, 2**64, 10**22)
+OTHERS: tuple[Any, ...] = (None, "5", "n/a", "9223372036854775808", True, ["x"], [], {"b": 1.5})
+ONE_KIND = st.sampled_from([NUMBERS[:6], NUMBERS[5:], NUMBERS, *([other] for other in OTHERS), (*NUMBERS, *OTHERS)])
+FILES = st.lists(ONE_KIND.flatmap(lambda some: st.lists(st.sampled_from(some), min_size=1, max_size=4)), min_size=2, max_size=4)
+
+
+def write(place: Place, file: int, values: list[Any]) -> None:
+    rows = [{"customer_id": f"c{i}", "event": f"E{file}", "event_time": "2026-01-01T00:00Z", "any": v} for i, v in enumerate(values)]
+    place.jsonl(f"a/{file}.jsonl", rows)
+
+
+def touch(place: Place, file: int) -> None:
+    place.write(f"a/{file}.jsonl", (place.root / f"a/{file}.jsonl").read_bytes() + b"\n")
+
+
+def ids(place: Place) -> dict[tuple[str, str], str]:
+    """The id of the event of each row; one that came twice would have two."""
+    rows = place.events()
+    found = {(row["event"], row["customer_id"]): row["event_id"] for row in rows}
+    assert len(found) == len(rows), "an event came twice"
+    return found
+
+
+@settings(max_examples=12 * LONGER)
+@given(FILES, st.data())
+def test_a_row_of_json_is_the_same_event_whatever_comes_beside_it(files: list[list[Any]], data: st.DataObject) -> None:
+    with TemporaryDirectory() as folder:
+        place, known = Place(Path(folder)), dict[tuple[str, str], str]()
+        for number, values in enumerate(files):
+            write(place, number, values)
+            again = data.draw(st.none() | st.integers(0, number - 1)) if number else None
+            if again is not None:
+                touch(place, again)
+            place.ingest(JSONL)
+            assert known.items() <= ids(place).items()
+            known = ids(place)
+        assert place.ingest(JSONL, rebuild=True).rows == sum(map(len, files)) and ids(place) == known
+
+
+@pytest.mark.parametrize("first, then", [([2**63, 5], ["n/a"]), ([5], [2**63]), ([2**62, 5], [1.5]), ([1.5, -(2**63) - 1], [True])])
+def test_numbers_beside_one_of_too_many_digits_stay_numbers(place: Place, first: list[Any], then: list[Any]) -> None:
+    for number, values in enumerate((first, then)):
+        write(place, number, values)
+        place.ingest(JSONL)
+    found = {row["any"] for row in place.events()}
+    assert found == {f"'{v}" if isinstance(v, int) and abs(v) >= 2**63 else str(v).lower() for v in (*first, *then)}
+    touch(place, 0)
+    assert place.ingest(JSONL).rows == len(first) + len(then) and {row["any"] for row in place.events()} == found
+
+
+def test_a_table_of_an_earlier_version_keeps_its_texts_of_numbers(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There 5 beside a number of too many digits was a text."""
+    with monkeypatch.context() as patch:
+        patch.setattr(merge, "KINDS", {b"predseg.version": b"2"})
+        patch.setattr("predseg.history.sources._types", lambda mapping, canonical, query: lambda name, kind: kind != "MIXED")
+        write(place, 0, [2**63, 5])
+        place.ingest(JSONL)
+    before = place.store.read("events")
+    assert {row["any"] for row in place.events()} == {"5", str(2**63)}
+    for number, values in ((1, ["n/a"]), (2, [7, 2.5])):
+        write(place, number, values)
+        place.ingest(JSONL)
+        touch(place, 0)
+        place.ingest(JSONL)
+        assert {row["any"] for row in place.events() if row["event"] == "E0"} == {"5", str(2**63)}
+    assert {*before["event_id"].to_pylist()} <= {row["event_id"] for row in place.events()} and len(place.events()) == 5
+    assert place.ingest(JSONL, rebuild=True).rows == 5 and "'7" not in {row["any"] for row in place.events()}
