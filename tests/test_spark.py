@@ -276,8 +276,8 @@ def _texts() -> Iterator[list[list[dict[str, Any]]]]:
     yield [
         [{**row, "coupon": None if n % 2 else f"x{n}", "gift": n % 3 == 0} for n, row in enumerate(rows)],
         [{**row, "size": row["size"] + 0.5, "code": f"00{row['code']}"} for row in rows[15:]],
-        [{**row, "customer_id": "c1", "at": "soon"} for row in rows[:4]] + [{**row, "event_time": "yesterday"} for row in rows[:9]],
-        [{"event": "Order Completed", "event_time": at[3], "customer_id": 3, "Coupon": "y", "tags": ["b", "a"]}],
+        [{**row, "customer_id": "c1", "at": "soon", "tags": ["a"]} for row in rows[:4]] + [{**row, "event_time": "yesterday"} for row in rows[:9]],
+        [{"event": "Order Completed", "event_time": at[3], "customer_id": 3, "Coupon": "y", "tags": ["b", 2.5]}],
     ]
     yield [[{**row, "customer_id": 77, "coupon": None, "gift": None} for row in rows[:5]], [{**rows[7], "size": 8}]]
     yield [[{**rows[7], "size": "large"}]]

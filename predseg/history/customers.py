@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 TABLE = "customers"
 FILE = "customers.json"
-FORMAT = 1
+FORMAT = 2
 _FIELDS = [("customer_id", pa.string()), ("event_time", values.INSTANT), ("known_since", values.INSTANT)]
 
 

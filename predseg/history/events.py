@@ -229,8 +229,8 @@ class _Load:
                 engine = opened.enter_context(engine_in(folder, f"source-{number}"))
                 each = spreading.each(there, folder, found[name]) if there else None
                 zone = source.timezone or config.timezone
-                before = self.columns.get(name) if present else None
-                readings.append((engine, sources.read_events(engine, source, found[name], zone, known.get(name), each, before)))
+                kept = retyping.kept(found[name], self.columns.get(name, {}), present, was) if present else ()
+                readings.append((engine, sources.read_events(engine, source, found[name], zone, known.get(name), each, kept)))
             texts = retyping.texts([reading for _, reading in readings], self.columns, present, was) if present else set()
             properties = plan([was, *(reading.kinds for _, reading in readings)], config.numeric_properties(), texts)
             places = [folder / (f"load-{n}/*.parquet" if there else f"load-{n}.parquet") for n, there in enumerate(spread)]

@@ -22,7 +22,7 @@ from typing import Any, Protocol, TypeVar
 from predseg.engine import Engine, engine_errors, literal, quoted
 from predseg.errors import DataError, nearest
 from predseg.history import bounds, mixed, parquet
-from predseg.history.mixed import JSON, MIXED
+from predseg.history.mixed import ITEMS, JSON, MIXED
 
 FORMATS = {
     ".csv": "csv",
@@ -123,7 +123,7 @@ def register(
     known: dict[str, str] | None = None,
     each: Each | None = None,
     types: Types = any_type,
-    before: Mapping[str, str] | None = None,
+    texts: Collection[str] = (),
 ) -> Raw:
     """Make the view ``source`` of files of one format.
 
@@ -134,7 +134,7 @@ def register(
         known: The columns that the source has, when these files are more of it: they are read in these columns and types.
         each: Looks at all of text files, which decides their types; by default ``engine`` does.
         types: Which types columns may get.
-        before: The types that the columns had when the source was read before: what was text in a file without types stays text.
+        texts: The properties that stay texts.
 
     Raises:
         Unlike: When a column is not known, or a value does not fit its type.
@@ -149,17 +149,26 @@ def register(
             list(look(partial(_check_gzip, place)))
         kind = kinds.pop()
         if kind == "parquet":
-            raw = _parquet(engine, files, place, types, known or {})
+            raw = _parquet(engine, files, place, _but(types, texts), known or {})
         elif kind == "csv":
-            raw = _csv(engine, files, place, look, _as_before(types, before or {}))
+            raw = _csv(engine, files, place, look, _but(types, texts))
         else:
-            raw = _jsonl(engine, files, place, look, types)
-        return raw if known is None or list(known.items()) == list(raw.columns.items()) else _as_known(engine, files, raw, known, look, types)
+            raw = _jsonl(engine, files, place, look, _but(types, texts))
+        return (
+            raw
+            if known is None or list(known.items()) == list(raw.columns.items())
+            else _as_known(engine, files, raw, known, look, _but(types, texts))
+        )
 
 
-def _as_before(types: Types, before: Mapping[str, str]) -> Types:
-    """Let no property of a file without types be anything but the text that it was."""
-    return lambda name, kind: types(name, kind) and not (before.get(name) == "VARCHAR" and types(name, MIXED))
+def _but(types: Types, texts: Collection[str]) -> Types:
+    """Let some properties be nothing but texts."""
+    return lambda name, kind: types(name, kind) and not (name in texts and types(name, MIXED))
+
+
+def format_of(file: Path) -> str | None:
+    """Return the format that the name of a file says: csv, jsonl, parquet."""
+    return FORMATS.get(Path(file.name.lower().removesuffix(".gz")).suffix)
 
 
 def _check_gzip(place: str, _: Engine, some: list[Path]) -> None:
@@ -219,15 +228,14 @@ def of_file(engine: Engine, file: Path, raw: Raw) -> str:
 
 
 def _kind(file: Path, place: str) -> str:
-    name = file.name.lower().removesuffix(".gz")
-    kind = FORMATS.get(Path(name).suffix)
+    kind = format_of(file)
     if kind is None or (kind == "parquet" and file.name.lower().endswith(".gz")):
         raise DataError("E402", place, f"cannot tell the format of {file.name}", "name it .csv, .csv.gz, .parquet, .jsonl or .jsonl.gz")
     return kind
 
 
 def _parquet(engine: Engine, files: list[Path], place: str, types: Types, known: Mapping[str, str]) -> Raw:
-    kinds = {file: parquet.kinds(bounds.check_parquet(file, place)) for file in files}
+    kinds = {file: parquet.kinds(bounds.check_parquet(file, place), lambda name: types(name, ITEMS)) for file in files}
     several = parquet.several(kinds.values(), types, known)
     query = parquet.scan(kinds, several)
     engine.view("source", query)
@@ -312,7 +320,8 @@ def _jsonl(engine: Engine, files: list[Path], place: str, each: Each, types: Typ
     kinds = _json_kinds(structures)
     bounds.check_columns(kinds, place)
     names = _distinct(list(kinds))
-    said = dict(zip(names, kinds.values(), strict=True))
+    lists = {name: "VARCHAR[]" if types(name, ITEMS) else None for name in names}
+    said = {name: {lists[name] if kind == ITEMS else kind for kind in found} for name, found in zip(names, kinds.values(), strict=True)}
     candidates = {name: _one_kind(found, types(name, MIXED)) for name, found in said.items()}
     raw = _as_said(engine, files, list(kinds), candidates, each, types)
     if wide := [name for name in raw.notes if candidates[name] in _NUMBERS and types(name, MIXED)]:  # each number is what it is by itself
@@ -352,7 +361,7 @@ def _lay_jsonl(keys: list[str], engine: Engine, some: list[Path], several: Colle
 
 
 def _json_kinds(structures: list[str]) -> dict[str, set[str | None]]:
-    """Return the types that every key has: numbers and booleans of JSON, lists of text, and None for the rest, which is text."""
+    """Return the types that every key has: numbers and booleans of JSON, lists of texts, other lists, and None for the rest, which is text."""
     known = {"BIGINT": "BIGINT", "UBIGINT": "BIGINT", "HUGEINT": "BIGINT", "DOUBLE": "DOUBLE", "BOOLEAN": "BOOLEAN"}
     found: dict[str, set[str | None]] = {}
     for name, kind in (item for structure in structures for item in json.loads(structure).items()):
@@ -360,7 +369,7 @@ def _json_kinds(structures: list[str]) -> dict[str, set[str | None]]:
         if kind in (["VARCHAR"], ["NULL"]):
             kinds.add("VARCHAR[]")
         elif kind != "NULL":
-            kinds.add(known.get(kind) if isinstance(kind, str) else None)
+            kinds.add(ITEMS if isinstance(kind, list) else known.get(kind) if isinstance(kind, str) else None)
     return found
 
 

@@ -21,6 +21,8 @@ MIXED = "MIXED"
 """The type of a column of a source whose values are of several kinds."""
 JSON = "MIXED JSON"
 """The same where they are of JSON, which says of each of which kind it is."""
+ITEMS = "JSON[]"
+"""The type of a column of JSON that has lists of more than texts: lists of texts as well, but for a query, which sees their JSON."""
 _WHOLE = r"^(0|-?[1-9][0-9]{0,18})$"
 """Whole numbers, which stand as they are."""
 _SPACES = " \t\n\r\v\f"
@@ -52,13 +54,13 @@ def of_untyped(text: str, fits: str) -> str:
 
 
 def of_json(value: str) -> str:
-    """Return the SQL of a value of JSON, which is of its own kind, whatever stands beside it: lists of anything but texts and whole numbers of too many digits are texts."""
+    """Return the SQL of a value of JSON, which is of its own kind, whatever stands beside it; elements of lists and whole numbers of too many digits are texts."""
     kind, plain = f"json_type({value})", f"({value} ->> '$')"
     number = f"{kind} in ('UBIGINT', 'BIGINT', 'HUGEINT', 'DOUBLE') and (not regexp_full_match({plain}, '-?[0-9]+') or try_cast({plain} as bigint) is not null)"
     parts = [
         f"when {kind} is null or {kind} = 'NULL' then null",
         f"when {number} or {kind} = 'BOOLEAN' then {plain}",
-        f"when {kind} = 'ARRAY' and json_structure({value})::varchar in ('[\"VARCHAR\"]', '[\"NULL\"]') then to_json(json_extract_string({value}, '$[*]'))::varchar",
+        f"when {kind} = 'ARRAY' then to_json(json_extract_string({value}, '$[*]'))::varchar",
     ]
     return f"case {' '.join(parts)} else {of_text(plain)} end"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from predseg.history import merge, sources
+from predseg.history import files, merge, sources
 from predseg.history.mixed import MIXED
 from predseg.history.sources import Reading
 from predseg.history.staging import Stage
@@ -20,6 +20,19 @@ def retyped(stage: Stage, before: Mapping[str, str]) -> dict[str, str]:
     types = {column: before.get(label, "VARCHAR") for column, label in now.items()}
     kinds = {column: type_ if type_.startswith("TIMESTAMP") else sources.kind_of(type_) for column, type_ in types.items()}
     return {column: kind for column, kind in kinds.items() if kind != "text"}
+
+
+def kept(found: Sequence[Path], before: Mapping[str, str], present: Path, was: Mapping[str, str]) -> set[str]:
+    """Return the columns that stay texts as they were ``before``: of files without types, and where the ``present`` table is of an earlier version.
+
+    There lists of more than texts were texts as well; in Parquet others may stand among texts. Before the types of columns were
+    remembered, what ``was`` a text in the table stays one.
+    """
+    formats, told = {files.format_of(file) for file in found}, merge.tells_kinds(present)
+    if not (before or told):
+        return {name for name, kind in was.items() if kind == "text"}
+    texts = {"VARCHAR"} if "csv" in formats or (not told and "jsonl" in formats) else set()
+    return {name for name, type_ in before.items() if type_ in texts or (not told and type_.endswith("]") and type_ != "VARCHAR[]")}
 
 
 def texts(readings: Sequence[Reading], before: Mapping[str, Mapping[str, str]], present: Path, was: Mapping[str, str]) -> set[str]:

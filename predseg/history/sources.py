@@ -8,7 +8,7 @@ Every column that is not canonical becomes a property.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from predseg.errors import DataError, nearest
 from predseg.history import databases, files
 from predseg.history.files import Each, Raw
 from predseg.history.keys import FLOAT
-from predseg.history.mixed import JSON, MIXED
+from predseg.history.mixed import ITEMS, JSON, MIXED
 from predseg.language.urls import without_password
 
 if TYPE_CHECKING:
@@ -116,16 +116,16 @@ def read_events(
     zone: str | None,
     known: dict[str, str] | None = None,
     each: Each | None = None,
-    before: Mapping[str, str] | None = None,
+    texts: Collection[str] = (),
 ) -> Reading:
-    """Register a source of events and say how its rows are read; ``known``, ``each`` and ``before`` are those of `predseg.history.files.register`.
+    """Register a source of events and say how its rows are read; ``known``, ``each`` and ``texts`` are those of `predseg.history.files.register`.
 
     Raises:
         Unlike: When these files have other columns.
         DataError: E402 to E408, naming the source, what was found and what to write.
     """
     place = f"source {source.name}"
-    reading = _read(engine, source, found, zone, place, EVENT_COLUMNS, dict(source.columns), known, each, before)
+    reading = _read(engine, source, found, zone, place, EVENT_COLUMNS, dict(source.columns), known, each, texts)
     _require(reading, engine.columns(reading.inner), source)
     return reading
 
@@ -152,12 +152,12 @@ def _read(
     mapping: dict[str, str],
     known: dict[str, str] | None = None,
     each: Each | None = None,
-    before: Mapping[str, str] | None = None,
+    texts: Collection[str] = (),
 ) -> Reading:
     if source.url:
         raw = _register_table(engine, source, found, place)
     else:
-        raw = files.register(engine, list(found), place, known, each, _types(mapping, canonical, bool(source.query)), before)
+        raw = files.register(engine, list(found), place, known, each, _types(mapping, canonical, bool(source.query)), texts)
     inner = "select * from source"
     if source.query:
         inner = f"select * from ({source.query.strip().rstrip(';')}\n)"
@@ -179,14 +179,14 @@ def _read(
 def _types(mapping: dict[str, str], canonical: Sequence[str], query: bool) -> files.Types:
     """Return which types columns get: phone numbers keep their ``+``, times that are properties are as they were written.
 
-    Only properties are of several kinds, of events that no query reshapes.
+    Where no query reshapes them properties of events are of several kinds, and lists of anything are lists of texts.
     """
     texts, times = ({mapping.get(name, name) for name in names} for names in (TEXTS, TIMES))
     used = {mapping.get(name, name) for name in canonical}
 
     def allowed(name: str, kind: str) -> bool:
-        if kind == MIXED:
-            return canonical == EVENT_COLUMNS and not query and name not in used
+        if kind in (MIXED, ITEMS):
+            return not query and name not in used and (kind == ITEMS or canonical == EVENT_COLUMNS)
         return query or (name not in texts and (name in times or not kind.startswith(("TIMESTAMP", "DATE"))))
 
     return allowed

@@ -10,6 +10,9 @@ import json
 import re
 from collections.abc import Iterable
 from decimal import Decimal
+from typing import Any
+
+import orjson
 
 from predseg.language.measures import Value, kind_of
 
@@ -37,6 +40,17 @@ def spelled(value: Value) -> str | None:
     if isinstance(value, tuple):
         return json.dumps([str(v) for v in value], ensure_ascii=False, separators=(",", ":"))
     return f"{Decimal(value).normalize() + 0:f}"
+
+
+def element(value: Any) -> str:
+    """Return an element of a list, which is a text; what came as another kind is as JSON writes it.
+
+    >>> [element(v) for v in ("a", 1, Decimal("2.50"), True, [1, {"b": None}])]
+    ['a', '1', '2.5', 'true', '[1,{"b":null}]']
+    """
+    if isinstance(value, str):
+        return value
+    return str(value) if type(value) is int else orjson.dumps(value, default=float).decode()
 
 
 def kinds_of(values: Iterable[Value]) -> set[str]:

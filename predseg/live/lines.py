@@ -7,7 +7,6 @@ of facts of the customer. A line ``{"clock": INSTANT}`` only moves the clock.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -21,6 +20,7 @@ from predseg.config import Config
 from predseg.history.contract import AHEAD
 from predseg.history.persons import id_text
 from predseg.language.measures import Value
+from predseg.language.spelling import element
 from predseg.language.time import parse_instant
 
 CORE = frozenset("customer_id anonymous_id event event_time received_at event_id properties traits".split())
@@ -163,8 +163,8 @@ class Contract:
         if isinstance(value, int | float | Decimal):
             return _number(name, value, WIDE)
         if isinstance(value, list | tuple):
-            return tuple(_text(v) for v in value if v is not None)
-        return str(value)
+            return tuple(element(v) for v in value if v is not None)
+        return element(value)
 
 
 def _id(row: Mapping[str, Any], field: str) -> str | None:
@@ -172,11 +172,6 @@ def _id(row: Mapping[str, Any], field: str) -> str | None:
         return id_text(row.get(field))
     except ValueError:
         raise Refused(field, "is neither a text nor a whole number") from None
-
-
-def _text(value: Any) -> str:
-    """Return an element of a list, which is a text as in the events table."""
-    return str(value) if isinstance(value, str | Decimal) else json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _number(name: str, value: Any, limit: int) -> Decimal:

@@ -24,6 +24,7 @@ from predseg.evaluate.reference import Truth
 from predseg.language import conditions as c
 from predseg.language.english import say_list, say_value
 from predseg.language.measures import Comparison, Value
+from predseg.language.spelling import element
 from predseg.language.time import parse_instant, say_instant
 from predseg.language.yaml import Node
 from predseg.segments.customer import Found, trait_truth
@@ -258,9 +259,9 @@ def _cluster(node: Node, name: str) -> str:
 
 
 def read_value(node: Node, what: str) -> Value:
-    """Return a property or a trait as the events table has it: text, true or false, an exact number, a list of these, or nothing."""
+    """Return a property or a trait as the events table has it: text, true or false, an exact number, a list of texts, or nothing."""
     if node.is_list:
-        return tuple(read_value(item, what) for item in node.value)
+        return tuple(element(item.plain()) for item in node.value if read_value(item, what) is not None)
     if node.is_mapping:
         raise ConfigError(
             "E343", node.place, f"{what} is text, a number, true or false, or a list of these, found a mapping", "write for example `country: GB`"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -11,17 +12,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from predseg.history import merge
+from predseg.history.mixed import ITEMS, MIXED
 from tests.history.projects import LONGER, Place
 
 JSONL = "sources: {a: {path: 'a/*.jsonl'}}\n"
+PARQUET = "sources: {a: {path: 'a/*.parquet'}}\n"
 NUMBERS: tuple[Any, ...] = (0, 5, -7, 2.5, 1e-7, 2**53 + 1, 2**62, 2**63 - 1, 2**63, -(2**63), -(2**63) - 1, 2**64, 10**22)
-OTHERS: tuple[Any, ...] = (None, "5", "n/a", "9223372036854775808", True, ["x"], [], {"b": 1.5})
+OTHERS: tuple[Any, ...] = (None, "5", "n/a", "9223372036854775808", True, ["x"], [], [2], [1.5, "x", {"b": None}], {"b": 1.5})
 ONE_KIND = st.sampled_from([NUMBERS[:6], NUMBERS[5:], NUMBERS, *([other] for other in OTHERS), (*NUMBERS, *OTHERS)])
 FILES = st.lists(ONE_KIND.flatmap(lambda some: st.lists(st.sampled_from(some), min_size=1, max_size=4)), min_size=2, max_size=4)
 
 
 def write(place: Place, file: int, values: list[Any]) -> None:
-    rows = [{"customer_id": f"c{i}", "event": f"E{file}", "event_time": "2026-01-01T00:00Z", "any": v} for i, v in enumerate(values)]
+    rows = [{"customer_id": f"c{i}", "event": f"E{file}", "event_time": "2026-01-01T00:00Z", "price": v} for i, v in enumerate(values)]
     place.jsonl(f"a/{file}.jsonl", rows)
 
 
@@ -58,26 +61,58 @@ def test_numbers_beside_one_of_too_many_digits_stay_numbers(place: Place, first:
     for number, values in enumerate((first, then)):
         write(place, number, values)
         place.ingest(JSONL)
-    found = {row["any"] for row in place.events()}
+    found = {row["price"] for row in place.events()}
     assert found == {f"'{v}" if isinstance(v, int) and abs(v) >= 2**63 else str(v).lower() for v in (*first, *then)}
     touch(place, 0)
-    assert place.ingest(JSONL).rows == len(first) + len(then) and {row["any"] for row in place.events()} == found
+    assert place.ingest(JSONL).rows == len(first) + len(then) and {row["price"] for row in place.events()} == found
 
 
-def test_a_table_of_an_earlier_version_keeps_its_texts_of_numbers(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """There 5 beside a number of too many digits was a text."""
+@pytest.mark.parametrize("remembered", [True, False])
+@pytest.mark.parametrize(
+    "first, texts", [([2**63, 5], {"9223372036854775808", "5"}), ([[1, "x"], ["x"]], {'[1,"x"]', '["x"]'}), ([[2, 3]], {"[2,3]"})]
+)
+def test_a_table_of_an_earlier_version_keeps_its_texts(
+    place: Place, first: list[Any], texts: set[str], remembered: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There 5 beside a number of too many digits was a text, and so was a list of numbers; at first types of columns were not remembered."""
     with monkeypatch.context() as patch:
         patch.setattr(merge, "KINDS", {b"predseg.version": b"2"})
-        patch.setattr("predseg.history.sources._types", lambda mapping, canonical, query: lambda name, kind: kind != "MIXED")
-        write(place, 0, [2**63, 5])
+        patch.setattr("predseg.history.sources._types", lambda mapping, canonical, query: lambda name, kind: kind not in (MIXED, ITEMS))
+        write(place, 0, first)
         place.ingest(JSONL)
-    before = place.store.read("events")
-    assert {row["any"] for row in place.events()} == {"5", str(2**63)}
-    for number, values in ((1, ["n/a"]), (2, [7, 2.5])):
+    before = ids(place)
+    if not remembered:
+        memory = json.loads((place.root / "store/ingest.json").read_text())
+        memory["state"].pop("columns")
+        place.write("store/ingest.json", json.dumps(memory))
+    assert {row["price"] for row in place.events()} == texts
+    for number, values in ((1, ["n/a"]), (2, [7, 2.5]), (3, [["y"], [4]])):
         write(place, number, values)
         place.ingest(JSONL)
-        touch(place, 0)
+        touch(place, number - 1)
         place.ingest(JSONL)
-        assert {row["any"] for row in place.events() if row["event"] == "E0"} == {"5", str(2**63)}
-    assert {*before["event_id"].to_pylist()} <= {row["event_id"] for row in place.events()} and len(place.events()) == 5
-    assert place.ingest(JSONL, rebuild=True).rows == 5 and "'7" not in {row["any"] for row in place.events()}
+        assert {row["price"] for row in place.events() if row["event"] == "E0"} == texts and before.items() <= ids(place).items()
+    assert {row["price"] for row in place.events() if row["event"] != "E0"} == {"n/a", "7", "2.5", '["y"]', "[4]"}
+    assert place.ingest(JSONL, rebuild=True).rows == len(first) + 5 and '["4"]' in {row["price"] for row in place.events()}
+
+
+def test_a_table_of_an_earlier_version_keeps_its_texts_of_lists_of_parquet(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    def come(number: int, prices: list[Any]) -> None:
+        place.parquet(f"a/{number}.parquet", customer_id=["c"], event=[f"E{number}"], event_time=["2026-01-01T00:00Z"], price=prices)
+        place.ingest(PARQUET)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(merge, "KINDS", {b"predseg.version": b"2"})
+        patch.setattr("predseg.history.sources._types", lambda mapping, canonical, query: lambda name, kind: kind not in (MIXED, ITEMS))
+        come(0, [[1, 2]])
+    before = ids(place)
+    come(1, [[3]])
+    come(0, [[1, 2]])
+    assert before.items() <= ids(place).items() and {row["price"] for row in place.events()} == {"[1,2]", "[3]"}
+    assert place.ingest(PARQUET, rebuild=True).rows == 2 and sorted(row["price"] for row in place.events()) == [["1", "2"], ["3"]]
+
+
+def test_a_query_sees_lists_of_more_than_texts_as_their_json(place: Place) -> None:
+    write(place, 0, [[{"id": "p1"}], [1, "x"]])
+    place.ingest(JSONL.replace("}}", ", query: \"select * exclude (price), coalesce(price ->> '$[0].id', price) as price from source\"}}"))
+    assert {row["price"] for row in place.events()} == {"p1", '[1,"x"]'}

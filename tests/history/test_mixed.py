@@ -30,6 +30,7 @@ from predseg.history.persons import EVERYBODY
 from predseg.language import conditions as c
 from predseg.language.measures import Comparison, Events, Measure, Value, kind_of
 from predseg.language.spelling import spelled, value_of
+from predseg.live import lines
 from predseg.live.handover import events_table
 from predseg.live.lines import Contract
 from predseg.segments.lookup import to_events
@@ -111,6 +112,12 @@ def _plain(value: Value) -> Any:
 # files and live events, whatever comes first
 
 
+NESTED: tuple[Any, ...] = ([1, "x"], [2.5, True, None], [1], [{"b": 2.5, "é": [None, "\n"]}, "n/a"], [[], ["1"]], {"x": 1}, {"y": {"z": [True]}})
+"""Lists of more than texts, and objects, which are texts."""
+OF_ONE = ([[1], [2, None, 1], None], [[2.5, 1.0], []], [[True]], [[{"b": 2.5, "c": "x"}], [None]], [[[1], []]])
+"""Lists that a Parquet file may have."""
+
+
 @dataclass(frozen=True)
 class File:
     """Rows that come together: as lines of JSON, as Parquet with one kind a column, or handed over by the live side."""
@@ -124,8 +131,9 @@ class File:
         elif self.form == "parquet":
             names = sorted({name for row in self.rows for name in row})
             columns = {name: [row.get(name) for row in self.rows] for name in names}
-            lists = {name for name, values in columns.items() if any(isinstance(v, list) for v in values)}
-            typed = {name: pa.array(values, pa.list_(pa.string()) if name in lists else None) for name, values in columns.items()}
+            lists = {name: [v for v in values if isinstance(v, list)] for name, values in columns.items()}
+            texts = {name for name, found in lists.items() if found and all(isinstance(e, str | None) for v in found for e in v)}
+            typed = {name: pa.array(values, pa.list_(pa.string()) if name in texts else None) for name, values in columns.items()}
             place.parquet(f"in/{number}.parquet", **typed)
         elif self.form == "live":
             (place.root / "in").mkdir(exist_ok=True)
@@ -138,17 +146,18 @@ def _files(r: random.Random, form: str) -> list[File]:
     found = []
     for _ in range(r.randrange(2, 5)):
         kinds = r.sample(["number", "flag", "text", "list"], 1 if form == "parquet" else r.choice([1, 1, 2, 4]))
-        some = [v for v in ANY if v is None or _kind(v) in kinds]
+        some = [v for v in (*ANY, *(NESTED if form != "parquet" else ())) if v is None or _kind(v) in kinds]
+        some = r.choice([*OF_ONE, some]) if form == "parquet" and kinds == ["list"] else some
         rows = [_row(r, some) for _ in range(r.randrange(1, 12))]
         found.append(File(form, rows))
     return found
 
 
-def _kind(value: Value) -> str:
-    return "list" if isinstance(value, tuple) else kind_of(value)
+def _kind(value: Any) -> str:
+    return "list" if isinstance(value, tuple | list) else kind_of(value)
 
 
-def _row(r: random.Random, some: Sequence[Value]) -> dict[str, Any]:
+def _row(r: random.Random, some: Sequence[Any]) -> dict[str, Any]:
     event = random_event(r, 0.2)
     properties = {**event.properties, "any": r.choice(some)}
     row = {name: _plain(v) for name, v in properties.items() if v is not None}
@@ -219,6 +228,12 @@ PLANTED: dict[str, tuple[Any, str, Any]] = {
     "numbers are not spelled anew": (mixed, "tidy", lambda column: (column, np.zeros(len(column), bool), np.zeros(len(column), bool))),
     "numbers that are there stay as their column has them": (merge, "as_kind", lambda column, *kinds: f"{column}::varchar"),
     "lists that are there become texts": (mixed, "of_kind", lambda column, kind: mixed.of_text(f"{column}::varchar")),
+    "elements of lists are spelled otherwise live": (lines, "element", str),
+    "lists of more than texts are texts": (
+        files,
+        "_json_kinds",
+        lambda found, kinds=files._json_kinds: {k: {None if t == mixed.ITEMS else t for t in v} for k, v in kinds(found).items()},
+    ),
     "a table does not say what its texts are": (merge, "KINDS", {b"of": b"old"}),
 }
 
@@ -317,16 +332,16 @@ def test_spaces_of_any_kind_around_a_number_are_no_part_of_it(place: Place) -> N
     assert place.ingest(CSV, rebuild=True).rows == 4 and place.store.read("events").equals(before)
 
 
-def test_lists_of_more_than_texts_are_the_same_texts_whatever_stands_beside_them(place: Place) -> None:
-    text, found = "sources: {a: {path: 'a/*.jsonl'}}\n", ([1, "x"], [2], [{"b": None}], ["a", None])
-    for name, prices in (("A", found), ("B", (5, ["a"]))):
+def test_elements_of_lists_are_texts_whatever_stands_beside_them(place: Place) -> None:
+    text, found = "sources: {a: {path: 'a/*.jsonl'}}\n", ([1, "x"], [2], [{"b": None}, 2.50, [True]], ["a", None])
+    for name, prices in (("A", found), ("B", (5, ["a"], {"b": [1]}))):
         place.jsonl(f"a/{name}.jsonl", [{"customer_id": f"{p}", "event": name, "event_time": "2026-01-01T00:00Z", "price": p} for p in prices])
         place.ingest(text)
     before = place.store.read("events")
-    assert _prices(place) == [("a",), ("a",), Decimal(5), '[1,"x"]', "[2]", '[{"b":null}]']
+    assert _prices(place) == _ordered([("1", "x"), ("2",), ('{"b":null}', "2.5", "[true]"), ("a",), Decimal(5), ("a",), '{"b":[1]}'])
     place.write("a/A.jsonl", (place.root / "a/A.jsonl").read_bytes() + b"\n")
-    assert place.ingest(text).rows == 6 and place.store.read("events").equals(before)
-    assert place.ingest(text, rebuild=True).rows == 6 and place.store.read("events").equals(before)
+    assert place.ingest(text).rows == 7 and place.store.read("events").equals(before)
+    assert place.ingest(text, rebuild=True).rows == 7 and place.store.read("events").equals(before)
 
 
 def test_what_is_held_of_a_person_says_values_as_they_came(place: Place) -> None:

@@ -158,6 +158,8 @@ def test_the_order_of_lines_and_comments_change_nothing() -> None:
         ("{trait: {country: GB}}", "{trait: {country: GB}}", True),
         ("{trait: {country: GB}}", "{trait: {tier: gold}}", None),
         ("{trait: {tags: a}}", "{trait: {tags: [b, a]}}", True),
+        ("{trait: {tags: '2.5'}}", "{trait: {tags: [a, 2.50, ~]}}", True),
+        ("{trait: {tags: 7}}", "{trait: {tags: [7]}}", False),
         ("{trait: {age: {more_than: 30}}}", "{trait: {age: 30.5}}", True),
         ("{trait: {country: {exists: true}}}", "{trait: {tier: gold}}", False),
         ("{rfv: {of: A, recency: [4, 5], value: {at_least: 4}}}", "{rfv: {recency: 5, value: 4}}", True),
