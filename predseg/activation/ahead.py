@@ -37,7 +37,7 @@ def take_back(store: Store, limit: int) -> None:
     with store.lock():
         if store.exists(RUNS):
             before = ledger_of(store).until(limit)
-            for name, table in ((MEMBERSHIPS, to_table(before.history)), (RUNS, log_table(before.log))):
+            for name, table in ((MEMBERSHIPS, to_table(before)), (RUNS, log_table(before.log))):
                 store.write(name, table) if len(before.log) else store.drop(name)
         designs.take_back(store, limit)
         for name in (*PUBLISHED, RFV):

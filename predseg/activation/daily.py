@@ -26,11 +26,10 @@ from predseg.history import privacy
 from predseg.history.people import People
 from predseg.language.time import SECOND
 from predseg.segments.definitions import Segment
-from predseg.segments.memberships import Ledger
+from predseg.segments.memberships import NOTHING, Ledger
 from predseg.segments.workspace import Workspace
 
 if TYPE_CHECKING:
-    import pandas as pd
     import pyarrow as pa
 
 TABLE = "actions"
@@ -153,13 +152,15 @@ def catch_up(connection: sqlite3.Connection, segments: Mapping[str, Segment], le
 
 def _changes(connection: sqlite3.Connection, segment: Segment, ledger: Ledger, since: int, as_of: int, again: bool) -> Iterator[Change]:
     """Yield what runs in (since, as_of] changed; of a run that is repeated as corrections, with what was said before and is not so."""
-    rows = ledger.history
-    rows = rows[(rows["segment"] == segment.name) & (rows["definition"] == segment.definition)].sort_values(["customer_id", "entered_at"])
-    rows = rows.assign(n=rows.groupby("customer_id").cumcount() + 1)
+    import numpy as np
+
+    rows = ledger.rows.get(segment.name, {}).get(segment.definition, NOTHING)
+    n = np.arange(1, len(rows.who) + 1) - np.searchsorted(rows.who, rows.who)
     recorded = {
-        (c, at, change): n
-        for at_column, change in (("entered_at", "entered"), ("left_at", "left"))
-        for c, at, n in _within(rows, at_column, since, as_of)
+        (c, at, change): k
+        for column, change in ((rows.entered, "entered"), (rows.left, "left"))
+        if (some := (column > since) & (column <= as_of)).any()
+        for c, at, k in zip(ledger.customers.texts[rows.who[some]].tolist(), column[some].tolist(), n[some].tolist(), strict=True)
     }
     said = connection.execute(
         "select customer_id, at, change from transitions where segment = ? and definition = ? and at > ? and at <= ?",
@@ -169,11 +170,6 @@ def _changes(connection: sqlite3.Connection, segment: Segment, ledger: Ledger, s
         yield Change("left" if change == "entered" else "entered", segment.name, customer, at, segment.definition, correction=True)
     for (customer, at, change), n in sorted(recorded.items(), key=lambda item: item[0][1]):
         yield Change(change, segment.name, customer, at, segment.definition, again, n)
-
-
-def _within(rows: pd.DataFrame, column: str, since: int, as_of: int) -> Iterator[tuple[str, int, int]]:
-    some = rows[(rows[column] > since) & (rows[column] <= as_of)]
-    return zip(some["customer_id"].tolist(), some[column].tolist(), some["n"].tolist(), strict=True)
 
 
 def deliver(sender: Sender, sleep: Callable[[float], None], patience: int) -> None:

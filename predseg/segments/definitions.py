@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from decimal import Decimal
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -106,9 +107,15 @@ def _nodes(config: Config, instead: Mapping[str, str]) -> Iterator[Node]:
         for path in found:
             text = read_text(path, str(path))
             name = str(path.relative_to(config.root) if path.is_relative_to(config.root) else path)
-            yield from read_documents(ahead.pop(name, text), name)
+            yield from read_documents(ahead.pop(name), name) if name in ahead else _documents(text, name)
     for name, text in ahead.items():  # files that are yet to be written
         yield from read_documents(text, name)
+
+
+@lru_cache(maxsize=1024)
+def _documents(text: str, file: str) -> tuple[Node, ...]:
+    """Read the documents of a file once: a command does so to answer, and again to leave a manifest of what it was asked."""
+    return tuple(read_documents(text, file))
 
 
 def arrange(nodes: Iterable[Node], vocabulary: Vocabulary, timezone: str = "UTC") -> dict[str, Segment]:

@@ -7,19 +7,23 @@ its own. Running again at the same moment changes nothing; running at an earlier
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from predseg.evaluate.block import Array
+from predseg.columns import Array, coded, instants, starts
+from predseg.segments.customers import Customers
 from predseg.segments.definitions import Segment
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 COLUMNS = ("segment", "customer_id", "entered_at", "left_at", "definition", "as_of")
+LOG = ("segment", "definition", "as_of", "members", "entered", "left")
 OPEN = np.iinfo(np.int64).max
 
 
@@ -31,10 +35,71 @@ class Spells:
     entered: Array  # int64 (k)
     left: Array  # int64 (k)
 
+    def take(self, rows: Array) -> Spells:
+        """Return some of them, bool (k)."""
+        return self if bool(rows.all()) else Spells(self.customers[rows], self.entered[rows], self.left[rows])
+
     def at(self, t: int) -> Array:
         """Return the customers who are members at t, sorted, each once."""
         found = self.customers[(self.entered <= t) & (t < self.left)].astype(object)
         return found if bool(np.all(found[1:] > found[:-1])) else np.unique(found)  # what is stored is sorted already, and texts sort slowly
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Memberships of one segment under one definition, sorted by customer and entered_at.
+
+    Attributes:
+        who: Places among the ledger's customers.
+        entered, left: As in `Spells`.
+        as_of: The run that last touched each row.
+    """
+
+    who: Array  # int64 (k)
+    entered: Array  # int64 (k)
+    left: Array  # int64 (k)
+    as_of: Array  # int64 (k)
+
+    @classmethod
+    def sorted(cls, *columns: Array) -> Rows:
+        """Return rows that come in any order."""
+        order = np.lexsort(columns[1::-1])
+        return cls(*(column[order] for column in columns))
+
+    @property
+    def columns(self) -> tuple[Array, Array, Array, Array]:
+        """The four columns."""
+        return self.who, self.entered, self.left, self.as_of
+
+    def take(self, rows: Array) -> Rows:
+        """Return some rows: bool (k) or places."""
+        return Rows(*(column[rows] for column in self.columns))
+
+    def at(self, t: int) -> Array:
+        """Return who is a member at t: places, sorted."""
+        return self.who[(self.entered <= t) & (t < self.left)]
+
+    def close(self, which: Array, as_of: int) -> Rows:
+        """Return the rows with some, bool (k), ended at as_of, and without those that began just then."""
+        return replace(self, left=np.where(which, as_of, self.left), as_of=np.where(which, as_of, self.as_of)).lasting()
+
+    def lasting(self) -> Rows:
+        """Return the rows that lasted for some time."""
+        lasted = self.entered < self.left
+        return self if bool(lasted.all()) else self.take(lasted)
+
+    def until(self, as_of: int) -> Rows:
+        """Return the rows as they stood after the runs up to as_of."""
+        found = self if not len(self.who) or self.entered.max() <= as_of else self.take(self.entered <= as_of)
+        return replace(found, left=np.where(found.left > as_of, OPEN, found.left))
+
+
+def standing(members: Array, as_of: int) -> Rows:
+    """Return the rows of members, places in order, who are so from now on."""
+    return Rows(members, np.full(len(members), as_of), np.full(len(members), OPEN), np.full(len(members), as_of))
+
+
+NOTHING = Rows(*(np.zeros(0, np.int64) for _ in range(4)))
 
 
 @dataclass(frozen=True)
@@ -48,65 +113,81 @@ class Change:
     left: int
 
 
-LOG = ("segment", "definition", "as_of", "members", "entered", "left")
-
-
 @dataclass(frozen=True)
 class Ledger:
     """What is recorded of segments; instants are microseconds, an open left_at is the largest integer.
 
     Attributes:
-        history: A row per membership: segment, customer_id, entered_at, left_at, definition, as_of (the run that last touched it).
+        customers: Everybody with a membership, and maybe others.
+        rows: Of each segment, and each of its definitions, the memberships.
         log: A row per segment and run: segment, definition, as_of, members, entered, left.
     """
 
-    history: pd.DataFrame
+    customers: Customers
     log: pd.DataFrame
+    rows: Mapping[str, Mapping[str, Rows]] = field(default_factory=dict)
 
     @classmethod
     def empty(cls) -> Ledger:
         """Return a ledger in which nothing is recorded."""
         import pandas as pd
 
-        text = ("segment", "customer_id", "definition")
-        return cls(*(pd.DataFrame({n: np.zeros(0, object if n in text else np.int64) for n in names}) for names in (COLUMNS, LOG)))
+        text = ("segment", "definition")
+        return cls(Customers.named(np.zeros(0, object))[0], pd.DataFrame({n: np.zeros(0, object if n in text else np.int64) for n in LOG}))
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """A row per membership, sorted: segment, customer_id, entered_at, left_at (missing while open), definition, as_of (the run that last touched it)."""
+        return to_table(self).to_pandas()
 
     def until(self, as_of: int) -> Ledger:
         """Return the ledger as it stood after the runs up to as_of."""
-        history = self.history[self.history["entered_at"] <= as_of].copy()
-        history.loc[history["left_at"] > as_of, "left_at"] = OPEN
-        return Ledger(history, self.log[self.log["as_of"] <= as_of])
+        rows = {name: {d: rows.until(as_of) for d, rows in own.items()} for name, own in self.rows.items()}
+        return Ledger(self.customers, self.log[self.log["as_of"] <= as_of], rows)
 
     def last_run(self, segment: str, definition: str | None = None, before: int = OPEN) -> int | None:
         """Return the as_of of a segment's last run before an instant, None when there is none."""
-        runs = self.log[(self.log["segment"] == segment) & (self.log["as_of"] < before)]
-        runs = runs if definition is None else runs[runs["definition"] == definition]
-        return int(runs["as_of"].max()) if len(runs) else None
-
-    def spells(self, segment: str, definition: str | None = None) -> Spells:
-        """Return the recorded spells of a segment, of one definition or of all."""
-        rows = self.history.iloc[self._rows.get(segment, [])]
-        rows = rows if definition is None else rows[rows["definition"] == definition]
-        return Spells(rows["customer_id"].to_numpy(object), rows["entered_at"].to_numpy(np.int64), rows["left_at"].to_numpy(np.int64))
-
-    def of(self, segment: str) -> Ledger:
-        """Return what is recorded of one segment."""
-        return Ledger(self.history.iloc[self._rows.get(segment, [])], self.log[self.log["segment"] == segment])
-
-    def with_(self, own: Mapping[str, Ledger], as_of: int) -> Ledger:
-        """Return the ledger with the ledgers of some segments, see `of`, each brought up to as_of by `record`, in the place of what it has of them."""
-        import pandas as pd
-
-        others = self.history[~self.history["segment"].isin(list(own))]
-        log = self.log[~(self.log["segment"].isin(list(own)) & (self.log["as_of"] == as_of))]
-        lines = [one.log[one.log["as_of"] == as_of] for one in own.values()]
-        history = pd.concat([others, *(one.history for one in own.values())], ignore_index=True)
-        return Ledger(history, pd.concat([log, *lines], ignore_index=True))
+        runs = self._runs.get(segment, ())
+        return max((t for d, t in runs if t < before and definition in (None, d)), default=None)
 
     @cached_property
-    def _rows(self) -> dict[str, Array]:
-        """The rows of each segment."""
-        return dict(self.history.groupby("segment", sort=False).indices)
+    def _runs(self) -> dict[str, list[tuple[str, int]]]:
+        """Definition and as_of of the runs of each segment."""
+        found: dict[str, list[tuple[str, int]]] = {}
+        for name, definition, as_of in zip(*(self.log[n].tolist() for n in ("segment", "definition", "as_of")), strict=True):
+            found.setdefault(name, []).append((definition, as_of))
+        return found
+
+    def spells(self, segment: str, definition: str | None = None) -> Spells:
+        """Return the recorded spells of a segment, of one definition or of all, sorted by customer and entered_at."""
+        own = self.rows.get(segment, {})
+        rows = own.get(definition, NOTHING) if definition is not None else _merged(own)[0]
+        return Spells(self.customers.texts[rows.who], rows.entered, rows.left)
+
+    def knowing(self, others: Customers) -> tuple[Ledger, Array]:
+        """Return the same ledger of more customers, and where the others stand among them: int64."""
+        customers, mine, theirs = self.customers.join(others)
+        if customers is self.customers:
+            return self, theirs
+        rows = {name: {d: replace(rows, who=mine[rows.who]) for d, rows in own.items()} for name, own in self.rows.items()}
+        return replace(self, customers=customers, rows=rows), theirs
+
+    def marked(self, who: Array) -> Array:
+        """Return which customers stand at some places: bool, one for each customer."""
+        found = np.zeros(len(self.customers), bool)
+        found[who] = True
+        return found
+
+    def with_(self, changed: Mapping[str, tuple[Mapping[str, Rows], Change]], as_of: int) -> Ledger:
+        """Return the ledger with what `record` found of some segments at as_of."""
+        import pandas as pd
+
+        if not changed:
+            return self
+        log = self.log[~(self.log["segment"].isin(list(changed)) & (self.log["as_of"] == as_of))]
+        lines = pd.DataFrame([{**vars(change), "as_of": as_of} for _, change in changed.values()], columns=list(LOG))
+        rows = {**self.rows, **{name: own for name, (own, _) in changed.items()}}
+        return Ledger(self.customers, pd.concat([log, lines], ignore_index=True), rows)
 
 
 def among(customers: Array, some: Array) -> Array:
@@ -116,90 +197,118 @@ def among(customers: Array, some: Array) -> Array:
     return np.asarray(pd.Index(customers, dtype=object).isin(some))
 
 
-def record(ledger: Ledger, segment: Segment, spells: Spells, as_of: int) -> tuple[Ledger, Change]:
-    """Bring one segment up to as_of.
+def record(ledger: Ledger, segment: Segment, found: Rows, as_of: int) -> tuple[dict[str, Rows], Change]:
+    """Bring one segment up to as_of, see `Ledger.with_`.
 
     Args:
-        ledger: What is recorded so far, nothing of it after as_of.
+        ledger: What is recorded so far, nothing of it after as_of; it knows all whom ``found`` names.
         segment: The rule.
-        spells: For a daily segment the members at as_of; for a live one its spells since the last run, those already open
+        found: For a daily segment a row for each member at as_of; for a live one its spells since the last run, those already open
             then with the entered_at that is recorded.
         as_of: The moment of the run.
-    """
-    import pandas as pd
 
-    history, mine = ledger.history, ledger.history["segment"] == segment.name
-    last = ledger.last_run(segment.name, before=as_of)
-    before = set() if last is None else set(ledger.spells(segment.name).at(last))
-    other = history[mine & (history["definition"] != segment.definition)].copy()
-    other.loc[other["left_at"] == OPEN, ["left_at", "as_of"]] = as_of
-    current = history[mine & (history["definition"] == segment.definition)]
-    since = ledger.last_run(segment.name, segment.definition, before=as_of)
-    rows = _live_rows(current, spells, since, as_of) if segment.live else _daily_rows(current, spells.at(as_of), as_of)
-    found = pd.concat([other, rows.assign(segment=segment.name, definition=segment.definition)], ignore_index=True)[list(COLUMNS)]
-    found = found[found["entered_at"] < found["left_at"]]
-    found.loc[found["left_at"] == OPEN, "as_of"] = as_of
-    members = set(found.loc[found["left_at"] == OPEN, "customer_id"].to_numpy(object))
-    change = Change(segment.name, segment.definition, len(members), len(members - before), len(before - members))
-    log = ledger.log[(ledger.log["segment"] != segment.name) | (ledger.log["as_of"] != as_of)]
-    line = pd.DataFrame([{**vars(change), "as_of": as_of}])[list(LOG)]
-    return Ledger(pd.concat([history[~mine], found], ignore_index=True), pd.concat([log, line], ignore_index=True)), change
+    Returns:
+        The memberships by definition, and what changed.
+    """
+    last, since = (ledger.last_run(segment.name, d, before=as_of) for d in (None, segment.definition))
+    recorded = ledger.rows.get(segment.name, {})
+    own = {d: rows.close(rows.left == OPEN, as_of) for d, rows in recorded.items() if d != segment.definition}
+    current = recorded.get(segment.definition, NOTHING)
+    rows = _live_rows(current, found, since) if segment.live else _daily_rows(ledger, current, found, as_of)
+    rows = rows.lasting()
+    is_open = rows.left == OPEN
+    own[segment.definition] = replace(rows, as_of=np.where(is_open, as_of, rows.as_of))
+    members, before = ledger.marked(rows.who[is_open]), _members(ledger, recorded, last)
+    numbers = (np.count_nonzero(members), np.count_nonzero(members & ~before), np.count_nonzero(before & ~members))
+    return own, Change(segment.name, segment.definition, *map(int, numbers))
+
+
+def _members(ledger: Ledger, recorded: Mapping[str, Rows], at: int | None) -> Array:
+    """Return who was a member under any definition: bool, one for each customer."""
+    return ledger.marked(np.concatenate([NOTHING.who, *(rows.at(at) for rows in recorded.values() if at is not None)]))
 
 
 def retire(ledger: Ledger, segments: Collection[str], as_of: int) -> Ledger:
     """Let the members of segments that no longer exist leave at as_of."""
-    history = ledger.history.copy()
-    history.loc[~history["segment"].isin(list(segments)) & (history["left_at"] == OPEN), ["left_at", "as_of"]] = as_of
-    return Ledger(history, ledger.log)
+    gone = {name: {d: rows.close(rows.left == OPEN, as_of) for d, rows in own.items()} for name, own in ledger.rows.items() if name not in segments}
+    return replace(ledger, rows={**ledger.rows, **gone})
 
 
-def _daily_rows(current: pd.DataFrame, members: Array, as_of: int) -> pd.DataFrame:
+def _daily_rows(ledger: Ledger, current: Rows, found: Rows, as_of: int) -> Rows:
     """Open rows stay, who is gone leaves at as_of, who is new enters at as_of; a row closed by this very moment is decided again."""
-    import pandas as pd
-
-    rows = current.copy()
-    rows.loc[rows["left_at"] == as_of, "left_at"] = OPEN
-    gone = (rows["left_at"] == OPEN) & ~among(rows["customer_id"].to_numpy(object), members)
-    rows.loc[gone, ["left_at", "as_of"]] = as_of
-    inside = set(rows.loc[rows["left_at"] == OPEN, "customer_id"].to_numpy(object))
-    new = np.array([m for m in members if m not in inside], object)
-    added = pd.DataFrame({"customer_id": new, "entered_at": as_of, "left_at": OPEN, "as_of": as_of})
-    return pd.concat([rows, added.astype({"entered_at": np.int64, "left_at": np.int64})], ignore_index=True)
+    rows = replace(current, left=np.where(current.left == as_of, OPEN, current.left))
+    is_open = rows.left == OPEN
+    gone = is_open & ~ledger.marked(found.who)[rows.who]
+    new = found.take(~ledger.marked(rows.who[is_open])[found.who])
+    return _together(rows.close(gone, as_of), new)
 
 
-def _live_rows(current: pd.DataFrame, spells: Spells, last: int | None, as_of: int) -> pd.DataFrame:
+def _live_rows(current: Rows, found: Rows, last: int | None) -> Rows:
     """Rows that had ended by the last run stay; the spells are the truth since then."""
-    import pandas as pd
-
-    ended = current.iloc[:0] if last is None else current[current["left_at"] <= last]
-    found = pd.DataFrame({"customer_id": spells.customers, "entered_at": spells.entered, "left_at": spells.left, "as_of": as_of})
-    return pd.concat([ended, found], ignore_index=True)
+    return found if last is None else _together(current.take(current.left <= last), found)
 
 
-def to_table(history: pd.DataFrame) -> Any:
-    """Return the history as the Arrow table that is stored, sorted by its key."""
+def _together(rows: Rows, more: Rows) -> Rows:
+    if not len(rows.who) or not len(more.who):
+        return rows if len(rows.who) else more
+    return Rows.sorted(*(np.concatenate(pair) for pair in zip(rows.columns, more.columns, strict=True)))
+
+
+def _merged(own: Mapping[str, Rows]) -> tuple[Rows, Array]:
+    """Return the rows of all definitions of a segment, sorted, and the definition of each, by its place among the sorted ones."""
+    parts = [own[definition] for definition in sorted(own)]
+    which = np.repeat(np.arange(len(parts)), [len(part.who) for part in parts])
+    if len(parts) == 1:
+        return parts[0], which
+    columns = [np.concatenate(column) for column in zip(*(part.columns for part in (NOTHING, *parts)), strict=True)]
+    order = np.lexsort(columns[1::-1])
+    return Rows(*columns).take(order), which[order]
+
+
+def to_table(ledger: Ledger) -> pa.Table:
+    """Return the memberships as the Arrow table that is stored, sorted by segment, customer_id, entered_at."""
     import pyarrow as pa
 
-    rows = history.sort_values(["segment", "customer_id", "entered_at"], kind="stable")
     stamp = pa.timestamp("us", "UTC")
-    left = rows["left_at"].to_numpy(np.int64)
-    return pa.table(
-        {
-            "segment": pa.array(rows["segment"].to_numpy(object), pa.string()),
-            "customer_id": pa.array(rows["customer_id"].to_numpy(object), pa.string()),
-            "entered_at": pa.array(rows["entered_at"].to_numpy(np.int64)).cast(stamp),
-            "left_at": pa.array(left, mask=left == OPEN).cast(stamp),
-            "definition": pa.array(rows["definition"].to_numpy(object), pa.string()),
-            "as_of": pa.array(rows["as_of"].to_numpy(np.int64)).cast(stamp),
-        }
-    )
+    kinds = [stamp if name.endswith(("_at", "_of")) else pa.string() for name in COLUMNS]
+    schema = pa.schema(zip(COLUMNS, kinds, strict=True))
+    parts = []
+    for name, own in sorted(ledger.rows.items()):
+        rows, which = _merged(own)
+        columns = [
+            pa.repeat(pa.scalar(name), len(which)),
+            ledger.customers.ids.take(pa.array(rows.who)).cast(pa.string()),
+            pa.array(rows.entered).cast(stamp),
+            pa.array(rows.left, mask=rows.left == OPEN).cast(stamp),
+            pa.array(sorted(own), pa.string()).take(pa.array(which)),
+            pa.array(rows.as_of).cast(stamp),
+        ]
+        parts.append(pa.table(columns, schema=schema))
+    return pa.concat_tables([schema.empty_table(), *parts])
 
 
-def from_table(table: Any) -> pd.DataFrame:
-    """Return the stored history as `record` takes it."""
+def from_table(table: pa.Table, log: pd.DataFrame) -> Ledger:
+    """Return the ledger of stored memberships, see `to_table`, and of its log."""
     import pyarrow as pa
 
-    found = table.select(COLUMNS[:2] + ("definition",)).to_pandas()
-    for name in ("entered_at", "left_at", "as_of"):
-        found[name] = table[name].cast(pa.timestamp("us", "UTC")).cast(pa.int64()).fill_null(OPEN).to_numpy()
-    return found[list(COLUMNS)]
+    codes, ids = coded(table["customer_id"])
+    customers, place = Customers.of(pa.chunked_array([ids]))
+    (segment, names), (definition, definitions) = coded(table["segment"]), coded(table["definition"])
+    left = table["left_at"].cast(pa.timestamp("us", "UTC")).cast(pa.int64()).fill_null(OPEN).to_numpy()
+    columns = [place[codes], instants(table["entered_at"]), left, instants(table["as_of"])]
+    if not _in_order(segment, *columns[:2]):
+        order = np.lexsort((*columns[1::-1], segment))
+        columns, segment, definition = [column[order] for column in columns], segment[order], definition[order]
+    rows = {}
+    for begin, end in pairwise([*starts(segment).tolist(), len(segment)]):
+        own, which = Rows(*(column[begin:end] for column in columns)), definition[begin:end]
+        some = set(which[starts(which)].tolist())
+        rows[names[segment[begin]].as_py()] = {definitions[d].as_py(): own.take(which == d) if len(some) > 1 else own for d in some}
+    return Ledger(customers, log, rows)
+
+
+def _in_order(segment: Array, who: Array, entered: Array) -> bool:
+    """Say whether rows stand as `to_table` sorts them, whatever comes first among the segments."""
+    step, begins = np.diff(who), starts(segment)
+    follows = (segment[1:] != segment[:-1]) | (step > 0) | ((step == 0) & (np.diff(entered) >= 0))
+    return bool(follows.all()) and len(set(segment[begins].tolist())) == len(begins)

@@ -18,6 +18,7 @@ from predseg.evaluate.block import ROWS as BLOCK
 from predseg.evaluate.moments import Known, transitions
 from predseg.language import conditions as c
 from predseg.language.measures import Measure
+from predseg.segments.customers import Customers
 from predseg.segments.definitions import Segment
 from predseg.segments.facts import DIMENSIONS, Facts, Run, rfv_scores, run_key
 
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 
 ROWS = 2 * BLOCK
 """Rows of a block at one moment, where each customer needs little memory: fewer blocks, fewer calls of small functions."""
-STRETCH = 1 << 16
-"""Ids that are made Python's texts of all segments at a time: so many stay in the processor's cache."""
 
 Changed = tuple[Array, Array, Array]
 """Customer id, instant, member from then on: one row per change, in order."""
@@ -175,17 +174,36 @@ def everyone(
         yield work(block, listed.since[rest])
 
 
+@dataclass(frozen=True)
+class Members:
+    """Who belongs to some segments at one moment.
+
+    Attributes:
+        customers: Everybody who was looked at.
+        places: Of each segment the members' places among them, int64, sorted.
+    """
+
+    customers: Customers
+    places: dict[str, Array]
+
+    def of(self, names: Iterable[str]) -> dict[str, Array]:
+        """Return the ids, sorted, of the members of some segments."""
+        return self.customers.by_name({name: self.places[name] for name in names})
+
+
 def members_at(
     files: Sequence[Path], segments: dict[str, Segment], as_of: int, facts: Facts, listed: Listed = NOBODY, over: Over = here
 ) -> dict[str, Array]:
     """Return the customer ids, sorted, of each segment at one moment. ``segments`` stand in dependency order."""
-    return members_and_changes(files, segments, {}, as_of, facts, listed, over)[0]
+    return members_and_changes(files, segments, {}, as_of, facts, listed, over)[0].of(segments)
 
 
 def members_and_changes(
     files: Sequence[Path], segments: dict[str, Segment], asked: Mapping[str, Asked], as_of: int, facts: Facts, listed: Listed, over: Over = here
-) -> tuple[dict[str, Array], dict[str, Changed]]:
+) -> tuple[Members, dict[str, Changed]]:
     """Return the members of each segment, see `members_at`, and what changed in live ones, see `live_changes`, in one pass over the events."""
+    import pyarrow as pa
+
     decide = decider_of(segments, as_of, facts, asked)
 
     def work(block: Block, since: Array) -> tuple[pa.Array, dict[str, Array], dict[str, Changed]]:
@@ -193,7 +211,7 @@ def members_and_changes(
         return block.ids, {name: np.flatnonzero(bits.flags(inside, block.size)) for name, inside in decider.members.items()}, decider.changes
 
     ids: list[pa.Array] = []
-    found: dict[str, list[Array]] = {name: [] for name in segments}
+    found: dict[str, list[Array]] = {name: [NOBODY.since] for name in segments}
     changed: dict[str, list[Changed]] = {name: [] for name in asked}
     properties, before = properties_of([*segments.values(), *asked.values()]), 0
     for some, inside, changes in everyone(work, files, properties, as_of, listed, _since(asked, as_of), over):
@@ -204,32 +222,12 @@ def members_and_changes(
             changed[name].append(rows)
         ids.append(some)
         before += len(some)
-    return _named(ids, found), {name: _joined(changes) for name, changes in changed.items()}
-
-
-def _named(ids: Sequence[pa.Array], found: Mapping[str, list[Array]]) -> dict[str, Array]:
-    """Return the ids, sorted, at places among all, which are given in parts: object.
-
-    They are taken a stretch of ids after another, for all segments, so that a stretch's ids stay in the processor's cache.
-    """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    whole = pa.chunked_array(ids, pa.string()).cast(pa.large_string()).combine_chunks()
-    places = {name: np.concatenate([NOBODY.since, *parts]) for name, parts in found.items()}
-    if not pc.all(pc.less_equal(whole[:-1], whole[1:])).as_py():  # earlier identities and who is listed come after the others
-        order = pc.sort_indices(whole)
-        rank = np.empty(len(whole), np.int64)
-        rank[order.to_numpy()] = np.arange(len(whole))
-        whole, places = whole.take(order), {name: np.sort(rank[at]) for name, at in places.items()}
-    texts, edges = whole.to_numpy(zero_copy_only=False), [*range(0, len(whole), STRETCH), len(whole)]
-    named = {name: np.empty(len(at), object) for name, at in places.items()}
-    cuts = {name: np.searchsorted(at, edges).tolist() for name, at in places.items()}
-    for i in range(len(edges) - 1):
-        for name, at in places.items():
-            low, high = cuts[name][i : i + 2]
-            texts.take(at[low:high], out=named[name][low:high], mode="clip")  # "raise" would make a copy first
-    return named
+    customers, place = Customers.of(pa.chunked_array(ids, pa.string()))
+    in_order = bool((place[1:] > place[:-1]).all())  # earlier identities, and who is listed, come after the others
+    places = {name: np.concatenate(parts) for name, parts in found.items()}
+    if not in_order:
+        places = {name: np.unique(place[at]) for name, at in places.items()}
+    return Members(customers, places), {name: _joined(changes) for name, changes in changed.items()}
 
 
 def rfv_wanted(segments: Iterable[Segment]) -> dict[str, c.Rfv]:

@@ -12,9 +12,10 @@ import numpy as np
 from predseg.evaluate.ahead import Over, here
 from predseg.evaluate.block import Array
 from predseg.language import conditions as c
+from predseg.segments.customers import Customers
 from predseg.segments.definitions import Segment
 from predseg.segments.facts import Facts
-from predseg.segments.memberships import OPEN, Change, Ledger, Spells, record, retire
+from predseg.segments.memberships import OPEN, Change, Ledger, Rows, Spells, record, retire, standing
 from predseg.segments.population import NOBODY, Asked, Changed, Listed, inline, live_changes, members_and_changes
 
 
@@ -61,34 +62,44 @@ def run_segments(
         over: Where blocks are answered.
     """
     running = _with_used(segments, list(chosen) or list(segments))
-    now, changes = ledger.until(as_of), {}
+    now = ledger.until(as_of)
     asked = {n: Asked(inline(s.match, segments), now.last_run(n, s.definition, before=as_of)) for n, s in running.items() if s.live}
     later = {n: rule for n, rule in asked.items() if any(isinstance(part, c.In) for part in c.walk(rule.match))}
     at_once = {n: rule for n, rule in asked.items() if n not in later}
     members, changed = members_and_changes(files, running, at_once, as_of, facts, listed, over)
-    own = {name: now.of(name) for name in running}
-    for name, segment in running.items():
-        if not segment.live:
-            found = Spells(members[name], np.full(len(members[name]), as_of), np.full(len(members[name]), OPEN))
-            own[name], changes[name] = record(own[name], segment, found, as_of)
-            daily = own[name].spells(name, segment.definition)
-            facts.members[name] = (daily.customers, daily.entered, daily.left)
-    changed |= live_changes(files, later, members, as_of, facts, listed, over)
-    for name, rule in asked.items():
-        segment = running[name]
-        own[name], changes[name] = record(own[name], segment, _spells(segment, rule, changed[name], members[name], own[name], as_of), as_of)
+    now, place = now.knowing(members.customers)
+    daily = {name: standing(place[members.places[name]], as_of) for name, segment in running.items() if not segment.live}
+    done = {name: record(now, running[name], rows, as_of) for name, rows in daily.items()}
+    now = now.with_(done, as_of)
+    for name in {part.segment for rule in later.values() for part in c.walk(rule.match) if isinstance(part, c.In)} & daily.keys():
+        spells = now.spells(name, running[name].definition)
+        facts.members[name] = (spells.customers, spells.entered, spells.left)
+    inside = members.of(asked)
+    changed |= live_changes(files, later, inside, as_of, facts, listed, over)
+    now, live = _as_rows(now, {n: _spells(running[n], rule, changed[n], inside[n], now, as_of) for n, rule in asked.items()}, as_of)
+    done |= {name: record(now, running[name], rows, as_of) for name, rows in live.items()}
+    now = now.with_({name: done[name] for name in live}, as_of)
     recorded = not any((ledger.last_run(name) or as_of) > as_of for name in running)
-    now = now.with_({name: own[name] for name in changes}, as_of)
     if not chosen:
         now = retire(now, segments, as_of)
-    spells = {n: _open(own[n].spells(n, s.definition)) for n, s in running.items()}
-    return Run(as_of, now if recorded else ledger, tuple(changes[name] for name in running), spells, recorded)
+    return Run(as_of, now if recorded else ledger, tuple(done[name][1] for name in running), _open(now, running), recorded)
 
 
-def _open(spells: Spells) -> Spells:
-    inside = spells.left == OPEN
-    order = np.argsort(spells.customers[inside].astype(str), kind="stable")
-    return Spells(*(column[inside][order] for column in (spells.customers, spells.entered, spells.left)))
+def _as_rows(ledger: Ledger, spells: Mapping[str, Spells], as_of: int) -> tuple[Ledger, dict[str, Rows]]:
+    """Return the spells of live segments as the ledger records them, and the ledger that knows all whom they name."""
+    some, place = Customers.named(np.concatenate([np.zeros(0, object), *(s.customers for s in spells.values())]))
+    ledger, known = ledger.knowing(some)
+    parts = np.split(known[place], np.cumsum([len(s.customers) for s in spells.values()])) if spells else []
+    return ledger, {
+        name: Rows.sorted(who, s.entered, s.left, np.full(len(who), as_of)) for (name, s), who in zip(spells.items(), parts[:-1], strict=True)
+    }
+
+
+def _open(ledger: Ledger, segments: Mapping[str, Segment]) -> dict[str, Spells]:
+    rows = {name: ledger.rows[name][segment.definition] for name, segment in segments.items()}
+    rows = {name: some.take(some.left == OPEN) for name, some in rows.items()}
+    ids = ledger.customers.by_name({name: some.who for name, some in rows.items()})
+    return {name: Spells(ids[name], some.entered, some.left) for name, some in rows.items()}
 
 
 def _with_used(segments: dict[str, Segment], wanted: Sequence[str]) -> dict[str, Segment]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,7 +30,7 @@ from predseg.segments.edits import apply
 from predseg.segments.facts import DIMENSIONS, Facts
 from predseg.segments.kinds import never_passed, numberless
 from predseg.segments.lineage import reached
-from predseg.segments.memberships import LOG, Ledger, from_table, to_table
+from predseg.segments.memberships import LOG, Ledger, Spells, from_table, to_table
 from predseg.segments.population import BEGINNING, NOBODY, Listed, members_at, publish_rfv, rfv_wanted
 from predseg.segments.preview import SAMPLED_ROWS, Preview, preview
 from predseg.segments.replay import Replay, replay
@@ -58,14 +58,23 @@ class Audience:
     """Members that may be written to, and how many were left away.
 
     Attributes:
-        table: One row per member: segment, customer_id, entered_at, as_of; with ``variant`` when one of the segments has a `split`.
+        as_of: The moment of the run.
+        members: Of each segment the open spells, and the variant of each, "" for none, where one of the segments has a `split`.
         opted_out: Members who opted out of the purpose.
         held_out: Other members in the holdout.
     """
 
-    table: pa.Table
+    as_of: int
+    members: Mapping[str, tuple[Spells, Array | None]]
     opted_out: int
     held_out: int
+
+    @cached_property
+    def table(self) -> pa.Table:
+        """One row per member: segment, customer_id, entered_at, as_of; with ``variant`` when one of the segments has a `split`."""
+        import pyarrow as pa
+
+        return pa.concat_tables([_rows(name, spells, self.as_of, variants) for name, (spells, variants) in self.members.items()])
 
 
 @dataclass(frozen=True)
@@ -122,7 +131,8 @@ class Workspace:
 
     def facts(self, ledger: Ledger) -> Facts:
         """Return what is published: scores, rfv scores, clusters, daily memberships, traits."""
-        daily = {name: ledger.spells(name, s.definition) for name, s in self.segments.items() if not s.live}
+        used = {name for segment in self.segments.values() for name in segment.uses() if not self.segments[name].live}
+        daily = {name: ledger.spells(name, self.segments[name].definition) for name in used}
         return Facts(self.store, self.traits(), {name: (s.customers, s.entered, s.left) for name, s in daily.items()})
 
     def traits(self) -> pd.DataFrame | None:
@@ -153,7 +163,7 @@ class Workspace:
         self.publish_rfv(as_of)
         run = run_segments(self.files, self.segments, as_of, self.facts(ledger), ledger, listed=self.listed(), chosen=names, over=self.over)
         if write and run.recorded:
-            self.store.write(MEMBERSHIPS, to_table(run.ledger.history))
+            self.store.write(MEMBERSHIPS, to_table(run.ledger))
             self.store.write(RUNS, log_table(run.ledger.log))
             note_designs(self.store, [self.segments[name] for name in run.spells], as_of)
         return run
@@ -292,31 +302,34 @@ class Workspace:
 
     def audience(self, run: Run, names: Sequence[str] = ()) -> Audience:
         """Return the members of a run that may be written to: without the opted-out, and of the others without the held out."""
-        import pyarrow as pa
-
-        parts, split = [], any((tries := self.segments[name].experiment) and tries.split for name in names or run.spells)
-        opted, held = 0, 0
-        purposes = {self.segments[name].purpose for name in names or run.spells}
-        out = {purpose: cache(self.opted_out(purpose).__contains__) for purpose in purposes}  # most members are in several segments
+        members, opted, held = {}, 0, 0
+        split = any((tries := self.segments[name].experiment) and tries.split for name in names or run.spells)
+        out = {purpose: self.opted_out(purpose) for purpose in {self.segments[name].purpose for name in names or run.spells}}
+        said_no = {purpose: cache(some.__contains__) for purpose, some in out.items() if len(some)}  # most members are in several segments
         for name in names or run.spells:
-            spells, segment = run.spells[name], self.segments[name]
-            willing = np.array([not out[segment.purpose](c) for c in spells.customers], bool)
-            groups = np.array(segment.experiment.groups(spells.customers) if segment.experiment else [""] * len(willing), object)
-            kept = willing & (groups != HOLDOUT)
-            opted, held = opted + int((~willing).sum()), held + int((willing & ~kept).sum())
-            parts.append(_rows(name, spells.customers[kept], spells.entered[kept], run.as_of, groups[kept] if split else None))
-        return Audience(pa.concat_tables(parts), opted, held)
+            spells, segment, groups = run.spells[name], self.segments[name], None
+            kept = np.ones(len(spells.customers), bool)
+            if segment.purpose in said_no:
+                kept = np.array([not said_no[segment.purpose](c) for c in spells.customers], bool)
+                opted += int((~kept).sum())
+            if segment.experiment:
+                groups = np.array(segment.experiment.groups(spells.customers), object)
+                held += int((kept & (groups == HOLDOUT)).sum())
+                kept &= groups != HOLDOUT
+            groups = np.full(len(kept), "", object) if groups is None else groups
+            members[name] = spells.take(kept), groups[kept] if split else None
+        return Audience(run.as_of, members, opted, held)
 
 
-def _rows(segment: str, customers: Array, entered: Array, as_of: int, variants: Array | None) -> pa.Table:
+def _rows(segment: str, members: Spells, as_of: int, variants: Array | None) -> pa.Table:
     import pyarrow as pa
 
-    stamp = pa.timestamp("us", "UTC")
+    stamp, number = pa.timestamp("us", "UTC"), len(members.customers)
     columns = {
-        "segment": pa.array([segment] * len(customers), pa.string()),
-        "customer_id": pa.array(customers, pa.string()),
-        "entered_at": pa.array(entered, pa.int64()).cast(stamp),
-        "as_of": pa.array([as_of] * len(customers), pa.int64()).cast(stamp),
+        "segment": pa.repeat(pa.scalar(segment), number),
+        "customer_id": pa.array(members.customers, pa.string()),
+        "entered_at": pa.array(members.entered, pa.int64()).cast(stamp),
+        "as_of": pa.repeat(pa.scalar(as_of, pa.int64()), number).cast(stamp),
     }
     if variants is not None:
         columns["variant"] = pa.array([v or None for v in variants], pa.string())
@@ -360,8 +373,8 @@ def ledger_of(store: Store) -> Ledger:
     if not store.exists(RUNS):
         return Ledger.empty()
     log = store.read(RUNS).to_pandas()
-    history = from_table(store.read(MEMBERSHIPS)) if store.exists(MEMBERSHIPS) else Ledger.empty().history
-    return Ledger(history, log.assign(as_of=log["as_of"].astype("datetime64[us, UTC]").astype(np.int64))[list(LOG)])
+    log = log.assign(as_of=log["as_of"].astype("datetime64[us, UTC]").astype(np.int64))[list(LOG)]
+    return from_table(store.read(MEMBERSHIPS), log) if store.exists(MEMBERSHIPS) else replace(Ledger.empty(), log=log)
 
 
 def log_table(log: pd.DataFrame) -> pa.Table:

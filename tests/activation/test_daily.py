@@ -21,7 +21,8 @@ from predseg.activation.sender import DAILY, sole_sender
 from predseg.cli import main
 from predseg.errors import ChannelError, ConfigError
 from predseg.language.time import DAY
-from predseg.segments.memberships import OPEN, Ledger, Spells, record
+from predseg.segments.customers import Customers
+from predseg.segments.memberships import Ledger, record, standing
 from tests.activation.desk import CART, MAIL, Desk, entered
 from tests.activation.races import LONG
 from tests.activation.receiver import Receiver, receiving
@@ -97,9 +98,9 @@ class Days:
         """Record who is a member on a day, and return who is told what."""
         as_of = int(day * DAY)
         for segment in self.desk.segments.values():
-            inside = np.array(members, object)
-            spells = Spells(inside, np.full(len(inside), as_of), np.full(len(inside), OPEN))
-            self.ledger, _ = record(self.ledger.until(as_of), segment, spells, as_of)
+            customers, _ = Customers.named(np.array(members, object))
+            ledger, who = self.ledger.until(as_of).knowing(customers)
+            self.ledger = ledger.with_({segment.name: record(ledger, segment, standing(who, as_of), as_of)}, as_of)
         return self.act(day) if act else []
 
     def act(self, day: float) -> list[str]:

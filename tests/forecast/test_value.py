@@ -137,8 +137,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 def test_a_rule_compares_expected_values_as_plain_numbers(project: Project) -> None:
     scores = project.score(["spend"]).set_index("customer_id")["probability"]
     assert scores.max() > 60, "money, not a share"
-    found = project.segments().run(project.moment()).ledger.history
-    members = {name: set(rows["customer_id"]) for name, rows in found.groupby("segment")}
+    found = project.segments().run(project.moment()).spells
+    members = {name: set(spells.customers) for name, spells in found.items()}
     assert members["big"] == set(scores.index[scores > 60]) and len(members["big"]) >= 20
     assert members["best"] == set(scores.nlargest(len(members["best"])).index) and len(members["best"]) == 28
     assert project.drift(["spend"])["spend"].advice.word == "nothing", "nothing drifts at the moment of training"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -105,7 +106,7 @@ def test_a_mailing_every_second_week_is_no_alarm(tmp_path: Path) -> None:
 def ledger(*runs: tuple[int, int, int], definition: str = "d") -> Ledger:
     """Runs a day apart: members, entered, left."""
     rows = [dict(zip(LOG, ("vips", definition, NOON + i * DAY, *run), strict=True)) for i, run in enumerate(runs)]
-    return Ledger(Ledger.empty().history, pd.DataFrame(rows, columns=list(LOG)))
+    return replace(Ledger.empty(), log=pd.DataFrame(rows, columns=list(LOG)))
 
 
 def test_a_segment_is_judged_by_its_size_at_the_run_before_and_by_what_is_usual() -> None:

@@ -10,7 +10,7 @@ import pytest
 from predseg.evaluate.reference import Event
 from predseg.language.documents import parse_condition
 from predseg.language.yaml import read_documents
-from predseg.segments import population
+from predseg.segments import customers
 from predseg.segments.definitions import Segment, fingerprint
 from predseg.segments.facts import Facts
 from predseg.segments.population import members_at
@@ -19,11 +19,11 @@ from tests.evaluate.worlds import to_block
 GROUPS = [["cy", "dan"], ["ann", "eve"], ["bob"]]
 
 
-@pytest.mark.parametrize("stretch", [1, 2, population.STRETCH])
+@pytest.mark.parametrize("stretch", [1, 2, customers.STRETCH])
 @pytest.mark.parametrize("turn", [1, -1])
 def test_members_are_sorted_in_whatever_order_blocks_come(turn: int, stretch: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """And however many of them are named at a time."""
-    monkeypatch.setattr(population, "STRETCH", stretch)
+    monkeypatch.setattr(customers, "STRETCH", stretch)
     found = {}
     for name, text in (("some", "{did: A}"), ("none", "{did_not: A}")):
         rule = parse_condition(read_documents(text)[0])
