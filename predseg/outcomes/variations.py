@@ -8,12 +8,12 @@ from decimal import Decimal
 from typing import Any
 
 from predseg.errors import ConfigError
-from predseg.language import conditions as c
 from predseg.language.measures import COMPARISONS
 from predseg.language.time import DAY, HOUR, MINUTE, parse_duration, short_duration
-from predseg.language.yaml import Node, read_documents
+from predseg.language.yaml import Node
 from predseg.segments import edits
-from predseg.segments.definitions import Segment, Vocabulary, arrange
+from predseg.segments.definitions import Segment
+from predseg.segments.edited import edited, read_again
 from predseg.segments.edits import Edit
 
 FACTORS = (Decimal("0.25"), Decimal("0.5"), Decimal("0.8"), Decimal("1.25"), Decimal(2), Decimal(4))
@@ -41,20 +41,10 @@ def variations(segment: Segment, segments: Mapping[str, Segment], texts: Mapping
     assert segment.node is not None
     found: dict[str, Variation] = {}
     for says, edit in (*_bounds(segment.node.value["match"], texts), *_layers(segment, texts, layers)):
-        rule = _read(segment.name, edit, texts, segments)
+        rule = edited(segment, edit, texts[edit.file], segments)
         if rule is not None and rule.definition != segment.definition:
             found.setdefault(rule.definition, Variation(says, rule, edit))
     return list(found.values())
-
-
-def _read(name: str, edit: Edit, texts: Mapping[str, str], segments: Mapping[str, Segment]) -> Segment | None:
-    """Return the segment as the edited text has it; None when the edit makes it a rule that nobody can match."""
-    models = frozenset(p.model for s in segments.values() for p in c.walk(s.match) if isinstance(p, c.Score | c.Cluster))
-    others = [s.node for s in segments.values() if s.node is not None and s.node.file != edit.file]
-    try:
-        return arrange([*others, *read_documents(edits.apply(texts[edit.file], [edit]), edit.file)], Vocabulary(models))[name]
-    except ConfigError:
-        return None
 
 
 def _bounds(match: Node, texts: Mapping[str, str]) -> Iterator[tuple[str, Edit]]:
@@ -145,16 +135,15 @@ def _rewritten(
         indent = line[: len(line) - len(line.lstrip())]
         lines = (line, f"{indent}- {edits.flow(added)}") if taken is None else ()
         edit = Edit(node.file, spot.line, spot.line, lines)
-        if _means(edit, texts, segment.name, parts):
+        if _means(segment, edit, texts[edit.file], parts):
             return edit
     return edits.with_match(texts[node.file], node, parts[0] if len(parts) == 1 else {"all": parts})
 
 
-def _means(edit: Edit, texts: Mapping[str, str], name: str, parts: list[Any]) -> bool:
+def _means(segment: Segment, edit: Edit, text: str, parts: list[Any]) -> bool:
     """Say whether the edited file has these conditions under the outermost `all` of the segment."""
     try:
-        nodes = read_documents(edits.apply(texts[edit.file], [edit]), edit.file)
+        found = read_again(segment, edit, text).value["match"]
     except ConfigError:
         return False
-    found = next(n.value["match"] for n in nodes if n.value["segment"].value == name)
     return found.is_mapping and list(found.value) == ["all"] and found.value["all"].plain() == parts

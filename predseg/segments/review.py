@@ -9,18 +9,19 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from predseg.errors import ConfigError
 from predseg.evaluate.block import Array
 from predseg.language import logic
 from predseg.language.measures import COMPARISONS
 from predseg.language.time import parse_duration, short_duration
-from predseg.language.yaml import Node, read_documents
+from predseg.language.yaml import Node
 from predseg.segments import edits
-from predseg.segments.definitions import Segment, Vocabulary, arrange
+from predseg.segments.customers import Customers
+from predseg.segments.definitions import Segment
+from predseg.segments.edited import edited
 from predseg.segments.edits import Edit
 from predseg.segments.replay import inline_all
 
@@ -129,16 +130,25 @@ def review(
 def pairs(segments: Mapping[str, Segment], members: Members) -> Iterator[Pair]:
     """Yield all pairs with common members or with one rule implying the other, most alike first."""
     rules = {name: inline_all(s.match, segments) for name, s in segments.items()}
-    every = np.unique(np.concatenate([np.zeros(0, object), *members.values()]).astype(object)) if members else np.zeros(0, object)
-    inside = {name: np.isin(every, members[name]) for name in segments}
-    found = []
-    for a, b in combinations(segments, 2):
-        both, n, m = int((inside[a] & inside[b]).sum()), int(inside[a].sum()), int(inside[b].sum())
-        forward, back = logic.implies(rules[a], rules[b]), logic.implies(rules[b], rules[a])
+    sizes, common, found = {name: len(members[name]) for name in segments}, _common([members[name] for name in segments]), []
+    for (i, a), (j, b) in combinations(enumerate(segments), 2):
+        both, n, m = int(common[i, j]), sizes[a], sizes[b]
+        forward = both == n and logic.implies(rules[a], rules[b])  # nobody may be in the one and not in the other
+        back = both == m and logic.implies(rules[b], rules[a])
         relation = "equal" if forward and back else "first implies second" if forward else "second implies first" if back else ""
         if both or relation:
             found.append(Pair(a, b, both, both / max(n + m - both, 1), both / max(n, 1), both / max(m, 1), relation))
     yield from sorted(found, key=lambda p: (-p.jaccard, p.first, p.second))
+
+
+def _common(members: Sequence[Array]) -> Array:
+    """Return int64 (segments, segments): how many customers each two have in common."""
+    from scipy.sparse import csr_array
+
+    everybody, place = Customers.named(np.concatenate([np.zeros(0, object), *members]))
+    ends = np.cumsum([0, *map(len, members)])
+    inside = csr_array((np.ones(len(place), np.int64), place, ends), shape=(len(members), len(everybody)))
+    return np.asarray((inside @ inside.T).toarray())
 
 
 def _sizes(sizes: Mapping[str, int], small: int) -> Iterator[Finding]:
@@ -214,7 +224,7 @@ def _widened(
     trial = dict(segments)
     for name in names:
         for edit, said in _looser(segments[name], texts):
-            wider = _parsed(name, edit, texts, segments)
+            wider = edited(segments[name], edit, texts[edit.file], segments)
             if wider is not None:
                 key = f"{name}__{len(tries)}"
                 tries[key], trial[key] = (name, edit, said), replace(wider, name=key)
@@ -224,22 +234,6 @@ def _widened(
         if enough:
             size, edit, said = min(enough, key=lambda e: e[0])
             yield Proposal("widen", (name,), said, sizes[name], size, (edit,), edits.diff(texts, [edit]))
-
-
-def _parsed(name: str, edit: Edit, texts: Mapping[str, str], segments: Mapping[str, Segment]) -> Segment | None:
-    """Return the segment as the edited text has it; None when the edit makes it a rule that nobody can match."""
-    models = frozenset(p.model for s in segments.values() for p in _scores(s))
-    edited = {**texts, edit.file: edits.apply(texts[edit.file], [edit])}
-    try:
-        return arrange([node for file, text in edited.items() for node in read_documents(text, file)], Vocabulary(models))[name]
-    except ConfigError:
-        return None
-
-
-def _scores(segment: Segment) -> Iterator[Any]:
-    from predseg.language import conditions as c
-
-    return (p for p in c.walk(segment.match) if isinstance(p, c.Score | c.Cluster))
 
 
 def _looser(segment: Segment, texts: Mapping[str, str]) -> Iterator[tuple[Edit, str]]:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import combinations
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from hypothesis import given
+from hypothesis import strategies as st
 
 from predseg.evaluate.block import Array
 from predseg.language.time import DAY
@@ -15,7 +19,7 @@ from predseg.segments.definitions import Segment, Vocabulary, arrange
 from predseg.segments.facts import Facts
 from predseg.segments.memberships import LOG
 from predseg.segments.population import members_at
-from predseg.segments.review import Review, review
+from predseg.segments.review import Review, pairs, review
 from tests.segments.stores import write_events
 
 AS_OF = 100 * DAY
@@ -65,6 +69,20 @@ def test_findings(tmp_path: Path) -> None:
     assert ("small", frozenset({"keen"})) in kinds
     assert ("equal", frozenset({"twice", "twice_again"})) in kinds
     assert ("contained", frozenset({"recent", "lately"})) in kinds
+
+
+@given(st.lists(st.sets(st.sampled_from("abcdef")), min_size=2, max_size=5))
+def test_pairs_have_the_customers_in_common_that_sets_of_them_have(sets: list[set[str]]) -> None:
+    """Of rules that have nothing to do with each other."""
+    texts = [f"segment: s{i}\nmatch: {{did: E{i}}}" for i in range(len(sets))]
+    segments = arrange(read_documents("\n---\n".join(texts), "rules.yaml"), Vocabulary(frozenset()))
+    inside = dict(zip(segments, sets, strict=True))
+    found = {(p.first, p.second): p for p in pairs(segments, {name: np.array(sorted(some), object) for name, some in inside.items()})}
+    assert set(found) == {(a, b) for a, b in combinations(segments, 2) if inside[a] & inside[b]}
+    for (a, b), pair in found.items():
+        some, others, both = inside[a], inside[b], inside[a] & inside[b]
+        assert (pair.both, pair.jaccard, pair.logic) == (len(both), len(both) / len(some | others), "")
+        assert (pair.first_in_second, pair.second_in_first) == (len(both) / len(some), len(both) / len(others))
 
 
 def test_what_concerns_some_segments_only(tmp_path: Path) -> None:
