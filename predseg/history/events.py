@@ -231,6 +231,8 @@ class _Load:
                 zone = source.timezone or config.timezone
                 kept = retyping.kept(found[name], self.columns.get(name, {}), present, was) if present else ()
                 readings.append((engine, sources.read_events(engine, source, found[name], zone, known.get(name), each, kept)))
+            if present:
+                retyping.check_names((reading for _, reading in readings), present, was)
             texts = retyping.texts([reading for _, reading in readings], self.columns, present, was) if present else set()
             properties = plan([was, *(reading.kinds for _, reading in readings)], config.numeric_properties(), texts)
             places = [folder / (f"load-{n}/*.parquet" if there else f"load-{n}.parquet") for n, there in enumerate(spread)]

@@ -12,7 +12,6 @@ from __future__ import annotations
 import csv
 import glob
 import gzip
-import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -21,7 +20,7 @@ from typing import Any, Protocol, TypeVar
 
 from predseg.engine import Engine, engine_errors, literal, quoted
 from predseg.errors import DataError, nearest
-from predseg.history import bounds, mixed, parquet
+from predseg.history import bounds, jsonl, mixed, parquet
 from predseg.history.mixed import ITEMS, JSON, MIXED
 
 FORMATS = {
@@ -65,7 +64,8 @@ class Raw:
         notes: Why a column that looks like a number, a boolean or a time is text, by column.
         lay: Makes the view ``source_text`` of some of the files, every column as text; None when the format has types.
         typed: The query of it in the types of ``columns``, or of all files when the format has types.
-        said: Of JSON lines the types of each key, None for texts; empty where it is always null.
+        said: Of JSON lines the types of each column, None for texts; empty where it is always null.
+        keys: Of JSON lines the key of each column of ``source``, where keys that differ in case have names of their own; ``columns`` has keys.
     """
 
     columns: dict[str, str]
@@ -75,10 +75,12 @@ class Raw:
     lay: Lay | None = None
     typed: str = ""
     said: Mapping[str, Set[str | None]] = field(default_factory=dict)
+    keys: Mapping[str, str] = field(default_factory=dict)
 
     def help(self) -> str:
         """Return what a query over ``source`` may use."""
-        columns = ", ".join(f"{name} {kind}" for name, kind in self.columns.items())
+        named = {key: name for name, key in self.keys.items()}
+        columns = ", ".join(f"{named.get(name, name)} {kind}" for name, kind in self.columns.items())
         return "; ".join([f"`source` has the columns {columns}", *self.notes.values()])
 
 
@@ -153,12 +155,8 @@ def register(
         elif kind == "csv":
             raw = _csv(engine, files, place, look, _but(types, texts))
         else:
-            raw = _jsonl(engine, files, place, look, _but(types, texts))
-        return (
-            raw
-            if known is None or list(known.items()) == list(raw.columns.items())
-            else _as_known(engine, files, raw, known, look, _but(types, texts))
-        )
+            return _jsonl(engine, files, place, known, look, _but(types, texts))
+        return _as_known(engine, files, raw, known, look, _but(types, texts))
 
 
 def _but(types: Types, texts: Collection[str]) -> Types:
@@ -177,7 +175,9 @@ def _check_gzip(place: str, _: Engine, some: list[Path]) -> None:
             bounds.check_gzip(file, place)
 
 
-def _as_known(engine: Engine, files: list[Path], raw: Raw, known: dict[str, str], each: Each, types: Types) -> Raw:
+def _as_known(engine: Engine, files: list[Path], raw: Raw, known: dict[str, str] | None, each: Each, types: Types) -> Raw:
+    if known is None or list(known.items()) == list(raw.columns.items()):
+        return raw
     if not raw.lay:
         known = {name: MIXED if raw.columns.get(name) == MIXED else kind for name, kind in known.items()}
     if raw.columns.keys() - known.keys() or not (raw.lay or raw.columns.items() <= known.items()):
@@ -293,13 +293,15 @@ def _header(file: Path, place: str) -> tuple[str, tuple[str, ...]]:
 
 def _distinct(names: list[str]) -> tuple[str, ...]:
     """Give every column a name of its own, whatever the case: SQL does not see case."""
-    seen: dict[str, int] = {}
-    result = []
+    seen: dict[str, str] = {}
     for position, name in enumerate(names):
-        name = name or f"column{position}"
-        again = seen[name.lower()] = seen.get(name.lower(), -1) + 1
-        result.append(f"{name}_{again}" if again else name)
-    return tuple(result)
+        name = plain = name or f"column{position}"
+        again = 0
+        while name.lower() in seen:
+            again += 1
+            name = f"{plain}_{again}"
+        seen[name.lower()] = name
+    return tuple(seen.values())
 
 
 def _scan(files: list[Path], names: tuple[str, ...], delimiter: str) -> str:
@@ -311,66 +313,37 @@ def _scan(files: list[Path], names: tuple[str, ...], delimiter: str) -> str:
 # json lines
 
 
-def _jsonl(engine: Engine, files: list[Path], place: str, each: Each, types: Types) -> Raw:
-    structures = sorted(set().union(*each(_structures)))
+def _jsonl(engine: Engine, files: list[Path], place: str, known: dict[str, str] | None, each: Each, types: Types) -> Raw:
+    structures = sorted(set().union(*each(jsonl.structures)))
     if not structures:
         raise DataError(
             "E404", place, "no line is a JSON object", 'write one object a line, such as {"customer_id": "c1", "event": "Order Completed", ...}'
         )
-    kinds = _json_kinds(structures)
+    kinds = jsonl.kinds(structures)
     bounds.check_columns(kinds, place)
-    names = _distinct(list(kinds))
-    lists = {name: "VARCHAR[]" if types(name, ITEMS) else None for name in names}
-    said = {name: {lists[name] if kind == ITEMS else kind for kind in found} for name, found in zip(names, kinds.values(), strict=True)}
-    candidates = {name: _one_kind(found, types(name, MIXED)) for name, found in said.items()}
-    raw = _as_said(engine, files, list(kinds), candidates, each, types)
-    if wide := [name for name in raw.notes if candidates[name] in _NUMBERS and types(name, MIXED)]:  # each number is what it is by itself
-        raw = _as_said(engine, files, list(kinds), candidates | dict.fromkeys(wide, JSON), each, types)
-    bad = f"select line as raw, {_VERDICT} as reason from source_lines where {_VERDICT} is not null"
-    return replace(raw, rejected=f"{bad} union all {raw.rejected}", said=said)
+    every = list(dict.fromkeys([*(known or ()), *kinds]))
+    keys = {name: key or name for name, key in zip(_distinct(every), every, strict=True)}
+    columns = {key: name for name, key in zip(keys, every, strict=True)}
+
+    def allowed(name: str, kind: str) -> bool:
+        return types(keys[name], kind)
+
+    lists = {name: "VARCHAR[]" if allowed(name, ITEMS) else None for name in keys}
+    said = {columns[key]: {lists[columns[key]] if kind == ITEMS else kind for kind in found} for key, found in kinds.items()}
+    candidates = {name: _one_kind(found, allowed(name, MIXED)) for name, found in said.items()}
+    there = {key: columns[key] for key in kinds}
+    raw = _as_said(engine, files, there, candidates, each, allowed)
+    if wide := [name for name in raw.notes if candidates[name] in _NUMBERS and allowed(name, MIXED)]:  # each number is what it is by itself
+        raw = _as_said(engine, files, there, candidates | dict.fromkeys(wide, JSON), each, allowed)
+    raw = replace(raw, rejected=f"{jsonl.REJECTED} union all {raw.rejected}", said=said)
+    raw = _as_known(engine, files, raw, known and {columns[key]: kind for key, kind in known.items()}, each, allowed)
+    return replace(raw, columns={keys[name]: kind for name, kind in raw.columns.items()}, keys=keys)
 
 
-def _as_said(engine: Engine, files: list[Path], keys: list[str], candidates: dict[str, str | None], each: Each, types: Types) -> Raw:
-    lay = partial(_lay_jsonl, keys, several=[name for name, kind in candidates.items() if kind == JSON])
+def _as_said(engine: Engine, files: list[Path], columns: dict[str, str], candidates: dict[str, str | None], each: Each, types: Types) -> Raw:
+    lay = partial(jsonl.lay, columns, several=[name for name, kind in candidates.items() if kind == JSON])
     lay(engine, files)
-    return _typed(engine, lay, tuple(candidates), candidates, "csv_line as raw, 'not UTF-8 text' as reason", each, types)
-
-
-_VERDICT = bounds.verdict("line")
-_GOOD = f"select line::json as line from source_lines where {_VERDICT} is null"
-
-
-def _structures(engine: Engine, some: list[Path]) -> set[str]:
-    """Return every structure that a line has; json_group_structure would hold every line."""
-    _lay_lines(engine, some)
-    return {row[0] for row in engine.rows(f"select distinct json_structure(line) from ({_GOOD})")}
-
-
-def _lay_lines(engine: Engine, some: list[Path]) -> None:
-    scan = f"read_csv({parquet.listed(some)}, delim = '\x01', quote = '', escape = '', header = false, auto_detect = false, columns = {{'line': 'VARCHAR'}}"
-    engine.view("source_lines", f"select line from {scan}, store_rejects = true, max_line_size = 16777216) where trim(line) <> ''")
-
-
-def _lay_jsonl(keys: list[str], engine: Engine, some: list[Path], several: Collection[str] = ()) -> None:
-    """Make ``source_text`` of the keys of some of the files; those of several kinds as JSON."""
-    _lay_lines(engine, some)
-    paths = [literal("/" + name.replace("~", "~0").replace("/", "~1")) for name in keys]
-    says = {name: f"json_extract(line, {path})::varchar" for name, path in zip(_distinct(keys), paths, strict=True) if name in several}
-    picked = ", ".join(f"{says.get(name, f'v[{i}]')} as {quoted(name)}" for i, name in enumerate(_distinct(keys), 1))
-    engine.view("source_text", f"select {picked} from (select line, json_extract_string(line, [{', '.join(paths)}]) as v from ({_GOOD}))")
-
-
-def _json_kinds(structures: list[str]) -> dict[str, set[str | None]]:
-    """Return the types that every key has: numbers and booleans of JSON, lists of texts, other lists, and None for the rest, which is text."""
-    known = {"BIGINT": "BIGINT", "UBIGINT": "BIGINT", "HUGEINT": "BIGINT", "DOUBLE": "DOUBLE", "BOOLEAN": "BOOLEAN"}
-    found: dict[str, set[str | None]] = {}
-    for name, kind in (item for structure in structures for item in json.loads(structure).items()):
-        kinds = found.setdefault(name, set())
-        if kind in (["VARCHAR"], ["NULL"]):
-            kinds.add("VARCHAR[]")
-        elif kind != "NULL":
-            kinds.add(ITEMS if isinstance(kind, list) else known.get(kind) if isinstance(kind, str) else None)
-    return found
+    return _typed(engine, lay, tuple(candidates), candidates, jsonl.NOT_UTF8, each, types)
 
 
 def _one_kind(kinds: set[str | None], several: bool) -> str | None:

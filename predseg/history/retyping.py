@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from predseg.errors import DataError
 from predseg.history import files, merge, sources
 from predseg.history.mixed import MIXED
 from predseg.history.sources import Reading
@@ -20,6 +21,16 @@ def retyped(stage: Stage, before: Mapping[str, str]) -> dict[str, str]:
     types = {column: before.get(label, "VARCHAR") for column, label in now.items()}
     kinds = {column: type_ if type_.startswith("TIMESTAMP") else sources.kind_of(type_) for column, type_ in types.items()}
     return {column: kind for column, kind in kinds.items() if kind != "text"}
+
+
+def check_names(readings: Iterable[Reading], present: Path, was: Iterable[str]) -> None:
+    """Refuse keys of JSON lines that differ only in case where the ``present`` table, of an earlier version, has another name for one of them: E403."""
+    taken = set() if merge.tells_kinds(present) else {name.lower() for name in was}
+    for reading in readings:
+        for column, key in reading.raw.keys.items():
+            if column != key and column.lower() in taken and not reading.query:
+                message = f"{key} is another property than one whose name differs only in case, and the table of an earlier version calls one of them {column}"
+                raise DataError("E403", reading.place, message, "`predseg check --rebuild` builds the table anew from the files as they are")
 
 
 def kept(found: Sequence[Path], before: Mapping[str, str], present: Path, was: Mapping[str, str]) -> set[str]:

@@ -44,7 +44,7 @@ class Reading:
         given: Canonical column → SQL expression over ``inner``.
         properties: Property → SQL expression over ``inner``.
         kinds: Property → ``flag``, ``whole``, ``number``, ``text``, ``list`` or ``mixed``.
-        columns: The names that ``inner`` gives, in order.
+        columns: The names that the source has for what ``inner`` gives, in order.
         labels: Canonical column or property → the name it has in the source; constants have none.
         floats: The properties that are binary floats.
         query: Whether a query reshapes the source.
@@ -162,15 +162,17 @@ def _read(
     if source.query:
         inner = f"select * from ({source.query.strip().rstrip(';')}\n)"
     with engine_errors(place, "E406", raw.help()):
-        types = engine.columns(inner)
-    given, labels = _canonical(mapping, canonical, types, place, raw.lay is None)
+        laid = engine.columns(inner)
+    named = {name if source.query else raw.keys.get(name, name): name for name in laid}
+    types = {name: laid[column] for name, column in named.items()}
+    given, labels = _canonical(mapping, canonical, types, named, place, raw.lay is None)
     used = set(labels.values())
     properties = [name for name in types if name not in used and name not in canonical]
     _check_names(properties, place)
     for column in given.keys() & set(TIMES):
         _check_time(column, labels.get(column), types, zone, place)
     kinds = {name: "mixed" if kind_of(raw.columns.get(name, "")) == "mixed" else kind_of(types[name]) for name in properties}
-    expressions = {name: _expression(name, types[name]) for name in properties}
+    expressions = {name: _expression(named[name], types[name]) for name in properties}
     labels |= {name: name for name in properties}
     floats = frozenset(name for name in properties if types[name] in ("DOUBLE", "FLOAT"))
     return Reading(source.name, place, inner, tuple(types), given, expressions, kinds, labels, floats, bool(source.query), zone, raw)
@@ -197,7 +199,7 @@ def _register_table(engine: Engine, source: Source, found: tuple[Path, ...], pla
 
 
 def _canonical(
-    mapping: dict[str, str], canonical: Sequence[str], types: dict[str, str], place: str, typed: bool
+    mapping: dict[str, str], canonical: Sequence[str], types: dict[str, str], named: dict[str, str], place: str, typed: bool
 ) -> tuple[dict[str, str], dict[str, str]]:
     given, labels = {}, {}
     for name in canonical:
@@ -207,7 +209,7 @@ def _canonical(
         if column.startswith("="):
             given[name] = literal(column[1:])
         elif column in types:
-            given[name], labels[name] = _canonical_expression(name, column, types[column], typed), column
+            given[name], labels[name] = _canonical_expression(name, named[column], types[column], typed), column
         else:
             raise _no_column(name, column, types, place)
     return given, labels

@@ -171,8 +171,8 @@ class Stage:
                 value = quoted(column.name)
                 finite = f"case when isfinite({value}) then to_json({value}) else to_json({value}::varchar) end"
                 said = finite if pa.types.is_floating(column.type) else mixed.json_as_written(value) if column.name in several else value
-                pairs.append(f"{literal(label)}: {said}")
-        query = f"select to_json({{{', '.join(pairs)}}})::varchar as raw from bad_rows"
+                pairs.append(f"{literal(label)}, {said}")
+        query = f"select json_object({', '.join(pairs)})::varchar as raw from bad_rows"
         return self.engine.over("bad_rows", pa.Table.from_batches([rows]), query).column("raw").combine_chunks()
 
 

@@ -11,9 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from predseg.history import merge
+from predseg.errors import DataError
+from predseg.history import adding, merge, quarantine
 from predseg.history.mixed import ITEMS, MIXED
-from tests.history.projects import LONGER, Place
+from predseg.history.persons import EVERYBODY
+from predseg.live.lines import Contract
+from predseg.segments.lookup import to_events
+from tests.history.projects import LONGER, NOW, Place
 
 JSONL = "sources: {a: {path: 'a/*.jsonl'}}\n"
 PARQUET = "sources: {a: {path: 'a/*.parquet'}}\n"
@@ -116,3 +120,64 @@ def test_a_query_sees_lists_of_more_than_texts_as_their_json(place: Place) -> No
     write(place, 0, [[{"id": "p1"}], [1, "x"]])
     place.ingest(JSONL.replace("}}", ", query: \"select * exclude (price), coalesce(price ->> '$[0].id', price) as price from source\"}}"))
     assert {row["price"] for row in place.events()} == {"p1", '[1,"x"]'}
+
+
+# keys that differ only in case
+
+
+KEYS = st.lists(
+    st.dictionaries(st.sampled_from(["price", "Price", "PRICE", "price_1"]), st.sampled_from([5, 2.5, "x", ["x"]])), min_size=1, max_size=3
+)
+
+
+@settings(max_examples=12 * LONGER)
+@given(st.lists(KEYS, min_size=2, max_size=4), st.booleans(), st.data())
+def test_keys_that_differ_only_in_case_are_properties_of_their_own(files: list[list[dict[str, Any]]], beside: bool, data: st.DataObject) -> None:
+    with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        for name in ("LEAST", "SHARE") if beside else ():
+            patch.setattr(adding, name, 0)
+        place, known = Place(Path(folder)), dict[tuple[str, str], str]()
+        for number, values in enumerate(files):
+            rows = [{**v, "customer_id": f"c{i}", "event": f"E{number}", "event_time": "2026-01-01T00:00Z"} for i, v in enumerate(values)]
+            place.jsonl(f"a/{number}.jsonl", rows)
+            if number and data.draw(st.booleans()):
+                touch(place, data.draw(st.integers(0, number - 1)))
+            place.ingest(JSONL)
+            assert known.items() <= ids(place).items()
+            known = ids(place)
+        table = place.store.read("events")
+        found = {(row["event"], row["customer_id"]): event.properties for row, event in zip(place.events(), to_events(table), strict=True)}
+        for (event, who), properties in found.items():
+            given = files[int(event[1:])][int(who[1:])]
+            said = Contract().read({**given, "customer_id": who, "event": event, "event_time": 0}).properties
+            assert {k: v for k, v in properties.items() if v is not None} == said
+        assert place.ingest(JSONL, rebuild=True).rows == len(found) and ids(place) == known
+
+
+def test_what_a_source_maps_and_puts_aside_has_its_keys_whatever_their_case(place: Place) -> None:
+    plain = {"User": "c1", "user": "someone", "Event": "z", "event_time": "2026-01-01T00:00Z", "price": 1, "Price": "n/a"}
+    place.jsonl("a/0.jsonl", [{**plain, "event": name} for name in "AB"])
+    text = JSONL.replace("}}", ", columns: {customer_id: User}}}") + "contract: {events: [A], tolerance: 100%}\n"
+    place.ingest(text)
+    [row], [bad] = place.events(), place.quarantine()
+    assert (row["customer_id"], row["user"], row["event"], row["Event"], row["price"], row["Price"]) == ("c1", "someone", "A", "z", 1, "n/a")
+    assert json.loads(bad["raw"]) == {**plain, "event": "B"}
+    config = place.config(text.replace("[A]", "[A, B]"))
+    [replayed] = quarantine.replay(config, place.store, quarantine.rows(place.store), now=NOW, persons=EVERYBODY)
+    assert (replayed.passed, replayed.unlike) == (0, 1), "no file of replayed rows has both"
+    assert {row["Price"] for row in place.events()} == {"n/a"} and place.ingest(text.replace("[A]", "[A, B]")).rows == 2
+
+
+def test_a_table_of_an_earlier_version_that_calls_such_a_key_otherwise_is_built_anew(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{"customer_id": "c", "event": "A", "event_time": "2026-01-01T00:00Z", "price": 1, "price_1": 2}]
+    with monkeypatch.context() as patch:
+        patch.setattr(merge, "KINDS", {b"predseg.version": b"2"})
+        place.jsonl("a/0.jsonl", rows)
+        place.ingest(JSONL)
+    place.jsonl("a/0.jsonl", [{**rows[0], "Price": 2}])
+    assert place.ingest(JSONL).rows == 2, "no property is called otherwise"
+    place.jsonl("a/0.jsonl", [{"Price" if key == "price_1" else key: value for key, value in rows[0].items()}])
+    with pytest.raises(DataError, match=r"E403.*source a: Price is another property .* calls one of them Price_1") as refused:
+        place.ingest(JSONL)
+    assert "predseg check --rebuild" in str(refused.value)
+    assert place.ingest(JSONL, rebuild=True).rows == 1 and {"price", "Price"} == place.events()[0].keys() & {"price", "Price", "price_1", "Price_1"}

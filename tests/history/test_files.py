@@ -166,7 +166,7 @@ def test_json_lines(place: Place, engine: Engine, read: Any) -> None:
 def test_json_keys_that_differ_in_case_stay_apart(place: Place, read: Any) -> None:
     place.write("x.jsonl", '{"a": 1, "A": 2}\n')
     raw, rows = read("x.jsonl")
-    assert list(raw.columns) == ["a", "A_1"] and rows == [(1, 2)]
+    assert list(raw.columns) == ["a", "A"] and rows == [(1, 2)] and raw.help() == "`source` has the columns a BIGINT, A_1 BIGINT"
 
 
 # parquet

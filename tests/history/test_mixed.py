@@ -22,7 +22,7 @@ from predseg.errors import DataError
 from predseg.evaluate import batch
 from predseg.evaluate.block import Words, blocks, from_table
 from predseg.evaluate.reference import Event, decide
-from predseg.history import adding, files, merge, mixed, quarantine
+from predseg.history import adding, files, jsonl, merge, mixed, quarantine
 from predseg.history.erasure import held
 from predseg.history.events import ingest
 from predseg.history.merge import canonical_json
@@ -230,9 +230,9 @@ PLANTED: dict[str, tuple[Any, str, Any]] = {
     "lists that are there become texts": (mixed, "of_kind", lambda column, kind: mixed.of_text(f"{column}::varchar")),
     "elements of lists are spelled otherwise live": (lines, "element", str),
     "lists of more than texts are texts": (
-        files,
-        "_json_kinds",
-        lambda found, kinds=files._json_kinds: {k: {None if t == mixed.ITEMS else t for t in v} for k, v in kinds(found).items()},
+        jsonl,
+        "kinds",
+        lambda found, kinds=jsonl.kinds: {k: {None if t == mixed.ITEMS else t for t in v} for k, v in kinds(found).items()},
     ),
     "a table does not say what its texts are": (merge, "KINDS", {b"of": b"old"}),
 }
