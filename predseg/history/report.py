@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from predseg.store import Store
 
 FILE = "ingest.json"
 SAMPLES = 5
+_TIMES = ("event_time", "received_at", "known_since")
 _ODD = 0.01
 """Rows with the id of another event are worth a warning from this share on: some are what is sent again with another time of receipt."""
 
@@ -207,10 +208,21 @@ def judge(report: IngestReport, tolerance: float) -> None:
 
 def _broken(source: SourceReport, message: str) -> DataError:
     reasons = "; ".join(f"{reason}: {number:,}" for reason, number in list(source.reasons.items())[:5])
-    help_ = (
+    rest = (
         f"`predseg quarantine list --source {source.name}` shows them; correct the source or its `columns:`, or raise `contract: {{tolerance: ...}}`"
     )
-    return DataError("E409", f"source {source.name}", f"{message} ({reasons})", help_)
+    return DataError("E409", f"source {source.name}", f"{message} ({reasons})", "; ".join([*_readable(source.reasons), rest]))
+
+
+def _readable(reasons: Iterable[str]) -> Iterator[str]:
+    """Say how times and numbers have to be written, where that is what is wrong."""
+    unread = [field for reason in reasons for field, cannot, _ in [reason.partition(" cannot be read")] if cannot]
+    if times := [field for field in unread if field in _TIMES]:
+        query = f"select * replace (strptime({times[0]}, '%d.%m.%Y %H:%M') as {times[0]}) from source"
+        yield f'times are read as 2026-05-31 10:00, others with a `query:` such as "{query}"'
+    if numbers := [field for field in unread if field not in _TIMES]:
+        query = f"select * replace (replace({numbers[0]}, ',', '.') as {numbers[0]}) from source"
+        yield f'numbers are read as 1250.50, others with a `query:` such as "{query}"'
 
 
 @dataclass(frozen=True)

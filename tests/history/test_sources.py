@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import Any
 
@@ -41,6 +42,19 @@ def test_a_query_reshapes_and_columns_may_map_its_result(place: Place) -> None:
     place.ingest(f'sources: {{a: {{path: x.csv, query: "{query}", columns: {{customer_id: who, event_time: first, value: total}}}}}}\n')
     (row,) = place.events()
     assert str(row["value"]) == "14.7500" and row["event_time"].hour == 10
+
+
+@pytest.mark.parametrize(
+    ("column", "row"), [("event_time", "c1;31.05.2026 10:00;A;1250.50"), ("value", "c1;2026-05-31 10:00;A;1250,50")], ids=["times", "numbers"]
+)
+def test_what_is_written_another_way_is_read_by_the_query_that_is_offered(place: Place, column: str, row: str) -> None:
+    place.write("x.csv", f"customer_id;event_time;event;value\n{row}\n")
+    refused = refusal(place, "timezone: UTC\nsources: {a: {path: x.csv}}\n")
+    query = re.search(r'`query:` such as ("[^"]+")', refused.help)
+    assert f"{column} cannot be read" in refused.message and query
+    place.ingest(f"timezone: UTC\nsources: {{a: {{path: x.csv, query: {query[1]}}}}}\n")
+    (found,) = place.events()
+    assert (str(found["event_time"]), str(found["value"])) == ("2026-05-31 10:00:00+00:00", "1250.5000")
 
 
 def test_a_source_may_have_its_own_zone(place: Place) -> None:
@@ -156,7 +170,9 @@ GOLDEN = {
         "who,stamp,what\n,2026-01-01,A\nc1,soon,A\nc2,soon,A\n",
         MAPPED,
         "error[E409] source a: all 3 rows break the contract (event_time cannot be read: 2; customer_id is missing: 1)\n"
-        "help: `predseg quarantine list --source a` shows them; correct the source or its `columns:`, or raise `contract: {tolerance: ...}`",
+        "help: times are read as 2026-05-31 10:00, others with a `query:` such as "
+        "\"select * replace (strptime(event_time, '%d.%m.%Y %H:%M') as event_time) from source\"; "
+        "`predseg quarantine list --source a` shows them; correct the source or its `columns:`, or raise `contract: {tolerance: ...}`",
     ),
     "query of a missing column": (
         HEAD + LINE,
