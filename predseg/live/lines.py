@@ -7,6 +7,7 @@ of facts of the customer. A line ``{"clock": INSTANT}`` only moves the clock.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -19,13 +20,20 @@ import orjson
 from predseg.config import Config
 from predseg.history.contract import AHEAD
 from predseg.history.persons import id_text
+from predseg.history.values import YEARS
 from predseg.language.measures import Value
 from predseg.language.spelling import element
-from predseg.language.time import parse_instant
 
 CORE = frozenset("customer_id anonymous_id event event_time received_at event_id properties traits".split())
+_TIMES = ("event_time", "received_at", "clock")
 LIMIT, WIDE = 10**9, 10**14
 _DIGITS = Decimal("0.0001")
+_WRITTEN = re.compile(
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2})"
+    r"(?:[T ]([0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,6})?)?)(?:(?<=\.[0-9]{6})[0-9]+)?\s?([zZ]|UTC|[+-][0-9]{2}(?::?[0-9]{2})?)?)?",
+    re.ASCII,
+)
+"""A day, a time and an offset, as `predseg.history.values.instants` takes them."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -62,11 +70,22 @@ def rows(file: BinaryIO) -> Iterator[dict[str, Any] | bytes]:
         text = line.strip()
         if not text:
             continue
-        try:
-            row = orjson.loads(text)
-        except orjson.JSONDecodeError:
-            row = None
-        yield row if isinstance(row, dict) else text
+        row = row_of(text)
+        yield text if row is None else row
+
+
+def row_of(line: bytes) -> dict[str, Any] | None:
+    """Return the row that a line of JSON is, None when it is none. A number is no time there, as in the files of sources."""
+    try:
+        row = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return None
+    if not isinstance(row, dict):
+        return None
+    for name in _TIMES:
+        if isinstance(row.get(name), int):
+            row[name] = str(row[name])
+    return row
 
 
 @dataclass(frozen=True)
@@ -118,26 +137,27 @@ class Contract:
         return Seen(customer, anonymous, name.strip(), time, received, _id(row, "event_id"), self._properties(row), self._mapping(row, "traits"))
 
     def instant(self, row: Mapping[str, Any], field: str) -> int | None:
-        """Return an instant of a row, None when it has none there."""
+        """Return an instant of a row (microseconds, or written), None when it has none there."""
         value = row.get(field)
-        if value is None or isinstance(value, int) and not isinstance(value, bool):
+        if value is None or value.__class__ is int:
             return value
-        if isinstance(value, str) and value.endswith("UTC"):
-            value = value[:-3].rstrip() + "Z"
+        text = value.strip() if isinstance(value, str) else "?"
+        written = _WRITTEN.fullmatch(text)
+        if written is None:
+            if not text:
+                return None
+            raise Refused(field, "cannot be read")
+        day, time, offset = written.groups()
+        if time and not offset and self.zone is None:
+            raise Refused(field, "has no offset, and the project no `timezone`")
         try:
-            found = datetime.fromisoformat(value) if isinstance(value, str) and len(value) <= 32 else None
-            if found is None:
-                return parse_instant(value)
-        except (TypeError, ValueError, OverflowError):
+            found = datetime.fromisoformat(f"{day}T{time}{'Z' if offset in ('z', 'UTC') else offset or ''}" if time else day)
+        except ValueError:
             raise Refused(field, "cannot be read") from None
-        if found.tzinfo is None:
-            if len(value) == 10:
-                found = found.replace(tzinfo=UTC)
-            elif self.zone is None:
-                raise Refused(field, "has no offset, and the project no `timezone`")
-            else:
-                found = found.replace(tzinfo=self.zone).astimezone(UTC)
-        return (found - _EPOCH) // _MICROSECOND
+        micros = ((found if offset else found.replace(tzinfo=self.zone if time else UTC)) - _EPOCH) // _MICROSECOND
+        if not YEARS[0] <= micros <= YEARS[1]:
+            raise Refused(field, "cannot be read")
+        return micros
 
     def _properties(self, row: Mapping[str, Any]) -> dict[str, Value]:
         found = self._mapping(row, "properties") if "properties" in row else {}

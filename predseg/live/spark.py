@@ -22,7 +22,7 @@ from predseg.evaluate.program import Change, Program, Rule
 from predseg.history.persons import Persons
 from predseg.history.privacy import NOBODY
 from predseg.language import conditions as c
-from predseg.live.lines import Contract, Refused
+from predseg.live.lines import Contract, Refused, row_of
 from predseg.live.loop import Loop
 from predseg.live.opening import rules_of
 from predseg.live.published import Published, Snapshot
@@ -113,8 +113,8 @@ def _of_line(line: str | bytes, contract: Contract, persons: Persons, links: str
     """Return key, visible, line, field and reason of a line; None when it is of a person who was forgotten."""
     text = line.encode() if isinstance(line, str) else line
     try:
-        row = orjson.loads(text)
-        if not isinstance(row, dict):
+        row = row_of(text)
+        if row is None:
             raise Refused("line", "is not a JSON object")
         if "clock" in row and "event" not in row:
             return CLOCK, contract.instant(row, "clock"), b"", None, None
@@ -128,8 +128,6 @@ def _of_line(line: str | bytes, contract: Contract, persons: Persons, links: str
         if seen.traits and traits:
             raise Refused("traits", "are read from `customers:` alone here")
         return seen.customer_id or seen.anonymous_id, seen.visible, orjson.dumps(known, default=str), None, None
-    except orjson.JSONDecodeError:
-        return None, None, text, "line", "is not a JSON object"
     except Refused as error:
         kept = persons.line(text.decode("utf-8", "replace"))
         return None if kept is None else (None, None, kept.encode(), error.field, error.reason)

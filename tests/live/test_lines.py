@@ -6,11 +6,15 @@ import json
 import random
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
+import pyarrow as pa
 import pytest
 
 from predseg.config import load
+from predseg.history.values import NaiveTimes, instants
 from predseg.language.time import parse_instant
+from predseg.live.lines import Contract, Refused, row_of
 from predseg.live.opening import open_in_memory
 from predseg.project import Project
 from tests.evaluate.live_logs import applied
@@ -76,3 +80,57 @@ def test_lines_mean_live_what_they_mean_in_a_source(tmp_path: Path, seed: int) -
     live = {key for key, change in last.items() if change == "entered"}
     batch = {(who, name) for name, members in workspace.members(AS_OF).items() for who in members}
     assert live ^ batch == set() and len(batch) > 100 and not loop.reasons
+
+
+DAYS = ["2026-05-01", "20260501", "2026-W18-5", "2026-121", "2026-5-1", "2026-02-30", "0001-01-01", "9999-12-31", "2024-03-31", "1762000000", ""]
+CLOCKS = [
+    "10",
+    "10:00",
+    "1000",
+    "00:00:00",
+    "02:30",
+    "23:59:59.1234567",
+    "10:00:00,5",
+    "10:00:00.",
+    "24:00",
+    "10:00:60",
+    "23:59:59.99999999999999999999",
+]
+OFFSETS = ["", "", "Z", "z", "UTC", " UTC", "+02", "+0200", "+02:00", "-14:00", "+25:00", "+02:00:30", " +02:00", "  Z", " PM", "utc", " "]
+
+
+def written(r: random.Random) -> str:
+    return r.choice(["", "", " ", "\n"]) + r.choice(DAYS) + (r.choice("T  tx_") + r.choice(CLOCKS) + r.choice(OFFSETS) if r.random() < 0.9 else "")
+
+
+def as_live(line: bytes, zone: str | None) -> int | str | None:
+    row = row_of(line)
+    assert row is not None
+    try:
+        return Contract(ZoneInfo(zone) if zone else None).instant(row, "event_time")
+    except Refused as error:
+        return error.reason
+
+
+def as_batch(text: str, zone: str | None) -> int | str | None:
+    try:
+        found = instants(pa.array([text]), zone)
+    except NaiveTimes:
+        return "has no offset, and the project no `timezone`"
+    return int(found.micros[0]) if found.known[0] else "cannot be read" if found.unreadable[0] else None
+
+
+@pytest.mark.parametrize("zone", [None, "Europe/Paris", "UTC"])
+def test_times_are_read_live_as_in_a_source(zone: str | None) -> None:
+    r, read = random.Random(f"times {SEED} {zone}"), 0
+    for text in (written(r) for _ in range(20_000 if LONG else 3_000)):
+        said = as_live(json.dumps({"event_time": text}).encode(), zone)
+        assert said == as_batch(text, zone), text
+        read += isinstance(said, int)
+    assert read > 150
+
+
+@pytest.mark.parametrize("number", [1762000000, 1762000000000000, -(2**63), 0, True, 1.5, 2**80])
+def test_a_number_is_no_time(number: float) -> None:
+    """It was taken for microseconds; a file of a source never was."""
+    assert as_live(json.dumps({"event_time": number}).encode(), "UTC") == "cannot be read" == as_batch(str(number), "UTC")

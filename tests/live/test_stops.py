@@ -14,6 +14,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from predseg.language.time import say_instant
 from tests.evaluate.worlds import LONG, SEED
 from tests.live.test_loop import RULES
 
@@ -57,7 +58,8 @@ def project(folder: Path, r: random.Random) -> None:
     for _ in range(ROWS):
         at += r.randrange(200)
         name = r.choice(["Product Added", "Product Viewed", "Order Completed"])
-        row: dict[str, Any] = {"customer_id": f"c{r.randrange(300)}", "event": name, "event_time": at * 1_000_000 - r.choice([0, 0, 0, 90_000_000])}
+        when = say_instant(at * 1_000_000 - r.choice([0, 0, 0, 90_000_000]))
+        row: dict[str, Any] = {"customer_id": f"c{r.randrange(300)}", "event": name, "event_time": when}
         lines.append(json.dumps(row | ({"value": r.randrange(90)} if name == "Order Completed" else {})))
     (folder / "events.jsonl").write_text("\n".join(lines))
 
