@@ -79,6 +79,7 @@ COMMANDS = {
     "verify": ("verify --trees 5 --seed 7", SEGMENTS, 0),
     "verify_rules_on_events": ("verify --trees 4 --seed 7 --rules --events", SEGMENTS, 0),
     "segment_without_segments": ("segment", "", 3),
+    "replay_backwards": ("replay abandoned_cart --from 2026-03-02 --to 2026-03-01", SEGMENTS, 2),
     "schema_of_what": ("schema segment", SEGMENTS, 2),
 }
 
@@ -114,6 +115,21 @@ def test_what_is_printed(name: str, shop: Path, capsys: pytest.CaptureFixture[st
 
 def test_every_golden_file_belongs_to_a_command() -> None:
     assert {p.stem for p in GOLDEN.glob("*.txt")} == set(COMMANDS)
+
+
+def test_a_project_without_rules_is_told_where_they_go(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (shop / "predseg.yaml").write_text("project: shop\nsources: {orders: {path: events.csv}}\n")
+    assert main(["preview", "champions"]) == 3
+    assert "E345] predseg.yaml: the project has no segments\nhelp: name their files with `segments: segments/*.yaml`" in capsys.readouterr().err
+
+
+def test_what_is_wrong_with_a_rule_is_said_once(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And once more as the reason why the artifacts were not written."""
+    (shop / "segments.yaml").write_text("segment: big spenders\nmatch: {did: Order Completed}\n")
+    assert main(["test"]) == 3
+    assert capsys.readouterr().err.count("'big spenders' cannot be the name of a segment") == 1
+    assert main(["optout", "ann"]) == 2
+    assert "invalid value for 'ACTION': 'ann' is not one of 'add'," in capsys.readouterr().err
 
 
 def answer(capsys: pytest.CaptureFixture[str], command: str, code: int = 0) -> dict[str, object]:

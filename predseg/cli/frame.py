@@ -259,7 +259,8 @@ def _leave(
         artifacts.write(config, "run_results", artifacts.run_results(config, run.steps, now, **call))
         artifacts.write(config, "manifest", artifacts.manifest(config, load_segments(config), now))
     except PredsegError as refusal:
-        run.note(f"warning: {artifacts.FOLDER}/ was not written: {refusal.message}")
+        if str(refusal) != str(error):  # which is said anyway
+            run.note(f"warning: {artifacts.FOLDER}/ was not written: {refusal.message}")
 
 
 def _prepare(run: Run) -> None:
@@ -360,7 +361,7 @@ def _alone() -> None:
 def _usage(error: TyperException) -> UsageError:
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "predseg"
-    message = " ".join(error.format_message().split()).rstrip(".")
+    message = " ".join(error.format_message().split()).rstrip(".").replace(": Value error, ", ": ")
     return UsageError("E201", path, message[:1].lower() + message[1:], f"see `{path} --help`")
 
 

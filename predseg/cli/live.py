@@ -54,13 +54,14 @@ def live(
         rows = lines.rows(file)
         first = next(rows, None)
         loop = _loop(project, first, clock == "event", durable and not run.dry_run, new)
+        before = Counter(loop.counts)
         steady()
         try:
             with _sending(run, project, loop, clock == "wall"):
                 _play(loop, _with(first, rows), clock, out, _end(run), "" if source == "-" else str(Path(source).absolute()))
         finally:
             loop.close()
-    counts = dict(loop.counts)
+    counts = {kind: n - before[kind] for kind, n in loop.counts.items() if n != before[kind]}
     if counts.get("quarantined"):
         run.note(f"warning: {counts['quarantined']:,} of {sum(counts.values()):,} lines were put aside: {'; '.join(_reasons(loop.reasons))}")
     if loop.unscored:

@@ -95,6 +95,9 @@ def load_segments(config: Config, vocabulary: Vocabulary | None = None, instead:
 
 def no_segments(config: Config) -> ConfigError:
     """Return the refusal of a project without segments."""
+    if config.segments:
+        remedy = "write a rule into such a file, see docs/rules.md, or correct `segments:`"
+        return ConfigError("E345", config.file.name, f"no rule is in any file that is called {' or '.join(config.segments)}", remedy)
     return ConfigError("E345", config.file.name, "the project has no segments", "name their files with `segments: segments/*.yaml`")
 
 

@@ -234,8 +234,10 @@ class Workspace:
     def replay(self, name: str, start: int, end: int, every: int) -> Replay:
         """Say what a rule would have done from ``start`` to ``end``, both included."""
         self.segment(name)
-        if end < start or (end - start) // every > 10_000:
-            raise UsageError("E223", "--from, --to, --every", f"there are {max((end - start) // every + 1, 0):,} moments", "ask for 1 to 10,000")
+        if end < start:
+            raise UsageError("E223", "--from, --to", f"{say_instant(start)} is after {say_instant(end)}", "name the earlier moment first")
+        if (end - start) // every > 10_000:
+            raise UsageError("E223", "--from, --to, --every", f"there are {(end - start) // every + 1:,} moments", "ask for at most 10,000")
         model = next(((m.name, m.predict) for m in self.config.models.values() if m.predict.comparison != NEVER), None)
         moments = range(start, end + 1, every)
         facts, listed = self.facts(self.ledger()), self.listed()

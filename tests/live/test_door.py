@@ -55,7 +55,7 @@ def test_lines_of_a_durable_loop_come_in_under_pseudonyms(shop: Path, capsys: py
     assert json.loads(capsys.readouterr().out)["customers"][0]["opted_out"] == ["email_marketing"], "what events say of consent is heard"
     assert main(["live", str(lines(shop, {"customer_id": NAMED}, {"customer_id": "canary-ann"})), "--durable", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert (found["changes"], found["rows"]["accepted"]) == ([], 5), "a pseudonym stands for itself: she is in already"
+    assert (found["changes"], found["rows"]) == ([], {"accepted": 2}), "a pseudonym stands for itself: she is in already"
 
 
 def test_in_memory_a_line_meets_the_history_of_its_pseudonym(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -82,5 +82,5 @@ def test_a_forgotten_person_does_not_come_in_by_a_line(shop: Path, capsys: pytes
     assert main(["live", str(lines(shop, *later)), "--json", *options]) == 0
     found = json.loads(capsys.readouterr().out)
     assert [change["customer_id"] for change in found["changes"]] == ["canary-zoe"]
-    assert (found["rows"]["suppressed"], found["rows"]["accepted"] - (1 if options else 0)) == (2, 1)
+    assert found["rows"] == {"suppressed": 2, "accepted": 1}, "of these lines, not of those before"
     assert naming(shop, ["canary-ann"], outside=("in-0.jsonl", "in-1.jsonl")) == []
