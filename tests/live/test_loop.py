@@ -304,7 +304,7 @@ def test_elements_of_lists_are_texts_as_in_the_events_table(tmp_path: Path) -> N
     assert follow(loop, [event("O", f"{DAY0}10:00", tags=[1, True, None, "x", {"a": 1.5}])], DAY0 + "11:00Z") == [
         ("entered", "s", "2026-03-01T10:00Z", False)
     ]
-    assert loop.state is not None and [dict(seen.properties) for seen in loop.state.since(0)] == [{"tags": ("1", "true", "x", '{"a": 1.5}')}]
+    assert loop.state is not None and [dict(seen.properties) for seen in loop.state.since(0)] == [{"tags": ("1", "true", "x", '{"a":1.5}')}]
 
 
 def test_lines_that_the_project_has_as_well_count_once(tmp_path: Path) -> None:
