@@ -229,8 +229,9 @@ class _Load:
                 engine = opened.enter_context(engine_in(folder, f"source-{number}"))
                 each = spreading.each(there, folder, found[name]) if there else None
                 zone = source.timezone or config.timezone
-                kept = retyping.kept(found[name], self.columns.get(name, {}), present, was) if present else ()
-                readings.append((engine, sources.read_events(engine, source, found[name], zone, known.get(name), each, kept)))
+                columns = self.columns.get(name, {})
+                before = files.Before(columns, retyping.kept(found[name], columns, present, was)) if present else files.NEVER
+                readings.append((engine, sources.read_events(engine, source, found[name], zone, known.get(name), each, before)))
             if present:
                 retyping.check_names((reading for _, reading in readings), present, was)
             texts = retyping.texts([reading for _, reading in readings], self.columns, present, was) if present else set()

@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from predseg.engine import Engine, engine_errors, literal, quoted
 from predseg.errors import DataError, nearest
@@ -118,6 +118,16 @@ class Unlike(Exception):
     """Files do not fit the columns of those that were read before, so that only all of them together say what the columns are."""
 
 
+class Before(NamedTuple):
+    """What a source was when it was read before: the names of its columns, which keep their case, and the properties that stay texts."""
+
+    names: Collection[str] = ()
+    texts: Collection[str] = ()
+
+
+NEVER = Before()
+
+
 def register(
     engine: Engine,
     files: list[Path],
@@ -125,7 +135,7 @@ def register(
     known: dict[str, str] | None = None,
     each: Each | None = None,
     types: Types = any_type,
-    texts: Collection[str] = (),
+    before: Before = NEVER,
 ) -> Raw:
     """Make the view ``source`` of files of one format.
 
@@ -136,7 +146,7 @@ def register(
         known: The columns that the source has, when these files are more of it: they are read in these columns and types.
         each: Looks at all of text files, which decides their types; by default ``engine`` does.
         types: Which types columns may get.
-        texts: The properties that stay texts.
+        before: What is known of the source, when these are all of its files.
 
     Raises:
         Unlike: When a column is not known, or a value does not fit its type.
@@ -146,17 +156,18 @@ def register(
     if len(kinds) > 1:
         raise DataError("E402", place, f"the files mix formats: {', '.join(sorted(kinds))}", "make one source of each format")
     look: Each = each or (lambda look: iter([look(engine, files)]))
+    types, called = _but(types, before.texts), {name.lower(): name for name in before.names}
     with engine_errors(place, "E405", "the file may be damaged or of another format than its name says"):
         if any(file.name.lower().endswith(".gz") for file in files):
             list(look(partial(_check_gzip, place)))
         kind = kinds.pop()
         if kind == "parquet":
-            raw = _parquet(engine, files, place, _but(types, texts), known or {})
+            raw = _parquet(engine, files, place, types, known or {}, called)
         elif kind == "csv":
-            raw = _csv(engine, files, place, look, _but(types, texts))
+            raw = _csv(engine, files, place, look, types, called)
         else:
-            return _jsonl(engine, files, place, known, look, _but(types, texts))
-        return _as_known(engine, files, raw, known, look, _but(types, texts))
+            return _jsonl(engine, files, place, known, look, types)
+        return _as_known(engine, files, raw, known, look, types)
 
 
 def _but(types: Types, texts: Collection[str]) -> Types:
@@ -234,10 +245,12 @@ def _kind(file: Path, place: str) -> str:
     return kind
 
 
-def _parquet(engine: Engine, files: list[Path], place: str, types: Types, known: Mapping[str, str]) -> Raw:
+def _parquet(engine: Engine, files: list[Path], place: str, types: Types, known: Mapping[str, str], called: Mapping[str, str]) -> Raw:
     kinds = {file: parquet.kinds(bounds.check_parquet(file, place), lambda name: types(name, ITEMS)) for file in files}
     several = parquet.several(kinds.values(), types, known)
     query = parquet.scan(kinds, several)
+    if renamed := [f"{quoted(n)} as {quoted(called[n.lower()])}" for n in engine.columns(query) if called.get(n.lower(), n) != n]:
+        query = f"select * rename ({', '.join(renamed)}) from ({query})"
     engine.view("source", query)
     rows = engine.rows("select count(*) from source")[0][0]
     return Raw({name: MIXED if name.lower() in several else kind for name, kind in engine.columns("select * from source").items()}, rows, typed=query)
@@ -246,12 +259,13 @@ def _parquet(engine: Engine, files: list[Path], place: str, types: Types, known:
 # csv
 
 
-def _csv(engine: Engine, files: list[Path], place: str, each: Each, types: Types) -> Raw:
+def _csv(engine: Engine, files: list[Path], place: str, each: Each, types: Types, called: Mapping[str, str]) -> Raw:
     headers = {file: _header(file, place) for file in files}
     spelled: dict[str, str] = {}
     for name in (name for _, given in headers.values() for name in given):
-        spelled.setdefault(name.lower(), name)  # SQL does not see case: of two files these are one column
+        spelled.setdefault(name.lower(), called.get(name.lower(), name))  # SQL does not see case: of two files these are one column
     names = tuple(spelled.values())
+    headers = {file: (delimiter, tuple(spelled[name.lower()] for name in given)) for file, (delimiter, given) in headers.items()}
     lay = partial(_lay_csv, headers, names)
     lay(engine, files)
     rejected = "csv_line as raw, 'not a row of the header: ' || lower(replace(error_type::varchar, '_', ' ')) as reason"

@@ -8,7 +8,7 @@ Every column that is not canonical becomes a property.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from predseg.engine import Engine, engine_errors, literal, quoted
 from predseg.errors import DataError, nearest
 from predseg.history import databases, files
-from predseg.history.files import Each, Raw
+from predseg.history.files import NEVER, Before, Each, Raw
 from predseg.history.keys import FLOAT
 from predseg.history.mixed import ITEMS, JSON, MIXED
 from predseg.language.urls import without_password
@@ -116,16 +116,16 @@ def read_events(
     zone: str | None,
     known: dict[str, str] | None = None,
     each: Each | None = None,
-    texts: Collection[str] = (),
+    before: Before = NEVER,
 ) -> Reading:
-    """Register a source of events and say how its rows are read; ``known``, ``each`` and ``texts`` are those of `predseg.history.files.register`.
+    """Register a source of events and say how its rows are read; ``known``, ``each`` and ``before`` are those of `predseg.history.files.register`.
 
     Raises:
         Unlike: When these files have other columns.
         DataError: E402 to E408, naming the source, what was found and what to write.
     """
     place = f"source {source.name}"
-    reading = _read(engine, source, found, zone, place, EVENT_COLUMNS, dict(source.columns), known, each, texts)
+    reading = _read(engine, source, found, zone, place, EVENT_COLUMNS, dict(source.columns), known, each, before)
     _require(reading, engine.columns(reading.inner), source)
     return reading
 
@@ -152,12 +152,12 @@ def _read(
     mapping: dict[str, str],
     known: dict[str, str] | None = None,
     each: Each | None = None,
-    texts: Collection[str] = (),
+    before: Before = NEVER,
 ) -> Reading:
     if source.url:
         raw = _register_table(engine, source, found, place)
     else:
-        raw = files.register(engine, list(found), place, known, each, _types(mapping, canonical, bool(source.query)), texts)
+        raw = files.register(engine, list(found), place, known, each, _types(mapping, canonical, bool(source.query)), before)
     inner = "select * from source"
     if source.query:
         inner = f"select * from ({source.query.strip().rstrip(';')}\n)"

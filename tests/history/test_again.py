@@ -154,6 +154,23 @@ def test_keys_that_differ_only_in_case_are_properties_of_their_own(files: list[l
         assert place.ingest(JSONL, rebuild=True).rows == len(found) and ids(place) == known
 
 
+@pytest.mark.parametrize("query", ["", ", query: select * from source"])
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_a_column_keeps_the_case_of_its_name_whichever_file_comes_first(place: Place, form: str, query: str) -> None:
+    """In CSV and Parquet files such columns are one."""
+    text, known = f"sources: {{a: {{path: 'a/*.{form}'{query}}}}}\n", dict[tuple[str, str], str]()
+    for number, name in ((1, "price"), (0, "Price"), (2, "PRICE")):
+        row = {"customer_id": "c", "event": f"E{number}", "event_time": "2026-01-01T00:00Z", name: "5 EUR"}
+        if form == "csv":
+            place.write(f"a/{number}.csv", f"{','.join(row)}\n{','.join(row.values())}\n")
+        else:
+            place.parquet(f"a/{number}.parquet", **{key: [value] for key, value in row.items()})
+        place.ingest(text)
+        assert known.items() <= ids(place).items() and {row["price"] for row in place.events()} == {"5 EUR"}
+        known = ids(place)
+    assert len(known) == 3 == place.ingest(text, rebuild=True).rows
+
+
 def test_what_a_source_maps_and_puts_aside_has_its_keys_whatever_their_case(place: Place) -> None:
     plain = {"User": "c1", "user": "someone", "Event": "z", "event_time": "2026-01-01T00:00Z", "price": 1, "Price": "n/a"}
     place.jsonl("a/0.jsonl", [{**plain, "event": name} for name in "AB"])
