@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Decimal
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from predseg.columns import coded
 from predseg.evaluate.batch import Facts, Truth
 from predseg.evaluate.block import Array
 from predseg.language import conditions as c
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 ALWAYS = int(np.iinfo(np.int64).min)
+NEAR = 4
+"""So many times as many rows as customers are looked through together; among more each customer is searched alone."""
 BY_CUSTOMER = "by customer"
 """The name of the index of a frame that is sorted by customer."""
 
@@ -40,13 +44,27 @@ def all_at_moments(traits: pd.DataFrame, names: Sequence[str], customers: Array,
     if traits.index.name != BY_CUSTOMER:
         traits = by_customer(traits)
     code, who = pd.factorize(customers)
-    first = traits.index.searchsorted(who)
-    number = traits.index.searchsorted(who, "right") - first
+    first, number = _rows_of(traits.index, who)
     if number.max(initial=0) <= 1:
         row = np.where(number == 1, first, len(traits))[code]
         return _only(traits, names, row, moments)
     rows = traits.iloc[np.repeat(first, number) + np.arange(number.sum()) - np.repeat(np.cumsum(number) - number, number)]
     return [_last(rows, name, customers, moments) for name in names]
+
+
+def _rows_of(index: pd.Index, who: Array) -> tuple[Array, Array]:
+    """Return where the rows of some customers, each once, begin in a sorted index, and how many each has."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    low, high = (int(index.searchsorted(end, side)) for end, side in ((min(who), "left"), (max(who), "right"))) if len(who) else (0, 0)
+    if high - low > NEAR * len(who):
+        first = index.searchsorted(who)
+        return first, index.searchsorted(who, "right") - first
+    codes, ids = coded(pa.chunked_array([pa.array(index[low:high].to_numpy(object), pa.string())]))
+    number = np.append(np.bincount(codes, minlength=len(ids)), 0)
+    at = pc.index_in(pa.array(who, pa.string()), value_set=ids).fill_null(len(ids)).to_numpy()
+    return low + (np.cumsum(number) - number)[at], number[at]
 
 
 def _last(rows: pd.DataFrame, name: str, customers: Array, moments: Array) -> Array:
@@ -135,9 +153,14 @@ def trait_facts(traits: pd.DataFrame | None) -> Facts:
         name = condition.filter.property
         known = traits is not None and name in traits
         values = at_moments(traits, name, customers, moments) if known and traits is not None else np.full(len(customers), None, object)
-        exact = [_exact(v) for v in values]
-        true = np.array([condition.filter.accepts(v) for v in exact], bool)
+        wanted = condition.filter
+
+        @cache
+        def accepts(kind: str, value: Any) -> bool:  # kinds apart: True is no 1
+            return wanted.accepts(_exact(value))
+
+        true: Array = np.array([accepts(type(v).__name__, v) for v in values], np.bool_)
         present = any(test.op == "exists" and test.operands[0] for test in condition.filter.tests)
-        return Truth(true, np.array([v is None for v in exact], bool) & ~true & (not present))
+        return Truth(true, np.array([v is None for v in values], bool) & ~true & (not present))
 
     return facts

@@ -51,7 +51,7 @@ class Published:
 
     def __init__(self, facts: Facts, listed: Listed = NOBODY) -> None:
         self.facts = facts
-        self.since: dict[str, int] = {str(who): int(t) for who, t in zip(listed.customers, listed.since, strict=True)}
+        self.since: dict[str, int] = {str(who): int(t) for who, t in zip(listed.customers.texts, listed.since, strict=True)}
         self._rows: dict[int, dict[str, int]] = {}
         self._spells: dict[str, dict[str, list[tuple[int, int]]]] = {}
         self._traits: dict[str, dict[str, list[Timed]]] = {}

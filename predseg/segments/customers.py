@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from operator import methodcaller
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +17,8 @@ from predseg.columns import Array, single
 if TYPE_CHECKING:
     import pyarrow as pa
 
+FEW = 50
+"""So few texts are found one by one, as those of a customer who is decided live."""
 STRETCH = 1 << 16
 """Ids that are made Python's texts of all segments at a time: so many stay in the processor's cache."""
 
@@ -58,10 +62,30 @@ class Customers:
         return np.asarray(self.ids.to_numpy(zero_copy_only=False))
 
     def places(self, ids: pa.Array) -> Array:
-        """Return where some ids stand: int64 (k), -1 for those that nobody here has."""
+        """Return where some ids stand: int64 (k), -1 for those that nobody here has.
+
+        Only the ids from the first to the last of them are looked through, so that those of a block cost no more however many others there are.
+        """
+        import pyarrow as pa
         import pyarrow.compute as pc
 
-        return np.asarray(pc.index_in(ids, value_set=self.ids).fill_null(-1).to_numpy()).astype(np.int64)
+        if not len(ids):
+            return np.zeros(0, np.int64)
+        low, high = (
+            cut(self.ids, end.as_py(), key=methodcaller("as_py"))
+            for cut, end in zip((bisect_left, bisect_right), pc.min_max(ids).values(), strict=True)
+        )
+        at = pc.index_in(ids.cast(pa.large_string()), value_set=self.ids[low:high])
+        return np.asarray(pc.add(at.cast(pa.int64()), low).fill_null(-1).to_numpy())
+
+    def find(self, texts: Array) -> Array:
+        """Return where ids that are Python's texts stand, see `places`."""
+        import pyarrow as pa
+
+        if len(texts) > FEW or not len(self):
+            return self.places(pa.array(texts, pa.large_string()))
+        at = np.searchsorted(self.texts, texts)
+        return np.where(self.texts.take(at, mode="clip") == texts, at, -1)
 
     def join(self, others: Customers) -> tuple[Customers, Array, Array]:
         """Return these and others together, and where these and those stand among them: int64."""

@@ -23,6 +23,7 @@ from predseg.evaluate.block import Array
 from predseg.forecast.traits import ALWAYS, instants_of, trait_facts
 from predseg.language import conditions as c
 from predseg.language.measures import SCALE, Comparison
+from predseg.segments.customers import Customers
 from predseg.segments.definitions import canonical
 from predseg.segments.live_scores import LIVE_SCORES, NEVER, LiveScores, from_table
 
@@ -60,11 +61,12 @@ class Run:
     answers: dict[c.Condition, Array] = field(default_factory=dict, repr=False)
 
     @cached_property
-    def index(self) -> Any:
-        """Finds the positions of customers; -1 where absent."""
-        import pandas as pd
-
-        return pd.Index(self.customers, dtype=object)
+    def known(self) -> tuple[Customers, Array]:
+        """The customers in order, and the row of each; one more is the row of nobody."""
+        known, place = Customers.named(self.customers)
+        row = np.full(len(known) + 1, -1)
+        row[place] = np.arange(len(place))
+        return known, row
 
     def rows(self, customers: Array) -> Array:
         """Return the position of each customer in the run, -1 where absent. The last few arrays that were asked for are remembered."""
@@ -73,7 +75,8 @@ class Run:
             return before[1]
         if len(self.found) >= _REMEMBERED:
             self.found.clear()
-        rows = np.asarray(self.index.get_indexer(np.asarray(customers, dtype=object)))
+        known, row = self.known
+        rows = row[known.find(np.asarray(customers, dtype=object))]
         self.found[id(customers)] = customers, rows  # the array is held, so that its id stays its own
         return rows
 

@@ -128,9 +128,11 @@ def find_customer(workspace: Workspace, customer_id: str, as_of: int, facts: Fac
     Raises:
         UsageError: E221 when nobody has this id then, with the nearest ids that somebody has.
     """
+    import pyarrow as pa
+
     events = [*read_events(workspace.files, customer_id, as_of), *more]
     listed = workspace.listed()
-    since = int(listed.known_since(np.array([customer_id], object))[0])
+    since = int(listed.known_since(pa.array([customer_id], pa.string()))[0])
     seen = [e.visible for e in events]
     known_from = min([*seen, since], default=OPEN)
     if known_from > as_of:
@@ -153,7 +155,7 @@ def _nobody(workspace: Workspace, customer_id: str, as_of: int, known_from: int)
         return UsageError(
             "E221", customer_id, f"this anonymous id belongs to customer {owner!r} by {say_instant(as_of)}", f"explain {owner!r} instead"
         )
-    close = nearest_ids(workspace.files, workspace.listed().customers, customer_id)
+    close = nearest_ids(workspace.files, workspace.listed().customers.texts, customer_id)
     hint = f"did you mean {', '.join(map(repr, close))}?" if close else "look up an id with `predseg segment NAME --out members.csv`"
     return UsageError("E221", customer_id, "no customer has this id", hint)
 

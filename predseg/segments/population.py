@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -86,26 +85,15 @@ class Decider:
 class Listed:
     """Customers who are known without an event: ids of the customers file, each from an instant on."""
 
-    customers: Array  # str (k)
+    customers: Customers
     since: Array  # int64 (k); the smallest integer is always
 
-    @cached_property
-    def index(self) -> Any:
-        """Finds the positions of customers; -1 where absent."""
-        import pandas as pd
-
-        return pd.Index(self.customers, dtype=object)
-
-    def known_since(self, customers: Array) -> Array:
+    def known_since(self, ids: pa.Array) -> Array:
         """Return int64 (n): from when each is known, the largest integer for who is not listed."""
-        return np.asarray(np.append(self.since, NEVER)[self.index.get_indexer(customers)])
-
-    def of(self, block: Block) -> Array:
-        """Return the same of the customers of a block, whose ids nobody has to look at where none is listed."""
-        return self.known_since(block.customers) if len(self.customers) else np.full(block.size, NEVER)
+        return np.append(self.since, NEVER)[self.customers.places(ids)] if len(self.since) else np.full(len(ids), NEVER)
 
 
-NOBODY = Listed(np.zeros(0, object), np.zeros(0, np.int64))
+NOBODY = Listed(Customers.named(np.zeros(0, object))[0], np.zeros(0, np.int64))
 
 
 def properties_of(rules: Iterable[Segment | Asked]) -> set[str]:
@@ -155,21 +143,24 @@ def everyone(
     """
     import pyarrow as pa
 
-    seen: list[pa.Array] = []
+    rest = np.append(listed.since <= as_of, False)  # and whoever is not listed
 
     def with_ids(block: Block) -> tuple[pa.Array, Answer]:
-        return block.ids, work(block, listed.of(block))
+        return block.ids, work(block, listed.known_since(block.ids))
 
     for ids, answer in over(with_ids, files, properties, ROWS, as_of if since is None else since):
-        seen.append(ids)
+        rest[listed.customers.places(ids)] = False
         yield answer
-    rest = listed.since <= as_of
-    if seen and rest.any():
-        rest &= ~listed.index.isin(pa.chunked_array(seen).to_numpy())
+    rest = rest[:-1]
     if rest.any():
         empty = np.zeros(0, np.int64)
         block = Block(
-            pa.array(listed.customers[rest], pa.string()), np.zeros(int(rest.sum()) + 1, np.int64), empty, empty, empty.astype(np.int32), ()
+            listed.customers.ids.filter(pa.array(rest)).cast(pa.string()),
+            np.zeros(int(rest.sum()) + 1, np.int64),
+            empty,
+            empty,
+            empty.astype(np.int32),
+            (),
         )
         yield work(block, listed.since[rest])
 

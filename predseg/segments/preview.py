@@ -120,7 +120,7 @@ def preview(
     def work(block: Block, since: Array) -> _Found:
         return _found(name, conditions, decide(block, since))
 
-    sampled = ahead(lambda block: work(block, listed.of(block)), sampled_blocks(files, properties, share, as_of))
+    sampled = ahead(lambda block: work(block, listed.known_since(block.ids)), sampled_blocks(files, properties, share, as_of))
     for found in sampled if share < 1 else everyone(work, files, properties, as_of, listed, over=over):
         counts.add(found)
     return counts.result(as_of, before, counts.rows / rows if share < 1 and counts.rows else 1.0)

@@ -24,13 +24,14 @@ from predseg.language.assignment import HOLDOUT
 from predseg.language.documents import NEVER
 from predseg.language.time import say_instant
 from predseg.layers import readers, rows_in
+from predseg.segments.customers import Customers
 from predseg.segments.definitions import STANDARD_EVENTS, Segment, Vocabulary, load_segments, never_occurred
 from predseg.segments.designs import note_designs
 from predseg.segments.edits import apply
 from predseg.segments.facts import DIMENSIONS, Facts
 from predseg.segments.kinds import never_passed, numberless
 from predseg.segments.lineage import reached
-from predseg.segments.memberships import LOG, Ledger, Spells, from_table, to_table
+from predseg.segments.memberships import LOG, OPEN, Ledger, Spells, from_table, to_table
 from predseg.segments.population import BEGINNING, NOBODY, Listed, members_at, publish_rfv, rfv_wanted
 from predseg.segments.preview import SAMPLED_ROWS, Preview, preview
 from predseg.segments.replay import Replay, replay
@@ -146,10 +147,10 @@ class Workspace:
             return NOBODY
         table = self.store.read(CUSTOMERS)
         since = _instants(table, "known_since" if "known_since" in table.column_names else "event_time", BEGINNING)
-        ids = np.asarray(table["customer_id"].to_pylist(), object)
-        order = np.lexsort((since, ids.astype(str)))
-        first = np.append(True, ids[order][1:] != ids[order][:-1]) if len(ids) else np.zeros(0, bool)
-        return Listed(ids[order][first], since[order][first])
+        customers, place = Customers.of(table["customer_id"])
+        first = np.full(len(customers), OPEN)
+        np.minimum.at(first, place, since)
+        return Listed(customers, first)
 
     def run(self, as_of: int, names: Sequence[str] = (), *, write: bool = True) -> Run:
         """Bring segments up to as_of and record it."""

@@ -9,8 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from predseg.evaluate import batch
+from predseg.forecast import traits
 from predseg.forecast.traits import at_moments, trait_columns, trait_facts
 from predseg.language import conditions as c
 from predseg.language.documents import parse_condition
@@ -94,6 +97,16 @@ def test_customers_with_one_row_each_are_answered_as_all_others_are() -> None:
         twice = pd.concat([frame, pd.DataFrame([("z", 3, 3, "x"), ("z", 1, 1, "y")], columns=["customer_id", "event_time", "known_since", "p"])])
         asked = [(r.choice("abcdefg"), r.randrange(10)) for _ in range(20)]
         assert trait(frame, "p", *asked) == trait(twice[[*frame.columns]], "p", *asked, ("z", 5))[:-1]
+
+
+@given(st.lists(st.sampled_from("abcdefé"), max_size=9), st.lists(st.sampled_from("abcdefgé"), unique=True), st.sampled_from([0, 1, 100]))
+def test_rows_of_customers_are_found_among_many_and_among_few(ids: list[str], who: list[str], near: int) -> None:
+    asked = np.array(who, object)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(traits, "NEAR", near)
+        first, number = traits._rows_of(pd.Index(sorted(ids), dtype=object), asked)
+    assert number.tolist() == [ids.count(one) for one in who]
+    assert all(sorted(ids)[at : at + n] == [one] * n for one, at, n in zip(who, first.tolist(), number.tolist(), strict=True))
 
 
 def test_no_rows_at_all() -> None:

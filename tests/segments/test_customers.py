@@ -33,6 +33,10 @@ def test_joined_they_are_all_and_each_keeps_its_id(some: list[str], others: list
     assert both.texts.tolist() == sorted({*some, *others})
     assert both.texts[here].tolist() == mine.texts.tolist() and both.texts[there].tolist() == theirs.texts.tolist()
     places = mine.places(theirs.ids).tolist()
+    with pytest.MonkeyPatch.context() as patch:
+        for few in (0, 100):
+            patch.setattr(customers, "FEW", few)
+            assert mine.find(theirs.texts[::-1]).tolist() == places[::-1]
     assert [mine.texts[at] if at >= 0 else None for at in places] == [text if text in set(some) else None for text in sorted(set(others))]
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from decimal import Decimal
 from pathlib import Path
 
-import pandas as pd
+import numpy as np
 
 from predseg.language.time import DAY, HOUR
 from predseg.segments import memberships
+from predseg.segments.customers import Customers
 from predseg.segments.facts import Facts
 from predseg.segments.memberships import OPEN, Ledger
 from predseg.segments.population import Listed
@@ -120,7 +121,7 @@ def test_only_who_is_known_belongs(tmp_path: Path) -> None:
 def test_customers_without_events_are_known_from_the_customers_file(tmp_path: Path) -> None:
     files = write_events(tmp_path, [("a", 1 * DAY, "Order", {})])
     segments = rules("segment: quiet\nmatch: {did_not: Order}")
-    listed = Listed(pd.Series(["a", "b", "z"], dtype=object).to_numpy(), pd.Series([0, 2 * DAY, 9 * DAY]).to_numpy())
+    listed = Listed(Customers.named(np.array(["a", "b", "z"], object))[0], np.array([0, 2 * DAY, 9 * DAY]))
     run = run_segments(files, segments, 3 * DAY, Facts(), Ledger.empty(), listed=listed)
     assert list(run.spells["quiet"].customers) == ["b"]
 
