@@ -47,7 +47,8 @@ def write_page(path: str | Path, html: str) -> Path:
 def _check_target(path: Path, suffixes: tuple[str, ...], example: str) -> None:
     if path.suffix not in suffixes:
         expected = " or ".join(filter(None, (", ".join(suffixes[:-1]), suffixes[-1])))
-        raise UsageError("E211", str(path), f"the file ends in {path.suffix or 'nothing'!r}, expected {expected}", f"name for example {example}")
+        ending = repr(path.suffix) if path.suffix else "nothing like it"
+        raise UsageError("E211", str(path), f"the file ends in {ending}, expected {expected}", f"name for example {example}")
     if not path.parent.is_dir():
         raise UsageError("E211", str(path), f"there is no folder {path.parent}", f"make it first: mkdir -p {path.parent}")
 

@@ -34,8 +34,8 @@ def moment_of(as_of: Moment, report: IngestReport) -> int:
     return moment
 
 
-def instant(as_of: str | int) -> int:
-    """Return microseconds of an instant given as text or as microseconds.
+def instant(as_of: str | int, option: str = "--as-of") -> int:
+    """Return microseconds of an instant given as text or as microseconds; ``option`` is what a refusal names.
 
     Raises:
         UsageError: E203 when the text is no instant.
@@ -49,7 +49,7 @@ def instant(as_of: str | int) -> int:
         return parse_instant(as_of)
     except ValueError as error:
         found, _, remedy = str(error).partition(": ")
-        raise UsageError("E203", "--as-of", found, remedy) from None
+        raise UsageError("E203", option, found, remedy) from None
 
 
 def recordable(as_of: Moment, unless: bool = False) -> None:

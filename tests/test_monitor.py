@@ -90,6 +90,12 @@ def test_before_anything_matured_it_says_so(trained: Path, tmp_path: Path, capsy
     assert "no published scores have matured yet" in capsys.readouterr().out
 
 
+def test_a_look_at_the_end_of_time(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """pandas counts no nanoseconds there."""
+    assert main(["score", "-c", str(small.copied(trained, tmp_path)), "--as-of", "9999-12-31", "--dry-run", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["as_of"] == "9999-12-31T00:00Z"
+
+
 def test_an_unknown_alarm_is_refused(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["monitor", "-c", str(small.copied(trained, tmp_path)), "--fail-on", "retrian"]) == 2
     assert "E250" in (said := capsys.readouterr().err) and "'retrain'" in said

@@ -40,7 +40,7 @@ def experiment(
         name,
         goal=goal,
         within=duration("--within", within),
-        since=None if since is None else instant(since),
+        since=None if since is None else instant(since, "--since"),
         detect=share("--detect", detect),
         rate=None if rate is None else share("--rate", rate),
     )

@@ -264,7 +264,7 @@ def summary(found: pd.DataFrame, out: Path | None, dry_run: bool) -> dict[str, A
 
 
 def _as_of(found: pd.DataFrame) -> str | None:
-    return say_instant(int(found["as_of"].iloc[0].value // 1000)) if len(found) else None
+    return say_instant(int(found["as_of"].iloc[0].asm8.astype("datetime64[us]").astype(int))) if len(found) else None
 
 
 def rows(found: pd.DataFrame) -> dict[str, int]:

@@ -102,7 +102,7 @@ def replay(
     from predseg.moment import instant
 
     _, workspace = _open(run)
-    result = workspace.replay(name, instant(start), instant(end), duration("--every", every))
+    result = workspace.replay(name, instant(start, "--from"), instant(end, "--to"), duration("--every", every))
     return Answer(_plain(result), lambda console: _show_replay(console, result))
 
 
@@ -155,7 +155,7 @@ def _past(start: str | None, as_of: int, every: str) -> range:
 
     if start is None:
         return range(0)
-    first, step = instant(start), duration("--every", every)
+    first, step = instant(start, "--from"), duration("--every", every)
     number = max(-(-(as_of - first) // step), 0)
     if number > 10_000:
         raise UsageError("E223", "--from, --every", f"there are {number:,} moments", "ask for at most 10,000")
@@ -171,7 +171,7 @@ def _described(workspace: Workspace, names: list[str] | None) -> Answer:
 def _recorded(workspace: Workspace, names: list[str] | None, on: str) -> Answer:
     from predseg.moment import instant
 
-    at, ledger = instant(on), workspace.ledger()
+    at, ledger = instant(on, "--on"), workspace.ledger()
     chosen = [workspace.segment(n).name for n in names] if names else list(workspace.segments)
     members = {name: ledger.spells(name).at(at).tolist() for name in chosen}
 

@@ -35,7 +35,7 @@ def uplift(
     from predseg.outcomes.uplifts import moving
 
     project = run.project()
-    begin = None if since is None else instant(since)
+    begin = None if since is None else instant(since, "--since")
     found = moving(Outlook(project.segments(), project.moment(run.as_of)), name, goal=goal, within=duration("--within", within), since=begin)
     written = out if found.scores is not None and not run.dry_run else None
     if written is not None and found.scores is not None:

@@ -93,7 +93,10 @@ def parse_instant(text: str | datetime | date) -> int:
         except ValueError:
             raise ValueError(f"{text!r} is not an instant: write a date or a time such as 2026-03-01 or 2026-03-01T12:00") from None
     moment = text if text.tzinfo else text.replace(tzinfo=UTC)
-    return (moment - _EPOCH) // timedelta(microseconds=1)
+    found = (moment - _EPOCH) // timedelta(microseconds=1)
+    if not -62_135_596_800_000_000 <= found <= 253_402_300_799_999_999:  # its offset leads out of what can be written
+        raise ValueError(f"{text.isoformat()!r} is not an instant: it lies outside the years 1 to 9999")
+    return found
 
 
 def to_datetime(instant: int) -> datetime:

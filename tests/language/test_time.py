@@ -92,6 +92,13 @@ def test_what_is_not_iso_8601_is_no_instant(text: str) -> None:
         parse_instant(text)
 
 
+@pytest.mark.parametrize("text", ["0001-01-01T00:00+14:00", "9999-12-31T23:59-14:00"])
+def test_what_no_clock_in_utc_shows_is_no_instant(text: str) -> None:
+    """It was one that could not be said: a bug as soon as somebody did."""
+    with pytest.raises(ValueError, match="is not an instant: it lies outside the years 1 to 9999"):
+        parse_instant(text)
+
+
 def test_durations_in_words_and_in_column_names() -> None:
     assert [say_duration(d) for d in (DAY, 2 * DAY, 3 * DAY, 365 * DAY, MINUTE, 90 * MINUTE, 1_500 * DAY)] == [
         *("24 hours", "48 hours", "3 days", "365 days", "1 minute", "90 minutes", "1,500 days"),
