@@ -63,10 +63,11 @@ class Customers:
 
 @dataclass(frozen=True)
 class Contract:
-    """What the data must keep: the share of rows that may be bad, and the event names that may occur (none: any)."""
+    """What the data must keep: the share of rows that may be bad, the event names that may occur (none: any), and properties that are yet to come."""
 
     tolerance: float = 0.01
     events: tuple[str, ...] | None = None
+    properties: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -310,8 +311,9 @@ def _flag(node: Node) -> bool:
 
 
 def _contract(node: Node) -> Contract:
-    keys = node.mapping("`contract`", ("tolerance", "events"))
-    return Contract(_share(keys["tolerance"]) if "tolerance" in keys else 0.01, keys["events"].texts("`events`") if "events" in keys else None)
+    keys = node.mapping("`contract`", ("tolerance", "events", "properties"))
+    events, properties = (keys[name].texts(f"`{name}`") if name in keys else None for name in ("events", "properties"))
+    return Contract(_share(keys["tolerance"]) if "tolerance" in keys else 0.01, events, properties or ())
 
 
 def _share(node: Node) -> float:

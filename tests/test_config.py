@@ -44,7 +44,7 @@ sources:
   clicks: {path: [clicks/*.jsonl, more.jsonl], timezone: UTC}
   returns: {table: returns, url: "postgresql://shop@localhost/shop"}
 customers: {path: ../data/customers.parquet, customer_id: id, event_time: changed, known_since: created, static: true}
-contract: {tolerance: 2.5%, events: [Order Completed, Product Viewed]}
+contract: {tolerance: 2.5%, events: [Order Completed, Product Viewed], properties: [coupon]}
 features:
   windows: [30 days, 7 days, 1 month, 48 hours]
   events:
@@ -165,7 +165,7 @@ def test_a_tolerance_is_a_share(written: str, share: float) -> None:
 
 
 def test_the_contract_names_events(whole: Config) -> None:
-    assert whole.contract == Contract(0.025, ("Order Completed", "Product Viewed"))
+    assert whole.contract == Contract(0.025, ("Order Completed", "Product Viewed"), ("coupon",))
 
 
 def test_features(whole: Config) -> None:

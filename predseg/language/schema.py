@@ -426,6 +426,7 @@ def _contract() -> Schema:
     keys = {
         "tolerance": share | {"description": "The share of rows that may be bad: `1%`."},
         "events": _texts("The events that may occur; any when it is left away."),
+        "properties": _texts("Properties that rules may name before an event has them."),
     }
     return _object(keys, "What the data must keep.")
 

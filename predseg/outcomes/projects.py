@@ -96,7 +96,7 @@ class Outlook:
         return moved(self.workspace, self.ledger, self.as_of)
 
     def _messages(self, goal: str) -> Log:
-        present = tuple(self.workspace.vocabulary.properties or ())
+        present = tuple(self.workspace.vocabulary.present or ())
         return read_messages(self.workspace.files, self.as_of, goal=goal, campaign=self.workspace.config.outcomes.campaign, present=present)
 
     def deliveries(self, goal: str | None = None, within: int | None = None) -> Deliveries:

@@ -78,6 +78,7 @@ class Vocabulary:
     events: frozenset[str] | None = None
     occurred: frozenset[str] | None = None
     properties: frozenset[str] | None = None
+    present: frozenset[str] | None = None
     traits: frozenset[str] | None = None
     channels: frozenset[str] | None = None
     numberless: frozenset[str] = frozenset()
@@ -226,8 +227,8 @@ def check_names(node: Node, vocabulary: Vocabulary, segments: frozenset[str]) ->
     """Refuse names that nothing has, with the nearest that something has, and sums of a property that has no number."""
     known = {
         "event": (vocabulary.events, "E335", "it never occurred and is not listed; add it under `contract: {events: [...]}` if it will"),
-        "property": (vocabulary.properties, "E336", ""),
-        "number": (vocabulary.properties, "E336", ""),
+        "property": (vocabulary.properties, "E336", _WILL_COME),
+        "number": (vocabulary.properties, "E336", _WILL_COME),
         "trait": (vocabulary.traits, "E336", ""),
         "model": (vocabulary.models, "E337", "declare it under `models:`"),
         "segment": (segments, "E338", ""),
@@ -248,14 +249,17 @@ def check_names(node: Node, vocabulary: Vocabulary, segments: frozenset[str]) ->
 
 
 def never_occurred(segments: Iterable[Segment], vocabulary: Vocabulary) -> list[str]:
-    """Return a warning for every event that a rule names and nobody ever did."""
+    """Return a warning for every event that a rule names and nobody ever did, and for every property that no event had."""
     if vocabulary.occurred is None:
         return []
-    wanted = {
-        (name, place) for s in segments if s.node for kind, name, place in references(s.node) if kind == "event" and name not in vocabulary.occurred
-    }
+    named = {found for s in segments if s.node for found in references(s.node)}
     did = ", ".join(sorted(vocabulary.occurred)) or "none"
-    return [f"{place}: the event {name!r} never occurred; the events that did: {did}" for name, place in sorted(wanted)]
+    never = sorted((name, place) for kind, name, place in named if kind == "event" and name not in vocabulary.occurred)
+    missing = sorted((name, place) for kind, name, place in named if kind in ("property", "number") and name not in (vocabulary.present or {name}))
+    return [
+        *(f"{place}: the event {name!r} never occurred; the events that did: {did}" for name, place in never),
+        *(f"{place}: no event had the property {name!r} yet" for name, place in missing),
+    ]
 
 
 def references(node: Node) -> Iterator[tuple[str, str, str]]:
@@ -279,6 +283,7 @@ def references(node: Node) -> Iterator[tuple[str, str, str]]:
             yield from references(value)
 
 
+_WILL_COME = "no event had it and it is not listed; add it under `contract: {properties: [...]}` if one will"
 _NAMING = {
     "did": "event",
     "did_not": "event",

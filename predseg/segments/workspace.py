@@ -365,9 +365,17 @@ def vocabulary(config: Config, store: Store, occurred: Sequence[str] | None) -> 
     columns = {n for path in store.files("events")[:1] for n in pq.read_schema(path).names} - _NO_PROPERTY
     named = [frozenset(store.read(name).column_names) for name in (CUSTOMERS, LIVE_TRAITS) if store.exists(name)]
     traits = frozenset().union(*named) - {"customer_id", "event_time", "known_since"} if store.exists(CUSTOMERS) else None
-    events, properties = STANDARD_EVENTS | declared | set(occurred), frozenset(columns | {"value"})
+    events, present = STANDARD_EVENTS | declared | set(occurred), frozenset(columns | {"value"})
     return Vocabulary(
-        frozenset(config.models), events, frozenset(occurred), properties, traits, channels, numberless(store.files("events")), purposes
+        frozenset(config.models),
+        events,
+        frozenset(occurred),
+        present | set(config.contract.properties),
+        present,
+        traits,
+        channels,
+        numberless(store.files("events")),
+        purposes,
     )
 
 

@@ -79,3 +79,24 @@ def test_what_may_have_numbers_is(shop: Path, capsys: pytest.CaptureFixture[str]
     assert main(["segment", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["segments"][0]["members"] == 3
     assert main(["verify", "--rules", "--events"]) == 0
+
+
+def test_what_no_event_had_yet_is_named_by_rules_where_it_is_listed(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A live rule about what a shop is yet to send could not be served: only its first event would have made it known."""
+    (shop / "rules.yaml").write_text(
+        "segment: s\nrefresh: live\nmatch: {did: Order Completed, where: {plan: {not: gold}}, sum: points, at_least: 5}\n"
+    )
+    assert main(["segment"]) == 3
+    assert "unknown property 'p" in (said := capsys.readouterr().err) and "`contract: {properties: [...]}`" in said
+    with (shop / "predseg.yaml").open("a") as file:
+        file.write("contract: {properties: [points, plan]}\n")
+    line = {"customer_id": "ann", "event": "Order Completed", "event_time": "2026-02-01T10:00Z", "points": 7, "plan": "free"}
+    (shop / "lines.jsonl").write_text(json.dumps(line) + "\n")
+    for command in ("segment", "preview s"):
+        assert main(command.split()) == 0
+        assert "no event had the property 'points' yet" in capsys.readouterr().err
+    assert main(["verify", "--rules", "--events"]) == main(["explain", "s", "ann"]) == main(["live", "lines.jsonl", "--durable"]) == 0
+    assert '"change":"entered"' in capsys.readouterr().out
+    assert main(["segment", "--json"]) == 0, "batch has it too"
+    out, err = capsys.readouterr()
+    assert json.loads(out)["segments"][0]["members"] == 1 and "no event had" not in err
