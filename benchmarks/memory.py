@@ -20,7 +20,7 @@ from pathlib import Path
 from benchmarks.histories import end, write_source
 from benchmarks.timing import table
 
-LIMITS = {"ingest": 2.0, "features": 2.0, "scores": 2.0, "segments": 6.0}
+LIMITS = {"ingest": 2.0, "features": 2.0, "scores": 2.0, "segments": 3.0}
 """GB, however many events: only memberships are held all at once."""
 TREES, SEGMENTS = 100, 20
 CONFIG = """

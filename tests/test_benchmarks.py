@@ -116,6 +116,11 @@ def test_whole_commands_are_timed(root: Path) -> None:
     assert len(cells(run(root, "commands"))) == 8
 
 
+def test_whole_commands_of_many_segments_are_timed(root: Path) -> None:
+    rows = cells(run(root, "many_segments"))
+    assert [row[0] for row in rows] == ["1", "20"] and all(0.1 < float(value) < 60 for row in rows for value in row[1:])
+
+
 def test_segments_have_the_members_that_peers_find(root: Path) -> None:
     """The script itself compares the members."""
     for module in ("duckdb", "polars"):
