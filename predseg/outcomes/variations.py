@@ -130,7 +130,7 @@ def _rewritten(
     assert node is not None
     spot = taken or after
     assert spot is not None
-    line = texts[node.file].splitlines()[spot.line - 1]
+    line = edits.lines_of(texts[node.file])[spot.line - 1]
     if line.lstrip().startswith("- {"):
         indent = line[: len(line) - len(line.lstrip())]
         lines = (line, f"{indent}- {edits.flow(added)}") if taken is None else ()

@@ -9,6 +9,7 @@ from pathlib import Path
 from predseg.errors import UsageError, nearest
 from predseg.outcomes.projects import goal_of
 from predseg.page.rules import Draft, Trial, draft, save, trial
+from predseg.segments.edits import lines_of
 from predseg.segments.workspace import Workspace
 
 _BLANK = """\
@@ -64,7 +65,7 @@ def _place(workspace: Workspace, file: str, text: str) -> Draft:
     path = file.replace("*", named[1] if named else "new_segment")
     there = workspace.config.root / path
     whole = texts.get(path) or (there.read_text("utf-8") if there.is_file() else "")
-    lines = whole.splitlines()
+    lines = lines_of(whole)
     written = [line for line in lines if line.strip()]
     before = ("---",) if written and not written[-1].startswith("---") else ()
     stamp = hashlib.sha256(repr(sorted(texts.items())).encode()).hexdigest()[:16]

@@ -10,7 +10,7 @@ from predseg.language.floor import Floor
 from predseg.language.yaml import Node, read_documents
 from predseg.page.figures import short, without_name
 from predseg.segments.definitions import Segment, load_segments
-from predseg.segments.edits import Edit, apply, diff, document
+from predseg.segments.edits import Edit, apply, diff, document, lines_of
 from predseg.segments.preview import Preview
 from predseg.segments.workspace import Workspace
 
@@ -107,7 +107,7 @@ class Draft:
     @property
     def text(self) -> str:
         """The document."""
-        return "\n".join(self.whole.splitlines()[self.first - 1 : self.last])
+        return "\n".join(lines_of(self.whole)[self.first - 1 : self.last])
 
     @property
     def base(self) -> str:
@@ -116,7 +116,7 @@ class Draft:
 
     def edit(self, text: str) -> Edit:
         """Return the edit that puts a text in the place of the document."""
-        return Edit(self.file, self.first, self.last, (*self.before, *text.strip("\r\n").splitlines()))
+        return Edit(self.file, self.first, self.last, (*self.before, *lines_of(text.replace("\r\n", "\n").strip("\n"))))
 
 
 def draft(workspace: Workspace, name: str) -> Draft:

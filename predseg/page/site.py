@@ -29,7 +29,7 @@ from predseg.outcomes.report.page import Section
 from predseg.page import beginning, figures, people, rules
 from predseg.page.bench import Bench
 from predseg.page.door import HEADERS, HOME, admit, admitted, dismiss, own
-from predseg.segments.edits import document
+from predseg.segments.edits import document, lines_of
 from predseg.segments.workspace import Workspace
 from predseg.store import Store
 
@@ -193,7 +193,7 @@ class Site:
         if node is None:
             return ""
         first, last = document(self.texts[node.file], node)
-        return "\n".join(self.texts[node.file].splitlines()[first - 1 : last])
+        return "\n".join(lines_of(self.texts[node.file])[first - 1 : last])
 
     async def runs(self) -> tuple[figures.Runs, str]:
         """Return the runs of daily segments; what was read last, and why, where they cannot be read now."""

@@ -8,7 +8,7 @@ from predseg.errors import ConfigError
 from predseg.language import conditions as c
 from predseg.language.yaml import Node, read_documents
 from predseg.segments.definitions import Segment, Vocabulary, arrange
-from predseg.segments.edits import Edit, apply, document
+from predseg.segments.edits import Edit, apply, document, lines_of
 
 
 def read_again(segment: Segment, edit: Edit, text: str) -> Node:
@@ -20,7 +20,7 @@ def read_again(segment: Segment, edit: Edit, text: str) -> Node:
     assert segment.node is not None
     after = apply(text, [edit])
     first, last = document(after, segment.node)
-    lines = after.splitlines()[first - 1 : last]
+    lines = lines_of(after)[first - 1 : last]
     [node] = read_documents("\n" * (first - 1) + "\n".join(lines), edit.file)  # each line where it is in the file
     return node
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -25,9 +25,14 @@ class Edit:
     lines: tuple[str, ...] = ()
 
 
+def lines_of(text: str) -> list[str]:
+    """Return the lines of a file as its nodes count them: what else may separate lines, such as U+2028, is text."""
+    return text.removesuffix("\n").split("\n") if text else []
+
+
 def apply(text: str, edits: Iterable[Edit]) -> str:
     """Return the text with the edits made, the last one first; of two that touch the same lines the first is made."""
-    lines = text.splitlines()
+    lines = lines_of(text)
     done: list[Edit] = []
     for edit in edits:
         if all(edit.last < other.first or edit.first > other.last for other in done):
@@ -43,27 +48,25 @@ def diff(texts: Mapping[str, str], edits: Iterable[Edit]) -> str:
     found: list[str] = []
     for file in dict.fromkeys(e.file for e in edits):
         after = apply(texts[file], [e for e in edits if e.file == file])
-        found += difflib.unified_diff(texts[file].splitlines(), after.splitlines(), f"a/{file}", f"b/{file}", lineterm="")
+        found += difflib.unified_diff(lines_of(texts[file]), lines_of(after), f"a/{file}", f"b/{file}", lineterm="")
     return "\n".join(found)
 
 
 def without_document(text: str, node: Node) -> Edit:
     """Return the edit that takes a document out of its file, with the separator after it, else the one before it."""
-    lines = text.splitlines()
-    separators = [i + 1 for i, line in enumerate(lines) if line.startswith("---")]
-    first = max((s + 1 for s in separators if s < node.line), default=1)
-    after = next((s for s in separators if s >= node.line), None)
-    if after is not None:
-        return Edit(node.file, first, after)
-    return Edit(node.file, first - 1 if first > 1 else 1, len(lines))
+    lines = lines_of(text)
+    first, end = _span(lines, node)
+    begins = lines[first - 1].startswith("---")
+    if end <= len(lines):
+        return Edit(node.file, first, end - 1 if begins and lines[end - 1].startswith("---") else end)
+    return Edit(node.file, first if begins or first == 1 else first - 1, len(lines))
 
 
 def document(text: str, node: Node) -> tuple[int, int]:
     """Return the first and last line (from 1, both included) of a document in its file, without separators and empty lines around it."""
-    lines = text.splitlines()
-    separators = [i + 1 for i, line in enumerate(lines) if line.startswith("---")]
-    first = max((s + 1 for s in separators if s < node.line), default=1)
-    last = min((s - 1 for s in separators if s >= node.line), default=len(lines))
+    lines = lines_of(text)
+    first, end = _span(lines, node)
+    last = end - 1
     while first < last and not lines[first - 1].strip():
         first += 1
     while last > first and not lines[last - 1].strip():
@@ -71,13 +74,23 @@ def document(text: str, node: Node) -> tuple[int, int]:
     return first, last
 
 
+def _span(lines: Sequence[str], node: Node) -> tuple[int, int]:
+    """Return the first line of a document, which may be that of the separator before it, and the line that ends it, which may be the one after all."""
+    marks = [i + 1 for i, line in enumerate(lines) if line.startswith(("---", "..."))]
+    first = node.line if node.line in marks else max((mark + 1 for mark in marks if mark < node.line), default=1)
+    return first, next((mark for mark in marks if mark > node.line), len(lines) + 1)
+
+
 def with_match(text: str, node: Node, match: Any) -> Edit:
     """Return the edit that gives a document another rule."""
-    lines = text.splitlines()
-    first = node.keys["match"][0]
-    later = [line for key, (line, _) in node.keys.items() if line > first]
-    separators = [i + 1 for i, line in enumerate(lines) if line.startswith("---") and i + 1 > first]
-    last = min([*later, *separators, len(lines) + 1]) - 1
+    lines = lines_of(text)
+    first, column = node.keys["match"]
+    if column > 1:  # the keys do not stand on lines of their own
+        begin, last = document(text, node)
+        before = "--- " if lines[begin - 1].startswith("---") else ""
+        return Edit(node.file, begin, last, (before + flow({**node.plain(), "match": match}),))
+    later = [line for line, _ in node.keys.values() if line > first]
+    last = min([*later, _span(lines, node)[1]]) - 1
     while last > first and not lines[last - 1].strip():
         last -= 1
     return Edit(node.file, first, last, (f"match: {flow(match)}",))
@@ -85,8 +98,8 @@ def with_match(text: str, node: Node, match: Any) -> Edit:
 
 def with_scalar(text: str, node: Node, value: str) -> Edit:
     """Return the edit that writes another value in the place of a plain scalar."""
-    line = text.splitlines()[node.line - 1]
-    start = node.column - 1
+    line = lines_of(text)[node.line - 1]
+    start = node.column - 1 + line.startswith("\ufeff")  # which no column counts
     rest = line[start:]
     end = re.search(r"\s*(?:[,}\]]|\s#|$)", rest)
     assert end is not None

@@ -17,7 +17,7 @@ from predseg.language.time import say_duration, say_instant
 from predseg.language.urls import without_password
 from predseg.outcomes.handbook.drawing import Drawing, draw
 from predseg.segments.definitions import Segment
-from predseg.segments.edits import document
+from predseg.segments.edits import document, lines_of
 from predseg.segments.lineage import Node, lineage, used_by
 from predseg.segments.memberships import Ledger
 from predseg.segments.workspace import Workspace
@@ -232,7 +232,7 @@ def _document(segment: Segment, texts: Mapping[str, str]) -> str:
     if segment.node is None:
         return ""
     first, last = document(texts[segment.node.file], segment.node)
-    return "\n".join(texts[segment.node.file].splitlines()[first - 1 : last])
+    return "\n".join(lines_of(texts[segment.node.file])[first - 1 : last])
 
 
 def _where(source: Source) -> str:
