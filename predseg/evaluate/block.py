@@ -110,6 +110,14 @@ class Block:
         found[some] = self.time[begins] if self.received is self.time else np.minimum.reduceat(self.received, begins)
         return found
 
+    def places(self, customers: Array) -> Array:
+        """Return where customers stand, int64, -1 for nobody; who has the id of an earlier identity stands before it."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        at = pc.index_in(pa.array(customers, self.ids.type), value_set=self.ids)
+        return np.asarray(at.fill_null(-1).cast(pa.int64()).to_numpy())
+
     def visible(self, rows: Array | slice, t: int | Array) -> Array:
         """Say which of some rows count at a moment, or each at one of its own."""
         found: Array = self.received[rows] <= t

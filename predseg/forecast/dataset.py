@@ -191,5 +191,5 @@ def looked_at(block: Block, share: float) -> Array:
 
 def _labels(block: Block, frame: pd.DataFrame, model: Model, cutoffs: Sequence[int], as_of: int) -> Array:
     answers = block_labels(block, cutoffs, model.predict, as_of)
-    customer = pd.Index(block.customers).get_indexer(pd.Index(frame["customer_id"]))
+    customer = block.places(frame["customer_id"].to_numpy())
     return answers[customer, np.searchsorted(np.asarray(cutoffs), frame["as_of"].to_numpy())]

@@ -203,7 +203,7 @@ def features_at(block: Block, customers: Array, moments: Array, features: Featur
 
     from predseg.forecast.traits import trait_columns
 
-    place = pd.Index(block.customers).get_indexer(pd.Index(customers))
+    place = block.places(customers)
     here = np.flatnonzero(place >= 0)
     matrix = np.full((len(features.columns), len(customers)), np.nan)
     for at, virtual in virtual_blocks(block, place[here], np.asarray(moments, np.int64)[here], features.measures):

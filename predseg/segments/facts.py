@@ -197,9 +197,14 @@ class Facts:
         if self.traits is None or not any(isinstance(part, c.Trait) for part in c.walk(condition)):
             return None
         visible = np.maximum(*(instants_of(self.traits, name) for name in ("event_time", "known_since")))
-        at = np.asarray(pd.Index(customers, dtype=object).get_indexer(self.traits["customer_id"].astype(object)))
-        timed = (at >= 0) & (visible > ALWAYS)
-        return at[timed], visible[timed]
+        ids, again = self.traits["customer_id"].astype(object), pd.Index(customers, dtype=object).duplicated()
+        found = []
+        for some in map(np.flatnonzero, (~again, again) if again.any() else (~again,)):  # an earlier identity may have the id of a customer
+            at = np.asarray(pd.Index(customers[some], dtype=object).get_indexer(ids))
+            timed = (at >= 0) & (visible > ALWAYS)
+            found.append((some[at[timed]], visible[timed]))
+        position, instant = map(np.concatenate, zip(*found, strict=True))
+        return position, instant
 
     def published(self, condition: c.Condition) -> list[int]:
         """Return, ascending, the runs that may hold what a condition asks for."""

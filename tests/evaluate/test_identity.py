@@ -7,6 +7,7 @@ import pytest
 
 from predseg.evaluate import batch, moments
 from predseg.evaluate.block import BEGINNING, Block, from_table
+from predseg.forecast.features import FeatureSet, features_at
 from predseg.language import conditions as c
 from predseg.language.measures import Events, Measure
 from predseg.language.time import parse_instant, say_instant
@@ -22,6 +23,9 @@ VIEWS = """
     2026-03-01 12:00  View  {anonymous_id: phone, linked_at: 2026-03-02}  received 2026-03-02 06:00
 """
 """Ann browsed on her phone and on her laptop; she signed in on the phone on the 2nd and on the laptop on the 3rd."""
+
+
+VIEWED = FeatureSet((("views", Measure(Events(("View",)))),))
 
 
 def block() -> Block:
@@ -163,3 +167,13 @@ def test_some_customers_of_a_block_are_the_block_of_their_rows(seed: int) -> Non
         of, like = getattr(found, name), getattr(wanted, name)
         assert like is None or of.tolist() == like.tolist(), name
     assert [found.names[e] for e in found.event] == [wanted.names[e] for e in wanted.event]
+
+
+def test_an_id_that_an_earlier_identity_has_as_well_is_that_of_the_customer() -> None:
+    events = parse_events("2026-03-01 10:00  View  {anonymous_id: zoe}\n2026-03-02 11:00  View")
+    events[0].properties["linked_at"] = parse_instant("2026-03-02")  # type: ignore[index]
+    histories = to_block({"ann": events, "zoe": parse_events("2026-03-02 10:00  View")}, {k: IDENTITIES[k] for k in ("anonymous_id", "linked_at")})
+    assert histories.customers.tolist() == ["ann", "zoe", "zoe"]
+    assert histories.places(np.array(["zoe", "nobody", "ann"], object)).tolist() == [1, -1, 0]
+    found = features_at(histories, np.array(["zoe", "ann"], object), np.array([parse_instant("2026-03-03")] * 2), VIEWED)
+    assert found["views"].tolist() == [1, 2]

@@ -6,6 +6,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from predseg.language.time import DAY, HOUR
 from predseg.segments import memberships
@@ -149,3 +150,13 @@ def test_a_retired_segment_is_left_by_all(tmp_path: Path) -> None:
     first = run_segments(files, rules(BUYERS), 2 * DAY, Facts(), Ledger.empty())
     second = run_segments(files, rules("segment: other\nmatch: {did: Order}"), 3 * DAY, Facts(), first.ledger)
     assert rows(second.ledger, "buyers") == [("a", 2, 3)]
+
+
+def test_an_earlier_identity_may_have_the_id_of_a_customer(tmp_path: Path) -> None:
+    """Somebody browsed as `zoe` before being known as Ann, and there is a Zoe; her trait is known from day 3 on."""
+    files = write_events(tmp_path, [("ann", 1 * DAY, "View", {"anonymous_id": "zoe", "linked_at": 9 * DAY}), ("zoe", 1 * DAY, "View", {})])
+    facts = Facts(traits=pd.DataFrame({"customer_id": ["zoe"], "country": ["GB"], "event_time": [3 * DAY]}))
+    segments, ledger = rules("segment: british\nrefresh: live\nmatch: {all: [{did: View}, {trait: {country: GB}}]}\n"), Ledger.empty()
+    for day in (2, 4):
+        ledger = run_segments(files, segments, day * DAY, facts, ledger).ledger
+    assert rows(ledger, "british") == [("zoe", 3, None)]
