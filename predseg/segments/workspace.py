@@ -305,11 +305,11 @@ class Workspace:
 
     def audience(self, run: Run, names: Sequence[str] = ()) -> Audience:
         """Return the members of a run that may be written to: without the opted-out, and of the others without the held out."""
-        members, opted, held = {}, 0, 0
-        split = any((tries := self.segments[name].experiment) and tries.split for name in names or run.spells)
-        out = {purpose: self.opted_out(purpose) for purpose in {self.segments[name].purpose for name in names or run.spells}}
+        names, members, opted, held = tuple(dict.fromkeys(names or run.spells)), {}, 0, 0
+        split = any((tries := self.segments[name].experiment) and tries.split for name in names)
+        out = {purpose: self.opted_out(purpose) for purpose in {self.segments[name].purpose for name in names}}
         said_no = {purpose: cache(some.__contains__) for purpose, some in out.items() if len(some)}  # most members are in several segments
-        for name in names or run.spells:
+        for name in names:
             spells, segment, groups = run.spells[name], self.segments[name], None
             kept = np.ones(len(spells.customers), bool)
             if segment.purpose in said_no:

@@ -72,9 +72,10 @@ def test_an_export_leaves_the_holdout_away_and_names_the_variants(project: Path,
     with Path("members.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert {r["customer_id"]: r["variant"] for r in rows} == {c: g for g, ids in wanted.items() if g != "holdout" for c in ids}
-    assert main(["segment", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert (found["segments"][0]["members"], found["opted_out"], found["held_out"]) == (200, 30, len(wanted["holdout"]))
+    for names in ([], ["buyers", "buyers"]):
+        assert main(["segment", *names, "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert (found["segments"][0]["members"], found["opted_out"], found["held_out"]) == (200, 30, len(wanted["holdout"]))
 
 
 def test_without_a_split_an_export_has_the_usual_columns(project: Path) -> None:
