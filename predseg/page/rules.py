@@ -10,7 +10,7 @@ from predseg.language.floor import Floor
 from predseg.language.yaml import Node, read_documents
 from predseg.page.figures import short, without_name
 from predseg.segments.definitions import Segment, load_segments
-from predseg.segments.edits import Edit, apply, diff, document, lines_of
+from predseg.segments.edits import Edit, apply, diff, document, lines_of, write
 from predseg.segments.preview import Preview
 from predseg.segments.workspace import Workspace
 
@@ -245,7 +245,5 @@ def save(workspace: Workspace, found: Draft, text: str, base: str) -> Trial | st
         return Trial(found, text, str(error), _line(error.place, found))
     path = workspace.config.root / found.file
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.new")
-    aside.write_text(apply(found.whole, [found.edit(text)]), "utf-8")
-    aside.replace(path)
+    write(path, apply(found.whole, [found.edit(text)]))
     return edited.name

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 from predseg.language.yaml import Node
@@ -40,6 +41,14 @@ def apply(text: str, edits: Iterable[Edit]) -> str:
     for edit in sorted(done, key=lambda e: -e.first):
         lines[edit.first - 1 : edit.last] = edit.lines
     return "\n".join(lines) + "\n" if lines else ""
+
+
+def write(file: Path, text: str) -> Path:
+    """Write a rule file, whole or not at all, with the ends of lines that it has."""
+    ends = "\r\n" if file.exists() and b"\r\n" in file.read_bytes() else "\n"
+    aside = file.with_name(f".{file.name}.new")
+    aside.write_text(text, "utf-8", newline=ends)
+    return aside.replace(file)
 
 
 def diff(texts: Mapping[str, str], edits: Iterable[Edit]) -> str:

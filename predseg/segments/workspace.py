@@ -27,7 +27,7 @@ from predseg.layers import readers, rows_in
 from predseg.segments.customers import Customers
 from predseg.segments.definitions import STANDARD_EVENTS, Segment, Vocabulary, load_segments, never_occurred
 from predseg.segments.designs import note_designs
-from predseg.segments.edits import apply
+from predseg.segments.edits import apply, write
 from predseg.segments.facts import DIMENSIONS, Facts
 from predseg.segments.kinds import never_passed, numberless
 from predseg.segments.lineage import reached
@@ -270,10 +270,7 @@ class Workspace:
         every = [edit for proposal in proposals for edit in proposal.edits]
         written = []
         for name in dict.fromkeys(edit.file for edit in every):
-            path = self.config.root / name
-            aside = path.with_name(f".{path.name}.new")
-            aside.write_text(apply(texts[name], [e for e in every if e.file == name]), "utf-8")
-            written.append(aside.replace(path))
+            written.append(write(self.config.root / name, apply(texts[name], [e for e in every if e.file == name])))
         return written
 
     def warnings(self, as_of: int, names: Sequence[str] = ()) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from predseg.language.yaml import read_documents
 from predseg.segments.definitions import Vocabulary, arrange
 from predseg.segments.edited import edited, read_again
-from predseg.segments.edits import Edit, apply, document, lines_of, with_match, with_scalar, without_document
+from predseg.segments.edits import Edit, apply, document, lines_of, with_match, with_scalar, without_document, write
 
 TEXT = """\
 # whoever buys
@@ -99,3 +100,12 @@ def test_an_edit_is_right_however_the_file_is_written(text: str, name: str) -> N
     assert _plain(apply(text, [with_match(text, segment.node, other)])) == {**before, name: {**before[name], "match": other}}
     assert _plain(apply(text, [without_document(text, segment.node)])) == {n: rule for n, rule in before.items() if n != name}
     assert _plain("\n".join(lines_of(text)[slice(document(text, segment.node)[0] - 1, document(text, segment.node)[1])])) == {name: before[name]}
+
+
+@pytest.mark.parametrize("ends", ["\n", "\r\n"])
+def test_a_file_keeps_its_ends_of_lines(tmp_path: Path, ends: str) -> None:
+    file = tmp_path / "rules.yaml"
+    file.write_bytes(TEXT.replace("\n", ends).encode())
+    text = file.read_text("utf-8")
+    assert write(file, apply(text, [Edit("rules.yaml", KEEN, KEEN)])) == file
+    assert file.read_bytes().decode() == "".join(line + ends for i, line in enumerate(TEXT.splitlines(), 1) if i != KEEN)
