@@ -13,7 +13,7 @@ from predseg.language.time import DAY, HOUR, MINUTE, parse_duration, short_durat
 from predseg.language.yaml import Node
 from predseg.segments import edits
 from predseg.segments.definitions import Segment
-from predseg.segments.edited import edited, read_again
+from predseg.segments.edited import edited, models_in, read_again
 from predseg.segments.edits import Edit
 
 FACTORS = (Decimal("0.25"), Decimal("0.5"), Decimal("0.8"), Decimal("1.25"), Decimal(2), Decimal(4))
@@ -39,9 +39,9 @@ def variations(segment: Segment, segments: Mapping[str, Segment], texts: Mapping
         layers: Conditions to try as a further layer, as they stand in YAML.
     """
     assert segment.node is not None
-    found: dict[str, Variation] = {}
+    found, models = dict[str, Variation](), models_in(segments)
     for says, edit in (*_bounds(segment.node.value["match"], texts), *_layers(segment, texts, layers)):
-        rule = edited(segment, edit, texts[edit.file], segments)
+        rule = edited(segment, edit, texts[edit.file], segments, models)
         if rule is not None and rule.definition != segment.definition:
             found.setdefault(rule.definition, Variation(says, rule, edit))
     return list(found.values())

@@ -6,7 +6,6 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from operator import methodcaller
 from typing import TYPE_CHECKING
 
@@ -108,7 +107,7 @@ class Customers:
         edges = [*range(0, len(self), STRETCH), len(self)]
         found = {name: np.empty(len(at), object) for name, at in places.items()}
         cuts = {name: np.searchsorted(at, edges).tolist() for name, at in places.items()}
-        for i, _ in enumerate(pairwise(edges)):
+        for i in range(len(edges) - 1):
             for name, at in places.items():
                 low, high = cuts[name][i : i + 2]
                 self.texts.take(at[low:high], out=found[name][low:high], mode="clip")  # "raise" would make a copy first

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from decimal import Decimal
 from functools import lru_cache
@@ -92,6 +92,15 @@ def load_segments(config: Config, vocabulary: Vocabulary | None = None, instead:
         ConfigError: with the place, for anything that is not understood, a name that stands twice, or a cycle.
     """
     return arrange(_nodes(config, instead or {}), vocabulary or Vocabulary(frozenset(config.models)), config.timezone or "UTC")
+
+
+def with_used(segments: Mapping[str, Segment], wanted: Collection[str]) -> dict[str, Segment]:
+    """Return the wanted segments and all that they use; ``segments`` stand in dependency order, and so do these."""
+    needed: set[str] = set()
+    for name in reversed(list(segments)):
+        if name in wanted or name in needed:
+            needed |= {name, *segments[name].uses()}
+    return {name: s for name, s in segments.items() if name in needed}
 
 
 def no_segments(config: Config) -> ConfigError:

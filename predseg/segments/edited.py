@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from predseg.errors import ConfigError
 from predseg.language import conditions as c
 from predseg.language.yaml import Node, read_documents
-from predseg.segments.definitions import Segment, Vocabulary, arrange
+from predseg.segments.definitions import Segment, Vocabulary, arrange, references, with_used
 from predseg.segments.edits import Edit, apply, document, lines_of
 
 
@@ -25,33 +25,20 @@ def read_again(segment: Segment, edit: Edit, text: str) -> Node:
     return node
 
 
-def edited(segment: Segment, edit: Edit, text: str, segments: Mapping[str, Segment]) -> Segment | None:
-    """Return a segment as the edit makes it, see `read_again`; None when it makes it a rule that nobody can match."""
-    models = frozenset(p.model for s in segments.values() for p in c.walk(s.match) if isinstance(p, c.Score | c.Cluster))
+def models_in(segments: Mapping[str, Segment]) -> frozenset[str]:
+    """Return the models that some rules ask for."""
+    return frozenset(p.model for s in segments.values() for p in c.walk(s.match) if isinstance(p, c.Score | c.Cluster))
+
+
+def edited(segment: Segment, edit: Edit, text: str, segments: Mapping[str, Segment], models: frozenset[str]) -> Segment | None:
+    """Return a segment as the edit makes it, see `read_again`; None when it makes it a rule that nobody can match.
+
+    ``models`` may be asked for, see `models_in`: they are the same for all edits that are tried.
+    """
     try:
         node = read_again(segment, edit, text)
-        used = _used(node.value["match"], segments)
-        others = [s.node for name, s in segments.items() if name in used and name != segment.name and s.node is not None]
+        used = with_used(segments, {name for kind, name, _ in references(node.value["match"]) if kind == "segment"})
+        others = [s.node for name, s in used.items() if name != segment.name and s.node is not None]
         return arrange([node, *others], Vocabulary(models))[segment.name]
     except ConfigError:
         return None
-
-
-def _used(match: Node, segments: Mapping[str, Segment]) -> set[str]:
-    """Return the segments that a rule asks about, and those that they ask about."""
-    found, waiting = set(), [*_named(match)]
-    while waiting:
-        if (name := waiting.pop()) in segments and name not in found:
-            found.add(name)
-            waiting += segments[name].uses()
-    return found
-
-
-def _named(node: Node) -> Iterator[str]:
-    for item in node.value if node.is_list else ():
-        yield from _named(item)
-    for key, value in node.value.items() if node.is_mapping else ():
-        if key in ("in", "not_in"):
-            yield str(value.value)
-        else:
-            yield from _named(value)

@@ -21,7 +21,7 @@ from predseg.language.yaml import Node
 from predseg.segments import edits
 from predseg.segments.customers import Customers
 from predseg.segments.definitions import Segment
-from predseg.segments.edited import edited
+from predseg.segments.edited import edited, models_in
 from predseg.segments.edits import Edit
 from predseg.segments.replay import inline_all
 
@@ -203,7 +203,7 @@ def _merges(found: Sequence[Pair], segments: Mapping[str, Segment], members: Mem
         if not p.logic:
             rule = {"any": [keep.node.value["match"].plain(), drop.node.value["match"].plain()]}
             changes.insert(0, edits.with_match(texts[keep.node.file], keep.node, rule))
-            size = len(np.union1d(members[keep.name].astype(object), members[drop.name].astype(object)))
+            size += len(members[drop.name]) - p.both
         why = "they say the same" if p.logic == "equal" else f"they share {p.jaccard:.0%} of their members"
         yield Proposal("merge", (keep.name, drop.name), why, len(members[keep.name]), size, tuple(changes), edits.diff(texts, changes))
 
@@ -221,10 +221,10 @@ def _widened(
 ) -> Iterator[Proposal]:
     """Try looser bounds of small segments, all in one pass, and propose the one that adds the fewest members to be enough."""
     tries: dict[str, tuple[str, Edit, str]] = {}
-    trial = dict(segments)
+    trial, models = dict(segments), models_in(segments)
     for name in names:
         for edit, said in _looser(segments[name], texts):
-            wider = edited(segments[name], edit, texts[edit.file], segments)
+            wider = edited(segments[name], edit, texts[edit.file], segments, models)
             if wider is not None:
                 key = f"{name}__{len(tries)}"
                 tries[key], trial[key] = (name, edit, said), replace(wider, name=key)

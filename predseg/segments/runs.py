@@ -13,7 +13,7 @@ from predseg.evaluate.ahead import Over, here
 from predseg.evaluate.block import Array
 from predseg.language import conditions as c
 from predseg.segments.customers import Customers
-from predseg.segments.definitions import Segment
+from predseg.segments.definitions import Segment, with_used
 from predseg.segments.facts import Facts
 from predseg.segments.memberships import OPEN, Change, Ledger, Rows, Spells, record, retire, standing
 from predseg.segments.population import NOBODY, Asked, Changed, Listed, inline, live_changes, members_and_changes
@@ -61,7 +61,7 @@ def run_segments(
         chosen: Names to run, with those that they use; all when empty.
         over: Where blocks are answered.
     """
-    running = _with_used(segments, list(chosen) or list(segments))
+    running = with_used(segments, chosen or segments)
     now = ledger.until(as_of)
     asked = {n: Asked(inline(s.match, segments), now.last_run(n, s.definition, before=as_of)) for n, s in running.items() if s.live}
     later = {n: rule for n, rule in asked.items() if any(isinstance(part, c.In) for part in c.walk(rule.match))}
@@ -100,15 +100,6 @@ def _open(ledger: Ledger, segments: Mapping[str, Segment]) -> dict[str, Spells]:
     rows = {name: some.take(some.left == OPEN) for name, some in rows.items()}
     ids = ledger.customers.by_name({name: some.who for name, some in rows.items()})
     return {name: Spells(ids[name], some.entered, some.left) for name, some in rows.items()}
-
-
-def _with_used(segments: dict[str, Segment], wanted: Sequence[str]) -> dict[str, Segment]:
-    """The wanted segments and all that they use, in dependency order."""
-    needed: set[str] = set()
-    for name in reversed(segments):
-        if name in wanted or name in needed:
-            needed |= {name, *segments[name].uses()}
-    return {name: s for name, s in segments.items() if name in needed}
 
 
 def _spells(segment: Segment, asked: Asked, changed: Changed, members: Array, ledger: Ledger, as_of: int) -> Spells:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -25,12 +25,11 @@ from predseg.language.documents import NEVER
 from predseg.language.time import say_instant
 from predseg.layers import readers, rows_in
 from predseg.segments.customers import Customers
-from predseg.segments.definitions import STANDARD_EVENTS, Segment, Vocabulary, load_segments, never_occurred
+from predseg.segments.definitions import STANDARD_EVENTS, Segment, Vocabulary, load_segments, never_occurred, with_used
 from predseg.segments.designs import note_designs
 from predseg.segments.edits import apply, write
 from predseg.segments.facts import DIMENSIONS, Facts
 from predseg.segments.kinds import never_passed, numberless
-from predseg.segments.lineage import reached
 from predseg.segments.memberships import LOG, OPEN, Ledger, Spells, from_table, to_table
 from predseg.segments.population import BEGINNING, NOBODY, Listed, members_at, publish_rfv, rfv_wanted
 from predseg.segments.preview import SAMPLED_ROWS, Preview, preview
@@ -282,10 +281,9 @@ class Workspace:
             found.append(f"{model} has no scores at or before {say_instant(as_of)}: what asks for them is unknown; {remedy}")
         return found
 
-    def _resting_on(self, names: Iterable[str]) -> list[Segment]:
+    def _resting_on(self, names: Collection[str]) -> list[Segment]:
         """Return segments with all that they ask about, however far down."""
-        needed = reached(names, {name: segment.uses() for name, segment in self.segments.items()})
-        return [segment for name, segment in self.segments.items() if name in needed]
+        return list(with_used(self.segments, names).values())
 
     def _kinds(self) -> tuple[dict[str, str], dict[str, str]]:
         """Return of which kind the properties of events are, and the traits, as far as there is one table of each."""

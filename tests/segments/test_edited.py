@@ -51,7 +51,7 @@ def test_an_edit_gives_the_rule_that_the_whole_file_would(line: str) -> None:
     segments = arrange(read_documents(TEXT, "rules.yaml"), Vocabulary(frozenset()))
     edit = Edit("rules.yaml", KEEN, KEEN, tuple(line.splitlines()))
     expected = arrange(read_documents(apply(TEXT, [edit]), "rules.yaml"), Vocabulary(frozenset()))["keen"]
-    found = edited(segments["keen"], edit, TEXT, segments)
+    found = edited(segments["keen"], edit, TEXT, segments, frozenset())
     assert found is not None and (found.match, found.definition) == (expected.match, expected.definition) != segments["keen"].match
     assert expected.node is not None and read_again(segments["keen"], edit, TEXT).plain() == expected.node.plain()
     assert read_again(segments["keen"], edit, TEXT).place == expected.node.place == "rules.yaml:6:1"
@@ -62,7 +62,7 @@ def test_an_edit_gives_the_rule_that_the_whole_file_would(line: str) -> None:
 )
 def test_an_edit_that_is_no_rule_gives_none(line: str) -> None:
     segments = arrange(read_documents(TEXT, "rules.yaml"), Vocabulary(frozenset()))
-    assert edited(segments["keen"], Edit("rules.yaml", KEEN, KEEN, (line,)), TEXT, segments) is None
+    assert edited(segments["keen"], Edit("rules.yaml", KEEN, KEEN, (line,)), TEXT, segments, frozenset()) is None
 
 
 WRITTEN = {
@@ -94,7 +94,7 @@ def test_an_edit_is_right_however_the_file_is_written(text: str, name: str) -> N
     edit = with_scalar(text, segment.node.value["match"].value["at_least"], "2")
     wider = {**before, name: {**before[name], "match": {**before[name]["match"], "at_least": 2}}}
     assert _plain(apply(text, [edit])) == wider
-    found = edited(segment, edit, text, segments)
+    found = edited(segment, edit, text, segments, frozenset())
     assert found is not None and found.node is not None and found.node.plain() == wider[name]
     other = {"did": "Look", "within": "3 days"}
     assert _plain(apply(text, [with_match(text, segment.node, other)])) == {**before, name: {**before[name], "match": other}}
